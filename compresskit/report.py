@@ -1,0 +1,230 @@
+"""Report: what one command did to one model, as frozen data that turns into JSON and back without loss."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from compresskit.errors import InputError
+
+SCHEMA_VERSION = 1
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """One input of the model; None in `shape` is a size that the file leaves open."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Which model it was: where it came from, what built it (where known), what it takes."""
+
+    source: str
+    arch: str | None
+    inputs: tuple[ModelInput, ...]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What was asked for and what came out, both in `unit`.
+
+    Attributes:
+        kind: the option without its dashes: "flops", "params", "size", "sparsity".
+        unit: "fraction" (kept, or removed for sparsity), "MACs", "parameters" or "bytes".
+    """
+
+    kind: str
+    requested: float
+    reached: float
+    unit: str = "fraction"
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A proportion in 0..1 with its 95% interval, over `count` samples that took no part in any choice."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+    metric: str = "top-1"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one inference in ONNX Runtime, milliseconds: median and 90th percentile."""
+
+    p50_ms: float
+    p90_ms: float
+    threads: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One model, measured.
+
+    Attributes:
+        macs: multiply-accumulates of one sample.
+        parameters: their number.
+        bytes: of the parameters and buffers as stored.
+        peak_activation_bytes: of one sample.
+        nonzero: parameters that are not zero, where the command makes zeros.
+        accuracy: None when there were no data to measure it on.
+        latency: None when it was not measured.
+    """
+
+    macs: int
+    parameters: int
+    bytes: int
+    peak_activation_bytes: int
+    nonzero: int | None = None
+    accuracy: Accuracy | None = None
+    latency: Latency | None = None
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer: output channels (or features) and multiply-accumulates before and after."""
+
+    name: str
+    kind: str
+    width_before: int
+    width_after: int
+    macs_before: int
+    macs_after: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A group of coupled layers that was left whole, and why."""
+
+    group: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The largest difference between the model and its exported form, over `inputs` random inputs."""
+
+    max_abs_error: float
+    inputs: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file that was written ("-": the standard output)."""
+
+    path: str
+    format: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one command did.
+
+    Attributes:
+        command: its name, "prune".
+        arguments: the command line, from the command's name on.
+        versions: of Python, of us, and of the libraries that took part.
+        seed, device, threads: what was in force, drawn and inferred values included.
+        settings: the method and its settings, as the config names them; JSON values only.
+        target: None for a command without one.
+        stages: seconds that each stage took.
+    """
+
+    command: str
+    arguments: tuple[str, ...]
+    versions: dict[str, str]
+    seed: int
+    device: str
+    threads: int
+    model: ModelInfo
+    settings: dict[str, Any]
+    target: Target | None
+    before: Measure
+    after: Measure
+    layers: tuple[LayerRow, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    parity: Parity | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    outputs: tuple[Output, ...] = ()
+
+    def to_json(self) -> str:
+        """One JSON object, `schema_version` first, ending in a newline.
+
+        Raises:
+            ValueError: a figure is not finite.
+        """
+        body = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
+        return json.dumps(body, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InputError: not JSON, another schema version, or a field that is missing, unknown or of the wrong type.
+        """
+        try:
+            body = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"not a report: {error}") from error
+        if not isinstance(body, dict):
+            raise InputError(f"not a report: expected a JSON object, found {type(body).__name__}")
+        version = body.pop("schema_version", None)
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise InputError(f"report schema version {version!r} is unknown: this release reads version {SCHEMA_VERSION}")
+        return _decode(cls, body, "report")
+
+
+def _decode(kind: Any, value: Any, where: str) -> Any:
+    """Turn parsed JSON into `kind` (a dataclass, tuple, mapping, union or scalar type), or say at `where` it does not fit."""
+    origin = typing.get_origin(kind)
+    if kind is Any:
+        return value
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _decode_dataclass(kind, value, where)
+    if origin in (types.UnionType, typing.Union):
+        inner, _ = typing.get_args(kind)  # only `X | None` occurs
+        return None if value is None else _decode(inner, value, where)
+    if origin is tuple:
+        item = typing.get_args(kind)[0]
+        return tuple(_decode(item, entry, f"{where}[{index}]") for index, entry in enumerate(_expect(list, value, where)))
+    if origin is dict:
+        item = typing.get_args(kind)[1]
+        return {key: _decode(item, entry, f"{where}.{key}") for key, entry in _expect(dict, value, where).items()}
+    return float(_expect((int, float), value, where)) if kind is float else _expect(kind, value, where)
+
+
+def _decode_dataclass(kind: type[T], value: Any, where: str) -> T:
+    entries: Mapping[str, Any] = _expect(dict, value, where)
+    hints = typing.get_type_hints(kind)
+    for name in entries:
+        if name not in hints:
+            raise InputError(f"{where}: unknown field {name!r}")
+    for name in hints:
+        if name not in entries:
+            raise InputError(f"{where}: field {name!r} is missing")
+    return kind(**{name: _decode(hint, entries[name], f"{where}.{name}") for name, hint in hints.items()})
+
+
+def _expect(kind: type | tuple[type, ...], value: Any, where: str) -> Any:
+    # A bool is an int to Python, but not in a report.
+    if not isinstance(value, kind) or isinstance(value, bool):
+        wanted = kind.__name__ if isinstance(kind, type) else "number"
+        raise InputError(f"{where}: expected {wanted}, found {type(value).__name__}")
+    return value
