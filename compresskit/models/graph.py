@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -66,22 +67,28 @@ class ModelGraph:
     classes: tuple[str, ...] | None = None
 
     def example(self, batch: int = 2, *, seed: int = 0) -> tuple[torch.Tensor, ...]:
-        """Random inputs: standard normal where floating, zeros elsewhere. A fixed batch wins over `batch`."""
-        rng = torch.Generator().manual_seed(seed)
-        return tuple(
-            torch.randn(shape, generator=rng).to(spec.dtype) if spec.dtype.is_floating_point else torch.zeros(shape, dtype=spec.dtype)
-            for spec in self.inputs
-            for shape in [self._runnable(spec, batch)]
-        )
-
-    def _runnable(self, spec: TensorSpec, batch: int) -> tuple[int, ...]:
-        if self.free_batch and spec.shape:
-            return (batch, *TensorSpec(spec.name, spec.shape[1:]).sized(batch))
-        return spec.sized(batch)
+        """Random inputs as `random_inputs` draws them. Where the graph's batch is baked, that batch wins over `batch`."""
+        return random_inputs(self.inputs, batch, free_batch=self.free_batch, seed=seed)
 
     def with_module(self, module: fx.GraphModule) -> ModelGraph:
         """The same model around another graph."""
         return replace(self, module=module)
+
+
+def random_inputs(specs: Sequence[TensorSpec], batch: int, *, free_batch: bool, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    """Random tensors for `specs`: standard normal where floating, zeros elsewhere.
+
+    Open sizes become `batch`; with `free_batch`, axis 0 does too where the file fixes it.
+    """
+    rng = torch.Generator().manual_seed(seed)
+
+    def draw(spec: TensorSpec) -> torch.Tensor:
+        shape = spec.sized(batch)
+        if free_batch and shape:
+            shape = (batch, *shape[1:])
+        return torch.randn(shape, generator=rng).to(spec.dtype) if spec.dtype.is_floating_point else torch.zeros(shape, dtype=spec.dtype)
+
+    return tuple(draw(spec) for spec in specs)
 
 
 def leaf(graph: ModelGraph | fx.GraphModule, node: fx.Node) -> nn.Module:
