@@ -11,8 +11,8 @@ from torch import Tensor, nn
 aten = torch.ops.aten
 Maker = Callable[[Mapping[str, Any], Mapping[str, Any]], "nn.Module | None"]
 
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 
 def _filled(module: nn.Module, weights: Mapping[str, Tensor | None]) -> nn.Module:

@@ -1,0 +1,147 @@
+"""What `prune` is asked to do. Free of torch, so that the command line can build it before anything heavy loads."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from compresskit.errors import UsageError
+
+Quantity = Literal["flops", "params", "size"]
+UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
+
+
+@dataclass(frozen=True)
+class Target:
+    """How much of the model is to stay.
+
+    Attributes:
+        quantity: "flops" counts multiply-accumulates (MACs), "params" parameters, "size" bytes of weights.
+        value: a kept fraction in (0, 1), or an absolute count.
+    """
+
+    quantity: Quantity
+    value: float
+
+    @property
+    def relative(self) -> bool:
+        return self.value < 1
+
+    def limit(self, whole: float) -> float:
+        """The count that may stay of a model that has `whole`.
+
+        Raises:
+            UsageError: the model is below an absolute target already.
+        """
+        limit = self.value * whole if self.relative else self.value
+        if limit >= whole:
+            raise UsageError(f"--{self.quantity} {self.value:g} asks for no less than the model has ({whole:g}): choose a smaller value")
+        return limit
+
+
+def parse_target(quantity: Quantity, text: str) -> Target:
+    """Read a target: a fraction ("0.5", "50%") or a count ("30M", "1.5MB", "200k").
+
+    Raises:
+        UsageError: not a number above 0, a fraction of 1 or more, or a unit that makes no sense.
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*(%|[KMG]?B?)\s*", text, flags=re.IGNORECASE)
+    expected = f"--{quantity} takes a kept fraction between 0 and 1, or a count such as {'1.5MB' if quantity == 'size' else '30M'}"
+    if not match:
+        raise UsageError(f"{expected}, not {text!r}")
+    number, unit = float(match[1]), match[2].upper()
+    if unit == "%":
+        number, unit = number / 100, ""
+    elif unit.endswith("B") and quantity != "size":
+        raise UsageError(f"{expected}, not {text!r} (bytes go with --size)")
+    unit = unit.removesuffix("B")
+    value = number * UNITS[unit]
+    counted = bool(unit) or (match[2] != "%" and value >= 2 and value.is_integer())
+    if value <= 0 or (not counted and value >= 1):
+        raise UsageError(f"{expected}, not {text!r}")
+    return Target(quantity, value)
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """Settings of one pruning run; the defaults are what the benchmarks found best.
+
+    Attributes:
+        target: what to reach by cutting whole channels; exclusive with `sparsity`.
+        sparsity: fraction of the weights to set to zero instead, in `pattern`.
+        pattern: "unstructured", or "N:M" (N weights of every M consecutive inputs stay).
+        criterion: name in `compresskit.pruning.criteria.CRITERIA`.
+        scope: "global" compares channels across the model, "layer" cuts every group alike.
+        normalize: how scores are scaled within a group before they are compared: none, mean, max.
+        floor: smallest kept fraction of any group, in [0, 1).
+        steps: number of cuts on the way to the target, with recovery between them when there is data.
+        round_to: channel multiple to keep widths at; 0 measures what ONNX Runtime rewards here ("auto").
+        epochs: training passes in all, recoveries included; 0 measures accuracy without training.
+        learning_rate: peak learning rate; None chooses one for the optimizer.
+        distill: weight of the uncut model's outputs in the training loss (0: labels only).
+        max_drop: largest accuracy loss allowed on the test split, as a fraction; None: no guard.
+    """
+
+    target: Target | None = None
+    sparsity: float | None = None
+    pattern: str = "unstructured"
+    criterion: str = "l2"
+    scope: Literal["global", "layer"] = "global"
+    normalize: str = "mean"
+    floor: float = 0.1
+    steps: int = 1
+    round_to: int = 1
+    epochs: float = 5.0
+    batch_size: int = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float | None = None
+    schedule: str = "one-cycle"
+    label_smoothing: float = 0.0
+    augment: Literal["auto", "none", "crop-flip"] = "auto"
+    distill: float = 0.5
+    max_drop: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.target is None) == (self.sparsity is None):
+            raise UsageError("say what to reach: one of --flops, --params, --size or --sparsity")
+        if self.sparsity is not None and not 0 < self.sparsity < 1:
+            raise UsageError(f"--sparsity takes a removed fraction between 0 and 1, not {self.sparsity:g}")
+        if not 0 <= self.floor < 1:
+            raise UsageError(f"--floor takes a kept fraction from 0 to below 1, not {self.floor:g}")
+        if self.steps < 1:
+            raise UsageError(f"--steps takes 1 or more, not {self.steps}")
+
+
+@dataclass(frozen=True)
+class PruneRequest:
+    """One `compresskit prune` from file to files: what `compresskit.pruning.pipeline.run` takes.
+
+    Attributes:
+        model: path, bytes (from a pipe), zoo name or `pkg.mod:factory`.
+        outputs: paths (suffix decides the format: .onnx, .pt, .safetensors) or "-" for ONNX bytes on stdout.
+        data: as `compresskit.data.load_data` reads it; None: data-free.
+        mean, std: normalization of the inputs; None: the checkpoint's, or computed.
+        checkpoint: file to keep the training state in; None: none is kept.
+    """
+
+    model: str | bytes
+    config: PruneConfig
+    outputs: tuple[str, ...] = ()
+    data: str | None = None
+    arch: str | None = None
+    input_shape: tuple[int, ...] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    label_column: str | None = None
+    trust: bool = False
+    max_bytes: int | None = None
+    device: str | None = None
+    threads: int = 0
+    force: bool = False
+    checkpoint: str | None = None
+    resume: bool = False
+    checkpoint_minutes: float = 5.0
+    dry_run: bool = False
+    arguments: tuple[str, ...] = ()
