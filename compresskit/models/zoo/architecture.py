@@ -1,0 +1,100 @@
+"""What the zoo knows about an architecture, and the registry that families file theirs in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from compresskit.errors import UsageError
+from compresskit.registry import Registry
+
+Builder = Callable[..., nn.Module]
+Shapes = Mapping[str, tuple[int, ...]]
+Options = dict[str, Any]
+Geometry = Callable[[Shapes], Options]
+
+
+def _no_geometry(shapes: Shapes) -> Options:
+    return {}
+
+
+@dataclass(frozen=True)
+class Naming:
+    """The parameters of a published network that tell how it was built.
+
+    Attributes:
+        stem: the first weight; its axis 1 counts the input channels.
+        head: the last weight; its axis 0 counts the classes.
+        unit: a weight whose axis 0 is proportional to the width multiplier.
+        options: what a builder must be told to give its parameters these names.
+    """
+
+    stem: str
+    head: str
+    unit: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One entry of the zoo.
+
+    Attributes:
+        name: what users type.
+        family: title and source of the architecture.
+        build: `build(classes=, in_channels=, width=)`, and `size=` where the parameters depend on the image size.
+        namings: the published ways to name its parameters, the builder's default first.
+        input_shape: channels, height and width that the defaults are made for.
+        geometry: reads from parameter shapes what `namings` cannot tell, such as `size`.
+    """
+
+    name: str
+    family: str
+    build: Builder
+    namings: tuple[Naming, ...]
+    input_shape: tuple[int, int, int] = (3, 32, 32)
+    geometry: Geometry = _no_geometry
+
+
+ARCHITECTURES: Registry[Architecture] = Registry("architecture")
+
+
+def architecture(name: str, family: str, *namings: Naming, geometry: Geometry = _no_geometry) -> Callable[[Builder], Builder]:
+    """Return a decorator that files a builder in the zoo; see `Architecture` for the arguments."""
+
+    def file_builder(build: Builder) -> Builder:
+        ARCHITECTURES.register(name)(Architecture(name, family, build, namings, geometry=geometry))
+        return build
+
+    return file_builder
+
+
+def build(name: str, *, classes: int = 10, in_channels: int = 3, width: float = 1.0, **options: Any) -> nn.Module:
+    """Build an architecture with freshly drawn weights.
+
+    Args:
+        name: one of `ARCHITECTURES`.
+        classes: length of the output.
+        in_channels: channels of the input.
+        width: factor on the number of channels of every layer.
+        options: what else its builder takes, such as `size` (vit, mlp) or `shortcut` (resnet20 and its kin).
+
+    Raises:
+        UsageError: an unknown name, or a number that is not positive and finite.
+    """
+    for option, value in {"classes": classes, "in_channels": in_channels, "width": width}.items():
+        if not 0 < value < math.inf:
+            raise UsageError(f"architecture {name!r}: {option} is {value}, expected more than 0")
+    return ARCHITECTURES[name].build(classes=classes, in_channels=in_channels, width=width, **options)
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels` times `width`, at least 1.
+
+    A family scales one unit with it and multiplies that by whole numbers, so that a width can be read back from any layer.
+    """
+    return max(1, round(channels * width))
