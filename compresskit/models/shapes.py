@@ -1,0 +1,76 @@
+"""What every node of a graph computes, without computing it: shapes, types and aliasing on fake tensors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from compresskit.errors import InputError
+from compresskit.models.graph import ModelGraph
+
+
+def shapes(graph: ModelGraph, batch: int = 1) -> dict[str, Any]:
+    """`propagate` from the graph's own inputs, at `batch` where the graph runs at any batch and at its own batch elsewhere.
+
+    Raises:
+        InputError: a node does not fit its inputs.
+    """
+    return propagate(graph.module, graph.example(batch))
+
+
+def propagate(module: fx.GraphModule, inputs: Sequence[Tensor]) -> dict[str, Any]:
+    """What each node of `module` yields on `inputs`, keyed by the node's name.
+
+    Tensors come back as FakeTensors: shape, strides, dtype and device as in a real run, views sharing the storage of
+    what they view, and no data. Lists, tuples and numbers come back as they are. Nothing is written: parameters are
+    not copied, running statistics not moved, and leaves in training mode are read as in evaluation.
+
+    Raises:
+        InputError: a node does not fit its inputs, or its result's shape hangs on their values; the message names it.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+        recorder = _Recorder(module, mode)
+        recorder.run(*(mode.from_tensor(value) for value in inputs))
+    return recorder.values
+
+
+def tensors(value: Any) -> list[FakeTensor]:
+    """The tensors in one value of `propagate`, in order."""
+    if isinstance(value, list | tuple):
+        return [tensor for item in value for tensor in tensors(item)]
+    return [value] if isinstance(value, FakeTensor) else []
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph and keeps every node's value."""
+
+    def __init__(self, module: fx.GraphModule, mode: FakeTensorMode) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.extra_traceback = False  # it would append the whole graph to every error
+        self.mode = mode
+        self.values: dict[str, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        try:
+            value = super().run_node(n)
+        except Exception as error:  # operators raise whatever they like on shapes that do not fit
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(f"node {n.name!r} ({n.target}) does not fit its inputs: {line}") from error
+        self.values[n.name] = value
+        return value
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        value = super().get_attr(target, args, kwargs)
+        return self.mode.from_tensor(value) if isinstance(value, Tensor) else value
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        module = self.fetch_attr(target)
+        if module.training:  # batch norm in training refuses a batch of one
+            module = copy.copy(module)
+            module.training = False
+        return module(*args, **kwargs)
