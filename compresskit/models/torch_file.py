@@ -1,0 +1,158 @@
+"""PyTorch's own files, read without running them: which classes their pickles name, and their tensors by weights_only loading.
+
+zip (since 1.6)      <name>/data.pkl: one pickle                  <name>/data/0, 1, ...: tensors, never compressed
+legacy (0.1 to 1.5)  magic, protocol, system: three pickles       the object's pickle, then keys, then tensors
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import warnings
+import zipfile
+from typing import Any, BinaryIO
+
+import torch
+
+from compresskit.errors import InputError, UntrustedError
+
+ZIP_MAGIC = b"PK\x03\x04"
+LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the integer that the first pickle of a legacy file holds
+_PICKLE_LIMIT = 1 << 26
+_OPCODE_LIMIT = 1 << 21
+_SLACK = 1 << 26
+
+_STORAGES = ("Float", "Double", "Half", "BFloat16", "Char", "Short", "Int", "Long", "Byte", "Bool")
+_TENSOR_PARTS = frozenset(
+    (
+        "collections OrderedDict",
+        "torch Size",
+        "torch device",
+        "torch._utils _rebuild_parameter",
+        "torch._utils _rebuild_tensor",
+        "torch._utils _rebuild_tensor_v2",
+        *(f"torch {kind}Storage" for kind in _STORAGES),
+        *(f"torch {kind}" for kind in ("float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool")),
+    )
+)
+_PUSHES_TEXT = frozenset(("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING"))
+
+
+def open_zip(data: bytes) -> zipfile.ZipFile:
+    """`data` as an archive none of whose members is larger than it says, all of them together no larger than `data`.
+
+    Raises:
+        InputError: it is no zip archive, is damaged, or has compressed or overlapping members (PyTorch writes none).
+    """
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError) as error:
+        raise InputError(f"the zip archive is damaged or truncated ({error})") from error
+    for member in members:
+        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+            raise InputError(f"the zip member {member.filename!r} is compressed or encrypted, as PyTorch never does: unpack it and store it plainly")
+    if sum(member.file_size for member in members) > len(data):
+        raise InputError("the zip archive declares more than it holds: it is damaged, or made to exhaust memory")
+    return archive
+
+
+def foreign_classes(data: bytes) -> list[str]:
+    """The classes and functions that the object in a PyTorch file names beyond tensors and plain containers, in order, once each.
+
+    Nothing is imported or called: the opcodes are read one by one.
+
+    Raises:
+        InputError: it is no pickle, damaged, or over the limit of opcodes.
+    """
+    return [name for name in _globals(data) if name not in _TENSOR_PARTS]
+
+
+def load_tensors(data: bytes) -> Any:
+    """The object in a PyTorch file: tensors in dicts, lists and tuples, numbers and text.
+
+    Raises:
+        UntrustedError: it names other classes, so that loading it would run their code.
+        InputError: it is damaged, or its tensors are larger than the file.
+    """
+    foreign = foreign_classes(data)
+    if foreign:
+        raise UntrustedError(f"a pickle that calls {foreign[0].replace(' ', '.')}: loading it runs its code; --trust if you know where it comes from")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever PyTorch's readers trip over in a damaged file
+        raise InputError(f"the PyTorch file is damaged: {first_line(error)}") from error
+    check_extent(loaded, len(data))
+    return loaded
+
+
+def check_extent(loaded: Any, size: int) -> None:
+    """Refuse tensors that are views of one number repeated: a small file may not stand for large tensors.
+
+    Raises:
+        InputError: the tensors take several times `size` bytes when written out, or containers hold themselves.
+    """
+    allowed = 4 * size + _SLACK
+    stack, steps = [loaded], 0
+    while stack:
+        item = stack.pop()
+        steps += 1
+        if isinstance(item, torch.Tensor):
+            allowed -= item.numel() * item.element_size()
+        elif isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, list | tuple | set):
+            stack.extend(item)
+        if allowed < 0 or steps > _OPCODE_LIMIT:
+            raise InputError(f"the tensors are far larger than the {size} bytes of the file: it is damaged, or made to exhaust memory")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}"[:200] if lines else type(error).__name__
+
+
+def _globals(data: bytes) -> list[str]:
+    if data.startswith(ZIP_MAGIC):
+        with open_zip(data) as archive:
+            names = [name for name in archive.namelist() if name.split("/", 1)[-1] == "data.pkl"]
+            if len(names) != 1:
+                raise InputError(f"the zip archive has {len(names)} pickles named data.pkl where PyTorch writes one")
+            info = archive.getinfo(names[0])
+            if info.file_size > _PICKLE_LIMIT:
+                raise InputError(f"the pickle {names[0]!r} has {info.file_size} bytes: more than {_PICKLE_LIMIT} are not read")
+            try:
+                return _scan(io.BytesIO(archive.read(info)))
+            except (zipfile.BadZipFile, EOFError, OSError) as error:
+                raise InputError(f"the zip archive is damaged ({error})") from error
+    stream = io.BytesIO(data)
+    found: list[str] = []
+    for _ in range(4 if LEGACY_MAGIC in data[:32] else 1):
+        found += _scan(stream)
+    return list(dict.fromkeys(found))
+
+
+def _scan(stream: BinaryIO) -> list[str]:
+    """The globals of one pickle. The two texts before STACK_GLOBAL may come from the memo: where they do not stand there, it counts as foreign."""
+    found: dict[str, None] = {}
+    recent: list[str] = []
+    try:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+            if count > _OPCODE_LIMIT:
+                raise InputError(f"the pickle has more than {_OPCODE_LIMIT} opcodes, which are not read")
+            if opcode.name in ("GLOBAL", "INST"):
+                found[str(argument)] = None
+            elif opcode.name == "STACK_GLOBAL":
+                found[" ".join(recent[-2:]) if len(recent) >= 2 else "an unnamed class"] = None
+            elif opcode.name.startswith("EXT"):
+                found["a registered extension"] = None
+            if opcode.name in _PUSHES_TEXT:
+                recent.append(str(argument))
+            elif opcode.name not in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):
+                recent.clear()
+    except (ValueError, IndexError, KeyError, EOFError, OverflowError, AttributeError) as error:
+        raise InputError(f"the pickle is damaged or truncated ({first_line(error)})") from error
+    return list(found)
