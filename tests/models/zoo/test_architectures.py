@@ -1,0 +1,95 @@
+"""Every architecture computes what its paper says: shapes, published parameter counts, shortcuts and shuffles."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from compresskit.errors import UsageError
+from compresskit.models.zoo import ARCHITECTURES, build
+from compresskit.models.zoo.resnet import PadShortcut
+from compresskit.models.zoo.shufflenet_v2 import ShuffleBlock
+
+# At 10 classes. The ResNets, ShuffleNets, MobileNetV2, VGGs and ResNet-18 as stated with their published weights; DenseNet-40
+# as in the network slimming paper (1.02M); the ViT and the MLP counted by hand.
+PUBLISHED = {
+    "resnet20": 269_722,
+    "resnet32": 464_154,
+    "resnet44": 658_586,
+    "resnet56": 853_018,
+    "resnet110": 1_727_962,
+    "resnet18": 11_173_962,
+    "vgg16": 14_728_266,
+    "vgg19": 20_040_522,
+    "mobilenet_v2": 2_236_682,
+    "densenet40": 1_019_722,
+    "shufflenet_v2_x0_5": 352_042,
+    "shufflenet_v2_x1_0": 1_263_854,
+    "mlp": (3072 + 1) * 512 + (512 + 1) * 512 + (512 + 1) * 10,
+    "vit": (48 + 1) * 192 + (1 + 65) * 192 + 6 * (2 * 2 * 192 + (192 + 1) * 4 * 192 + (192 + 1) * 768 + (768 + 1) * 192) + 2 * 192 + (192 + 1) * 10,
+    "resnet8": 75_290,
+}
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_parameter_count_is_the_published_one(name: str) -> None:
+    with torch.device("meta"):
+        assert parameters(build(name)) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize(("name", "count"), [("resnet20", 272_474), ("resnet56", 855_770)])
+def test_parameter_count_with_convolutions_in_the_shortcuts(name: str, count: int) -> None:
+    assert parameters(build(name, shortcut="B")) == count
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_forward_maps_images_to_classes_one_by_one(name: str) -> None:
+    torch.manual_seed(0)
+    module = build(name, classes=7, in_channels=2, width=0.25).eval()
+    images = torch.randn(3, 2, 32, 32)
+    with torch.no_grad():
+        together = module(images)
+        alone = torch.cat([module(image[None]) for image in images])
+    assert together.shape == (3, 7)
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(together[0], together[1]), "the images matter"
+
+
+@pytest.mark.parametrize("name", ["mlp", "vit"])
+def test_size_is_a_parameter(name: str) -> None:
+    module = build(name, in_channels=1, width=0.1, size=8)
+    assert module(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    with pytest.raises(RuntimeError):
+        module(torch.zeros(2, 1, 12, 12))
+
+
+def test_pad_shortcut_keeps_every_second_pixel_between_zeros() -> None:
+    x = torch.arange(1.0, 33).reshape(1, 2, 4, 4)
+    y = PadShortcut(3)(x)
+    assert y.shape == (1, 5, 2, 2)
+    assert torch.equal(y[:, 1:3], x[:, :, ::2, ::2])
+    assert not y[:, [0, 3, 4]].any()
+
+
+def test_shuffle_interleaves_the_kept_half_with_the_worked_one() -> None:
+    block = ShuffleBlock(6, 3, stride=1).eval()
+    x = torch.randn(1, 6, 2, 2)
+    with torch.no_grad():
+        y, worked = block(x), block.branch2(x[:, 3:])
+    assert torch.equal(y[:, ::2], x[:, :3])
+    assert torch.equal(y[:, 1::2], worked)
+
+
+@pytest.mark.parametrize("options", [{"classes": 0}, {"in_channels": -1}, {"width": 0.0}, {"width": float("nan")}, {"width": float("inf")}])
+def test_impossible_numbers_are_usage_errors(options: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=rf"'mlp': {next(iter(options))} is"):
+        build("mlp", **options)
+
+
+def test_an_unknown_name_lists_the_choices() -> None:
+    with pytest.raises(UsageError, match=r"did you mean 'resnet\d+'.*densenet40, .*, vit"):
+        build("resnet21")
