@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compresskit.models.load import load_model as load_model
-    from compresskit.pruning.pipeline import prune as prune
+    from compresskit.pruning.pipeline import run as prune
 
-_HOMES = {"load_model": "compresskit.models.load", "prune": "compresskit.pruning.pipeline"}
+_HOMES = {
+    "load_model": ("compresskit.models.load", "load_model"),
+    "prune": ("compresskit.pruning.pipeline", "run"),
+}
 
 __all__ = ["load_model", "prune"]
 
@@ -17,7 +20,8 @@ __all__ = ["load_model", "prune"]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'compresskit' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -170,7 +170,7 @@ class Report:
             ValueError: a figure is not finite.
         """
         body = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
-        return json.dumps(body, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        return json.dumps(body, indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Report:

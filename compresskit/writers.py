@@ -91,6 +91,8 @@ def write_bytes(target: Path | Literal["-"], data: bytes, *, force: bool, protec
         with write_atomic(target, force=force, protect=protect) as stream:
             stream.write(data)
         return
+    if sys.stdout is None:
+        raise OutputError("cannot write the standard output: it is closed")
     if sys.stdout.isatty():
         raise UsageError("binary output is not written to a terminal: redirect it, or name a file with -o")
     try:

@@ -1,0 +1,5 @@
+"""`python -m compresskit.cli`."""
+
+from .app import run
+
+run()

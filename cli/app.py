@@ -1,0 +1,154 @@
+"""The program: its commands, and the only place that turns an error into one line and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from compresskit.errors import CompresskitError, ExitCode
+
+from .console import Console
+from .help import Command, Group
+from .prune import prune
+
+app = typer.Typer(
+    cls=Group,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(cls=Command)(prune)
+
+
+class Signalled(BaseException):
+    """A signal asked the process to end. No `except Exception` stops it, so that clean-up runs and nothing else does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _print_version(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        context.obj.result(f"compresskit {version('compresskit')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_print_version)] = False,
+) -> None:
+    """Make models smaller: any model file in, a smaller ONNX file out."""
+
+
+def run() -> NoReturn:
+    """The entry point of the `compresskit` command."""
+    sys.exit(main(sys.argv[1:], Console()))
+
+
+def main(arguments: Sequence[str], console: Console) -> int:
+    """Run the command line `arguments` (without the program's name) and return its exit code; errors go to `console`."""
+    console.arguments = tuple(arguments)
+    try:
+        with _signals_raised(), _warnings_hidden(console):
+            command = typer.main.get_command(app)
+            with command.make_context("compresskit", list(arguments), obj=console) as context:
+                command.invoke(context)
+            console.stdout.flush()
+        return ExitCode.OK
+    except typer.Exit as exit:
+        return exit.exit_code
+    except BaseException as error:
+        code, message = explain(error)
+        if message:
+            if console.traceback:
+                console.stderr.write("".join(traceback.format_exception(error)))
+            console.error(message)
+        if isinstance(error, BrokenPipeError):
+            _discard_stdout(console)
+        return code
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """The exit code that `error` ends the process with, and the line that explains it ("": none needed)."""
+    match error:
+        case CompresskitError():
+            return error.code, str(error)
+        case TyperException():
+            return ExitCode.USAGE, _usage_message(error)
+        case KeyboardInterrupt():
+            return ExitCode.INTERRUPTED, "interrupted"
+        case Signalled():
+            return 128 + error.number, f"ended by {signal.Signals(error.number).name}"
+        case BrokenPipeError():
+            return 128 + signal.SIGPIPE, ""
+        case MemoryError():
+            return ExitCode.INPUT, "out of memory: a smaller --batch-size or model would need less"
+        case RuntimeError() if "can't allocate memory" in str(error) or "out of memory" in str(error):
+            # How torch reports it.
+            return ExitCode.INPUT, "out of memory: a smaller --batch-size or model would need less"
+        case _:
+            about = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            return ExitCode.BUG, f"unexpected {about}; this is a fault of compresskit: please report it with what --traceback shows"
+
+
+def _usage_message(error: TyperException) -> str:
+    """What Typer has to say, in our form."""
+    message = error.message or error.format_message()
+    if getattr(error, "param", None) is not None:
+        message = error.format_message()
+    # "Value error, " is what the validator underneath puts before its own words.
+    message = message.replace("Value error, ", "").rstrip(".")
+    message = message[:1].lower() + message[1:]
+    possible: Any = getattr(error, "possibilities", None)
+    if possible:
+        message += f" (did you mean {' or '.join(sorted(possible))}?)"
+    context: Any = getattr(error, "ctx", None)
+    return f"{message}; see {context.command_path if context else 'compresskit'} --help"
+
+
+@contextlib.contextmanager
+def _signals_raised() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into exceptions, so that half-made files are removed; an ignored one (nohup) stays ignored."""
+
+    def raise_it(number: int, frame: FrameType | None) -> NoReturn:
+        raise Signalled(number)
+
+    previous: dict[int, Any] = {}
+    try:
+        for number in (int(signal.SIGTERM), int(signal.SIGHUP)):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                previous[number] = signal.signal(number, raise_it)
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _warnings_hidden(console: Console) -> Iterator[None]:
+    """Keep the warnings that libraries address to programmers from users, who cannot act on them."""
+    with warnings.catch_warnings():
+        if not console.traceback:
+            warnings.simplefilter("ignore")
+        yield
+
+
+def _discard_stdout(console: Console) -> None:
+    """Send what is still buffered nowhere: the interpreter would fail on it again at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, console.stdout.fileno())
+        os.close(null)

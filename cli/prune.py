@@ -1,0 +1,162 @@
+"""`compresskit prune`: from the command line to `PruneRequest`, and from the outcome to what is printed."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from compresskit.errors import GuardError, TargetError, UsageError
+from compresskit.pruning.config import PruneConfig, PruneRequest, Quantity, Target, parse_target
+from compresskit.runtime import SEED_LIMIT
+
+from . import options as shared
+from .console import Console
+from .options import METHOD, TARGET, DataOptions, ModelOptions, OutputOptions, RunOptions, option, takes
+from .results import check_outputs, choose_outputs, deliver, read_model
+
+SUFFIX = ".pruned.onnx"
+
+
+@dataclass(frozen=True)
+class PruneOptions(RunOptions, OutputOptions, DataOptions, ModelOptions):
+    """All that can be said to `compresskit prune`."""
+
+    flops: Annotated[str | None, option(TARGET, "Keep this much of the multiply-accumulates: 0.5, or 30M.", "--flops", metavar="T")] = None
+    params: Annotated[str | None, option(TARGET, "Keep this much of the parameters, likewise.", "--params", metavar="T")] = None
+    size: Annotated[str | None, option(TARGET, "Keep this much of the bytes of the weights: 0.5, 1.5MB.", "--size", metavar="T")] = None
+    sparsity: Annotated[
+        float | None, option(TARGET, "Set this fraction of the weights to zero in place of cutting channels.", "--sparsity", metavar="S")
+    ] = None
+    pattern: Annotated[
+        str | None, option(TARGET, "Which weights --sparsity may zero: unstructured, or N of every M stay (2:4).", "--pattern", metavar="P")
+    ] = None
+    max_drop: Annotated[
+        float | None, option(TARGET, "Fail (exit 5) if the test accuracy falls by more than this: 0.01.", "--max-drop", metavar="X", min=0, max=1)
+    ] = None
+    criterion: Annotated[
+        Literal["l1", "l2", "bn", "taylor", "fpgm", "lamp", "hessian", "random", "uniform"],
+        option(METHOD, "What makes a channel important.", "--criterion", metavar="C"),
+    ] = "l2"
+    scope: Annotated[
+        Literal["global", "layer"], option(METHOD, "Compare channels across the model, or cut every layer alike.", "--scope", metavar="WHERE")
+    ] = PruneConfig.scope
+    normalize: Annotated[
+        Literal["none", "mean", "max"], option(METHOD, "What a layer's scores are divided by before they are compared.", "--normalize", metavar="HOW")
+    ] = "mean"
+    floor: Annotated[float, option(METHOD, "Least fraction of any layer's channels to keep.", "--floor", metavar="F", min=0, max=1)] = (
+        PruneConfig.floor
+    )
+    steps: Annotated[int, option(METHOD, "Cuts on the way to the target, training between them.", "--steps", metavar="N", min=1)] = PruneConfig.steps
+    round_to: Annotated[
+        str, option(METHOD, "Keep widths at multiples of this; auto: what ONNX Runtime rewards on this machine.", "--round-to", metavar="N|auto")
+    ] = str(PruneConfig.round_to)
+    epochs: shared.Epochs = PruneConfig.epochs
+    lr: shared.LearningRate = PruneConfig.learning_rate
+    batch_size: shared.BatchSize = PruneConfig.batch_size
+    optimizer: shared.Optimizer = PruneConfig.optimizer
+    schedule: shared.Schedule = "one-cycle"
+    label_smoothing: shared.LabelSmoothing = PruneConfig.label_smoothing
+    augment: shared.Augment = PruneConfig.augment
+    distill: shared.Distill = PruneConfig.distill
+    checkpoint: shared.Checkpoint = PruneRequest.checkpoint
+    checkpoint_minutes: shared.CheckpointMinutes = PruneRequest.checkpoint_minutes
+    resume: shared.Resume = PruneRequest.resume
+
+
+@takes(PruneOptions)
+def prune(console: Console, options: PruneOptions) -> None:
+    """Cut channels out of a model, or set weights to zero; train what is left; write ONNX.
+
+    Examples:
+      compresskit prune model.onnx --flops 0.5
+      compresskit prune model.onnx --params 0.3 --data images/ -o small.onnx --report report.json --max-drop 0.01
+      compresskit prune weights.pth --arch nets.py:make_net --input 3,32,32 --flops 30M --data digits.npz -o small.onnx -o small.pt
+      compresskit prune weights.safetensors --arch resnet20 --sparsity 0.5 --pattern 2:4
+      cat model.onnx | compresskit prune - --flops 0.5 -o - > small.onnx
+    """
+    config = _config(options)
+    outputs = choose_outputs(options.model, options, SUFFIX)
+    check_outputs(console, options, options, outputs)
+    request = _request(console, options, config, outputs)
+    # Only now, so that --help and wrong options are answered at once.
+    from compresskit.pruning.pipeline import run
+
+    try:
+        with console.progress() as progress:
+            outcome = run(request, progress)
+    except (TargetError, GuardError) as error:
+        report = getattr(error, "report", None)
+        if report is not None:
+            deliver(console, options, options, report, None, verbose=options.verbose > 0)
+        raise
+    deliver(console, options, options, outcome.report, outcome.standard_output, verbose=options.verbose > 0)
+
+
+def _config(options: PruneOptions) -> PruneConfig:
+    if options.pattern is not None and options.sparsity is None:
+        raise UsageError(f"--pattern {options.pattern} goes with --sparsity: say which fraction of the weights becomes zero")
+    if options.resume and options.checkpoint is None:
+        raise UsageError("--resume goes with --checkpoint: say which file to go on from")
+    return PruneConfig(
+        target=_target(options),
+        sparsity=options.sparsity,
+        pattern=options.pattern or PruneConfig.pattern,
+        criterion=options.criterion,
+        scope=options.scope,
+        normalize=options.normalize,
+        floor=options.floor,
+        steps=options.steps,
+        round_to=_multiple(options.round_to),
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        optimizer=options.optimizer,
+        learning_rate=options.lr,
+        schedule=options.schedule,
+        label_smoothing=options.label_smoothing,
+        augment=options.augment,
+        distill=options.distill,
+        max_drop=options.max_drop,
+        seed=secrets.randbelow(SEED_LIMIT) if options.seed is None else options.seed,
+    )
+
+
+def _request(console: Console, options: PruneOptions, config: PruneConfig, outputs: tuple[str, ...]) -> PruneRequest:
+    max_bytes = shared.byte_count(options.max_bytes, "--max-bytes")
+    return PruneRequest(
+        model=read_model(console, options.model, max_bytes),
+        config=config,
+        outputs=outputs,
+        data=options.data,
+        arch=options.arch,
+        input_shape=shared.shape(options.input, "--input"),
+        mean=shared.numbers(options.mean, "--mean"),
+        std=shared.numbers(options.std, "--std"),
+        label_column=options.label_column,
+        trust=options.trust,
+        max_bytes=max_bytes,
+        device=options.device,
+        threads=options.threads,
+        force=options.force,
+        checkpoint=options.checkpoint,
+        resume=options.resume,
+        checkpoint_minutes=options.checkpoint_minutes,
+        dry_run=options.dry_run,
+        arguments=console.arguments,
+    )
+
+
+def _target(options: PruneOptions) -> Target | None:
+    asked: dict[Quantity, str | None] = {"flops": options.flops, "params": options.params, "size": options.size}
+    targets = [parse_target(quantity, text) for quantity, text in asked.items() if text is not None]
+    if len(targets) > 1:
+        raise UsageError(f"--{targets[0].quantity} and --{targets[1].quantity} contradict each other: give one target")
+    return targets[0] if targets else None
+
+
+def _multiple(text: str) -> int:
+    if text == "auto":
+        return 0
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--round-to {text!r}: expected a positive whole number, or auto")
+    return int(text)

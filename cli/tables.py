@@ -1,0 +1,124 @@
+"""A Report as a person reads it: before and after, what changed in which layer, what was left alone and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+
+from compresskit.report import LayerRow, Measure, Report
+
+LAYERS_SHOWN = 8
+SKIPPED_SHOWN = 5
+
+
+def report_tables(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
+    """The tables of `report`, most important first; all layers and skipped groups only where `verbose`."""
+    yield _measures(report.before, report.after)
+    changed = [row for row in report.layers if verbose or row.width_before != row.width_after]
+    if changed:
+        yield _layers(changed if verbose else changed[:LAYERS_SHOWN], len(changed))
+    if report.skipped:
+        yield from _skipped(report, verbose)
+    yield from _closing(report)
+
+
+def count(value: float) -> str:
+    """A number of things in the unit of its size: 40.81M."""
+    for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.4g}{suffix}"
+    return f"{value:.4g}"
+
+
+def size(value: int) -> str:
+    """A number of bytes in decimal units: 1.084 MB."""
+    return f"{count(value)}B".replace("kB", " kB").replace("MB", " MB").replace("GB", " GB") if value >= 1000 else f"{value} B"
+
+
+def _measures(before: Measure, after: Measure) -> Table:
+    table = _table("", "before", "after", "kept")
+    rows: list[tuple[str, Callable[[Measure], int], Callable[[int], str]]] = [
+        ("MACs", lambda measure: measure.macs, count),
+        ("parameters", lambda measure: measure.parameters, count),
+        ("weights", lambda measure: measure.bytes, size),
+        ("peak activations", lambda measure: measure.peak_activation_bytes, size),
+    ]
+    for name, figure, spell in rows:
+        table.add_row(name, spell(figure(before)), spell(figure(after)), _ratio(figure(after), figure(before)))
+    if after.nonzero is not None:
+        table.add_row("nonzero parameters", "", count(after.nonzero), _ratio(after.nonzero, before.parameters))
+    if before.accuracy or after.accuracy:
+        table.add_row(_accuracy_title(before, after), _accuracy(before), _accuracy(after), _accuracy_change(before, after))
+    if before.latency and after.latency:
+        title = f"ONNX Runtime p50 / p90, batch {after.latency.batch}, {after.latency.threads} thread{'s' * (after.latency.threads != 1)}"
+        table.add_row(title, _latency(before), _latency(after), _ratio(after.latency.p50_ms, before.latency.p50_ms))
+    return table
+
+
+def _layers(rows: list[LayerRow], total: int) -> Table:
+    table = _table("layer", "kind", "width", "MACs", "kept", left=2)
+    for row in rows:
+        width = f"{row.width_before} → {row.width_after}" if row.width_before != row.width_after else f"{row.width_before}"
+        macs = f"{count(row.macs_before)} → {count(row.macs_after)}"
+        table.add_row(row.name, row.kind, width, macs, _ratio(row.macs_after, row.macs_before))
+    if total > len(rows):
+        table.add_row(f"… {total - len(rows)} more (-v)", "", "", "", "")
+    return table
+
+
+def _skipped(report: Report, verbose: bool) -> Iterator[RenderableType]:
+    shown = report.skipped if verbose else report.skipped[:SKIPPED_SHOWN]
+    yield f"left whole: {len(report.skipped)} group{'s' * (len(report.skipped) != 1)}"
+    for skip in shown:
+        yield f"  {skip.group}: {skip.reason}"
+    if len(report.skipped) > len(shown):
+        yield f"  … {len(report.skipped) - len(shown)} more (-v)"
+
+
+def _closing(report: Report) -> Iterator[str]:
+    if report.target is not None:
+        target = report.target
+        yield f"target: --{target.kind} {_amount(target.requested, target.unit)}, reached {_amount(target.reached, target.unit)}"
+    if report.parity is not None:
+        yield f"checked in ONNX Runtime: largest difference {report.parity.max_abs_error:.2g} over {report.parity.inputs} inputs"
+    for output in report.outputs:
+        yield f"wrote {'the standard output' if output.path == '-' else output.path} ({output.format}, {size(output.bytes)})"
+    yield f"seed {report.seed}, {report.device}, {report.threads} thread{'s' * (report.threads != 1)}, {sum(report.stages.values()):.1f} s"
+
+
+def _table(*headings: str, left: int = 1) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index < left else "right", overflow="fold")
+    return table
+
+
+def _amount(value: float, unit: str) -> str:
+    if unit == "fraction":
+        return f"{value:.4g}"
+    return size(int(value)) if unit == "bytes" else f"{count(value)} {unit}"
+
+
+def _ratio(after: float, before: float) -> str:
+    return f"{after / before:.1%}" if before else ""
+
+
+def _accuracy_title(before: Measure, after: Measure) -> str:
+    accuracy = after.accuracy or before.accuracy
+    return f"{accuracy.metric} accuracy, {accuracy.count} test samples" if accuracy else ""
+
+
+def _accuracy(measure: Measure) -> str:
+    accuracy = measure.accuracy
+    return f"{accuracy.value:.2%} [{accuracy.low:.2%}, {accuracy.high:.2%}]" if accuracy else ""
+
+
+def _accuracy_change(before: Measure, after: Measure) -> str:
+    return f"{100 * (after.accuracy.value - before.accuracy.value):+.2f} pt" if before.accuracy and after.accuracy else ""
+
+
+def _latency(measure: Measure) -> str:
+    return f"{measure.latency.p50_ms:.3g} / {measure.latency.p90_ms:.3g} ms" if measure.latency else ""
