@@ -1,0 +1,122 @@
+"""How good a model is on a split, with the interval that the size of the split allows; and fresh norm statistics after a cut."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from compresskit.data.batches import batches
+from compresskit.data.dataset import Split
+from compresskit.errors import InputError
+from compresskit.models.graph import Normalization
+from compresskit.training.objectives import check_targets, is_classes, loss, predict
+from compresskit.training.precision import autocast, device_of
+
+_Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one model on one split.
+
+    Attributes:
+        count: predictions judged: samples, or their entries where there are several a sample.
+        loss: mean cross entropy (nats) or mean squared error.
+        accuracy: fraction of right classes; None where targets are numbers.
+        interval: Wilson's 95% interval of the accuracy.
+        rmse: root of the mean squared error, in units of the targets; None for classes.
+    """
+
+    count: int
+    loss: float
+    accuracy: float | None = None
+    interval: tuple[float, float] | None = None
+    rmse: float | None = None
+
+
+@torch.no_grad()
+def evaluate(
+    module: nn.Module, split: Split, normalization: Normalization, *, batch_size: int = 256, precision: Literal["fp32", "bf16"] = "fp32"
+) -> Evaluation:
+    """Measure `module` in evaluation mode, on the device where it is. Its modes are as before afterwards.
+
+    Raises:
+        UsageError: the model has several outputs.
+        InputError: the split is empty, or its targets do not fit the outputs.
+    """
+    if len(split.x) == 0:
+        raise InputError("there are no samples to evaluate on: expected at least one")
+    device = device_of(module)
+    total, right, count, classes = 0.0, 0, 0, False
+    with evaluating(module), autocast(precision, device):
+        for x, y in batches(split, normalization, batch_size, device=device):
+            out, classes = predict(module, x), is_classes(y)
+            if count == 0:
+                check_targets(out, split.y)
+            total += loss(out, y).item() * y.numel()
+            right += int((out.argmax(1) == y).sum()) if classes else 0
+            count += y.numel()
+    if classes:
+        return Evaluation(count, total / count, accuracy=right / count, interval=wilson(right, count))
+    return Evaluation(count, total / count, rmse=math.sqrt(total / count))
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """The 95% score interval of a proportion (Wilson 1927); it stays within [0, 1] and is right for few samples too."""
+    p, z2 = right / count, _Z95**2 / count
+    centre = (p + z2 / 2) / (1 + z2)
+    half = math.sqrt(z2 * p * (1 - p) + z2**2 / 4) / (1 + z2)
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+@torch.no_grad()
+def recalibrate_batchnorm(module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
+    """Estimate the running statistics of all batch norms anew, as the plain average over `batches` of inputs and targets.
+
+    After a cut the old statistics describe activations that are gone. Nothing else changes, not even dropout acts.
+
+    Returns:
+        The number of norms re-estimated.
+
+    Raises:
+        InputError: there are norms, but no batches.
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None]
+    if not norms:
+        return 0
+    momenta = [norm.momentum for norm in norms]
+    seen = 0
+    with evaluating(module):
+        try:
+            for x, _ in batches:
+                if not seen:
+                    for norm in norms:
+                        norm.reset_running_stats()
+                        norm.momentum = None  # torch's way of saying: a cumulative average
+                        norm.train()
+                module(x)
+                seen += 1
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+    if not seen:
+        raise InputError("there are no samples to re-estimate batch norms on: expected at least one batch")
+    return len(norms)
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, each submodule's own mode again outside."""
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for m, mode in modes:
+            m.training = mode
