@@ -1,0 +1,73 @@
+"""Shapes of every value of a graph, and which of them follow the batch: learnt by running it on fake tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from compresskit.models.graph import ModelGraph
+
+BATCH = "batch"
+Dim = int | str | None
+"""A size: a number, `BATCH`, or None where it depends on the batch in another way (`12 * batch`)."""
+
+# Two batch sizes tell constants from sizes that follow the batch. Fake tensors cost nothing, so the second is large: `batch // 8` differs as well.
+_PROBES = (2, 1000)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """Shape and element type of one tensor of the graph."""
+
+    shape: tuple[Dim, ...]
+    dtype: torch.dtype
+
+
+def trace(graph: ModelGraph) -> dict[fx.Node, Any]:
+    """What each node gives: a `Traced`, a `Dim`, or a tuple of these; other values as they are.
+
+    Where the file's batch is a number, every size is one.
+
+    Raises:
+        Exception: whatever a graph raises that cannot run on fake tensors (its sizes depend on its data).
+    """
+    batches = _PROBES if any(None in spec.shape for spec in graph.inputs) else (0,)
+    runs = [_run(graph, batch) for batch in batches]
+    return {node: _merge([run[node] for run in runs]) for node in runs[0]}
+
+
+def _run(graph: ModelGraph, batch: int) -> dict[fx.Node, Any]:
+    """Every node's value at one batch size, on fake tensors."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        recorder = _Recorder(graph.module)
+        recorder.run(*(torch.empty(spec.sized(batch), dtype=spec.dtype) for spec in graph.inputs))
+    return recorder.values
+
+
+class _Recorder(fx.Interpreter):
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.values: dict[fx.Node, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.values[n] = super().run_node(n)
+        return self.values[n]
+
+
+def _merge(values: list[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, torch.Tensor):
+        return Traced(tuple(_dim(sizes) for sizes in zip(*(value.shape for value in values), strict=True)), first.dtype)
+    if isinstance(first, list | tuple):
+        return tuple(_merge(list(items)) for items in zip(*values, strict=True))
+    return _dim(values) if isinstance(first, int) else first
+
+
+def _dim(sizes: Any) -> Dim:
+    if len(set(sizes)) == 1:
+        return sizes[0]
+    return BATCH if tuple(sizes) == _PROBES else None
