@@ -1,0 +1,50 @@
+"""The form in which all data arrives: arrays in three splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compresskit.models.graph import Normalization
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples and what is to be predicted from them.
+
+    Attributes:
+        x: (N, *input_shape), uint8 (pixels, divided by 255 when a batch is made) or float32; not normalized.
+        y: (N,) int64 classes, or (N,) or (N, k) float32 values to regress.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set, checked: finite, not empty, equally long, labels in range.
+
+    Attributes:
+        train: what weights are fitted to.
+        validation: what every choice is made on.
+        test: what is measured once, at the end. None where the source brings a validation split but no test split:
+            carving one from the training samples would measure the model on samples that it was trained on before.
+        normalization: what turns `x` into the model's input.
+        normalization_source: where it is from: "checkpoint", "--mean/--std", "computed from N training samples"
+            or "as delivered by mod:fn".
+        classes: their number; None for regression.
+        class_names: in the order of the labels, where the source names them.
+    """
+
+    train: Split
+    validation: Split
+    test: Split | None
+    normalization: Normalization
+    normalization_source: str
+    classes: int | None
+    class_names: tuple[str, ...] | None = None

@@ -1,0 +1,105 @@
+"""Image files in folders: `root/CLASS/*.png`, or `root/train|val|test/CLASS/*.png`.
+
+Images are stretched to the model's input (bilinear, antialiased) and converted to its channel count.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from compresskit.data.files import first_line
+from compresskit.data.layout import image_size
+from compresskit.data.limits import Budget
+from compresskit.data.roles import array_files, split_of
+from compresskit.data.source import SOURCES, Pair, Raw, Request, Source
+from compresskit.errors import InputError
+from compresskit.progress import Progress
+
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # not EPS, which starts ghostscript
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"}
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def read_image(path: Path, channels: int, height: int, width: int, budget: Budget) -> np.ndarray:
+    """One image as (height, width, channels) uint8.
+
+    Raises:
+        InputError: unreadable, damaged, or over the limit on pixels.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's on size: the limit below is ours, and an error
+        try:
+            with Image.open(path, formats=_FORMATS) as image:
+                budget.check_pixels(*image.size, str(path))
+                pixels = _eight_bit(image).convert(_MODES[channels]).resize((width, height), Image.Resampling.BILINEAR)
+        except InputError:
+            raise
+        except Image.DecompressionBombError:
+            raise InputError(f"{path}: far over {budget.limits.max_pixels} pixels; the limit is --max-pixels") from None
+        except Exception as error:  # damaged files make Pillow's decoders raise over a dozen kinds
+            raise InputError(f"{path}: not a readable image ({first_line(error)})") from error
+    return np.asarray(pixels).reshape(height, width, channels)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey, which Pillow would clip instead."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
+    return image
+
+
+def _matches(request: Request) -> bool:
+    return request.folder is not None and not array_files(request)
+
+
+def _read(request: Request) -> Raw:
+    root = request.paths[0]
+    splits = {split: folder for folder in _folders(root) if (split := split_of(folder.name))}
+    if "train" not in splits:
+        return Raw(_read_classes(root, request))
+    pairs = {split: _read_classes(folder, request) for split, folder in splits.items()}
+    return Raw(pairs["train"], pairs.get("validation"), pairs.get("test"))
+
+
+def _read_classes(root: Path, request: Request) -> Pair:
+    """The images of one split (N, H, W, C) and the names of their classes."""
+    files = {folder.name: _image_files(folder) for folder in _folders(root)}
+    if not files:
+        raise InputError(f"{root}: holds no data files and no folders; expected a folder of images for each class")
+    for name, paths in files.items():
+        if not paths:
+            raise InputError(f"{root / name}: holds no images; expected a folder of images for each class")
+    labels = [name for name, paths in files.items() for _ in paths]
+    return Pair(_read_all([path for paths in files.values() for path in paths], request), np.array(labels))
+
+
+def _read_all(paths: list[Path], request: Request) -> np.ndarray:
+    channels, height, width = image_size(request.input_shape)
+    request.budget.take(len(paths) * channels * height * width, f"{len(paths)} images")
+    x = np.empty((len(paths), height, width, channels), np.uint8)
+    for index, path in enumerate(_reported(paths, request.progress)):
+        x[index] = read_image(path, channels, height, width, request.budget)
+    return x
+
+
+def _reported(paths: list[Path], progress: Progress) -> Iterable[Path]:
+    progress.stage("reading images", len(paths))
+    for path in paths:
+        yield path
+        progress.advance()
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file() and not path.name.startswith("."))
+
+
+SOURCES.register("images")(Source(_matches, _read))

@@ -1,0 +1,30 @@
+"""Carving a held-out part from samples: seeded, and stratified by class."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compresskit.data.dataset import Split
+from compresskit.errors import InputError
+
+
+def hold_out(split: Split, fraction: float, rng: np.random.Generator) -> tuple[Split, Split]:
+    """(rest, held out), the latter `fraction` of each class, both in stored order.
+
+    A class with at least two samples is in both; a class with one stays in the rest. Values to regress are drawn at large.
+
+    Raises:
+        InputError: too few samples to hold any out.
+    """
+    groups = [np.flatnonzero(split.y == label) for label in np.unique(split.y)] if split.y.dtype == np.int64 else [np.arange(len(split))]
+    held = np.zeros(len(split), bool)
+    for group in groups:
+        count = min(max(round(fraction * len(group)), 1), len(group) - 1)
+        held[rng.permutation(group)[:count]] = True
+    if not held.any():
+        raise InputError(f"{len(split)} samples are too few to hold any out for validation")
+    return _take(split, ~held), _take(split, held)
+
+
+def _take(split: Split, chosen: np.ndarray) -> Split:
+    return Split(split.x[chosen], split.y[chosen])
