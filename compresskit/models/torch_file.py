@@ -7,6 +7,7 @@ legacy (0.1 to 1.5)  magic, protocol, system: three pickles       the object's p
 from __future__ import annotations
 
 import io
+import itertools
 import pickletools
 import warnings
 import zipfile
@@ -39,22 +40,30 @@ _PUSHES_TEXT = frozenset(("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNIC
 
 
 def open_zip(data: bytes) -> zipfile.ZipFile:
-    """`data` as an archive none of whose members is larger than it says, all of them together no larger than `data`.
+    """`data` as an archive of which nothing has been unpacked.
 
     Raises:
-        InputError: it is no zip archive, is damaged, or has compressed or overlapping members (PyTorch writes none).
+        InputError: it is no zip archive, or its directory is damaged.
     """
     try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-        members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError) as error:
-        raise InputError(f"the zip archive is damaged or truncated ({error})") from error
+        return zipfile.ZipFile(io.BytesIO(data))
+    except Exception as error:  # zipfile lets struct, codec and seek errors of damaged directories through
+        raise InputError(f"the zip archive is damaged or truncated ({first_line(error)})") from error
+
+
+def check_stored(archive: zipfile.ZipFile, size: int) -> None:
+    """Make sure that the members of an archive of `size` bytes are no larger than it holds.
+
+    Raises:
+        InputError: it has compressed or encrypted members (where PyTorch stores tensors it has none), or overlapping ones.
+    """
+    members = archive.infolist()
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-            raise InputError(f"the zip member {member.filename!r} is compressed or encrypted, as PyTorch never does: unpack it and store it plainly")
-    if sum(member.file_size for member in members) > len(data):
-        raise InputError("the zip archive declares more than it holds: it is damaged, or made to exhaust memory")
-    return archive
+            raise InputError(f"the zip member {member.filename!r} is compressed or encrypted, as PyTorch leaves none: store it plainly")
+    declared = sum(member.file_size for member in members)
+    if declared > size:
+        raise InputError(f"the zip archive of {size} bytes declares {declared} bytes: it is damaged, or made to exhaust memory")
 
 
 def foreign_classes(data: bytes) -> list[str]:
@@ -117,42 +126,51 @@ def first_line(error: BaseException) -> str:
 
 def _globals(data: bytes) -> list[str]:
     if data.startswith(ZIP_MAGIC):
-        with open_zip(data) as archive:
-            names = [name for name in archive.namelist() if name.split("/", 1)[-1] == "data.pkl"]
-            if len(names) != 1:
-                raise InputError(f"the zip archive has {len(names)} pickles named data.pkl where PyTorch writes one")
-            info = archive.getinfo(names[0])
-            if info.file_size > _PICKLE_LIMIT:
-                raise InputError(f"the pickle {names[0]!r} has {info.file_size} bytes: more than {_PICKLE_LIMIT} are not read")
-            try:
-                return _scan(io.BytesIO(archive.read(info)))
-            except (zipfile.BadZipFile, EOFError, OSError) as error:
-                raise InputError(f"the zip archive is damaged ({error})") from error
+        return _scan(io.BytesIO(_zip_pickle(data)))
     stream = io.BytesIO(data)
-    found: list[str] = []
-    for _ in range(4 if LEGACY_MAGIC in data[:32] else 1):
-        found += _scan(stream)
-    return list(dict.fromkeys(found))
+    pickles = 4 if LEGACY_MAGIC in data[:32] else 1
+    return list(dict.fromkeys(name for _ in range(pickles) for name in _scan(stream)))
+
+
+def _zip_pickle(data: bytes) -> bytes:
+    with open_zip(data) as archive:
+        check_stored(archive, len(data))
+        names = [name for name in archive.namelist() if name.split("/", 1)[-1] == "data.pkl"]
+        if len(names) != 1:
+            raise InputError(f"the zip archive has {len(names)} pickles named data.pkl where PyTorch writes one")
+        size = archive.getinfo(names[0]).file_size
+        if size > _PICKLE_LIMIT:
+            raise InputError(f"the pickle {names[0]!r} has {size} bytes: more than {_PICKLE_LIMIT} are not read")
+        try:
+            return archive.read(names[0])
+        except Exception as error:  # as in open_zip
+            raise InputError(f"the zip archive is damaged ({first_line(error)})") from error
 
 
 def _scan(stream: BinaryIO) -> list[str]:
-    """The globals of one pickle. The two texts before STACK_GLOBAL may come from the memo: where they do not stand there, it counts as foreign."""
+    """The globals of the pickle that begins here, in order, once each.
+
+    STACK_GLOBAL takes its two names from the stack: they count where they were pushed just before it. Otherwise (they may come
+    from the memo) the global has no name here, which makes it foreign.
+    """
     found: dict[str, None] = {}
-    recent: list[str] = []
+    pushed: list[str] = []
+    count = 0
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            if count > _OPCODE_LIMIT:
-                raise InputError(f"the pickle has more than {_OPCODE_LIMIT} opcodes, which are not read")
+        for opcode, argument, _ in itertools.islice(pickletools.genops(stream), _OPCODE_LIMIT):
+            count += 1
             if opcode.name in ("GLOBAL", "INST"):
                 found[str(argument)] = None
             elif opcode.name == "STACK_GLOBAL":
-                found[" ".join(recent[-2:]) if len(recent) >= 2 else "an unnamed class"] = None
+                found[" ".join(pushed[-2:]) if len(pushed) >= 2 else "an unnamed class"] = None
             elif opcode.name.startswith("EXT"):
                 found["a registered extension"] = None
             if opcode.name in _PUSHES_TEXT:
-                recent.append(str(argument))
+                pushed.append(str(argument))
             elif opcode.name not in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):
-                recent.clear()
-    except (ValueError, IndexError, KeyError, EOFError, OverflowError, AttributeError) as error:
+                pushed.clear()
+    except Exception as error:  # whatever the bytes make int(), decode() and the checks of pickletools raise
         raise InputError(f"the pickle is damaged or truncated ({first_line(error)})") from error
+    if count == _OPCODE_LIMIT:
+        raise InputError(f"the pickle has {count} opcodes or more, which are not read")
     return list(found)
