@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from torch import fx, nn
+
+from compresskit.models.graph import ModelGraph, leaf
+from compresskit.pruning.coupling import Coupling, Dims, couple
+from compresskit.report import Skipped
 
 Role = Literal["out", "in", "norm", "bias", "other"]
 
@@ -15,7 +21,7 @@ class Slices:
     """The part of one tensor that belongs to a group.
 
     Attributes:
-        parameter: name of the parameter or buffer in the graph module.
+        parameter: name of the parameter in the graph module.
         dim: its dimension that shrinks.
         role: "out" where a convolution or linear layer produces the channels, "in" where one consumes them, "norm" and "bias" for what
             goes along; "other" for free parameters such as position embeddings.
@@ -40,3 +46,114 @@ class Group:
     name: str
     size: int
     slices: tuple[Slices, ...]
+
+
+@dataclass(frozen=True)
+class Prunable:
+    """Everything that can be cut from one graph.
+
+    Attributes:
+        groups: in the order in which their first producers run.
+        classes: for each group, (size,) the class of each channel.
+        dimensions: sets of classes that make up one dimension of one tensor; of each, at least one class must stay.
+        skipped: groups that are left whole, with the reason.
+        coupling: what all this was read from.
+    """
+
+    groups: tuple[Group, ...]
+    classes: tuple[np.ndarray, ...]
+    dimensions: tuple[np.ndarray, ...]
+    skipped: tuple[Skipped, ...]
+    coupling: Coupling
+
+
+def find_groups(graph: ModelGraph) -> Prunable:
+    """Find what can be cut from `graph`.
+
+    Raises:
+        InputError: a node does not fit its inputs.
+    """
+    coupling = couple(graph)
+    roles = list(_roles(graph, coupling))
+    produced = [(name.rpartition(".")[0] or name, dims[dim]) for name, dims, dim, role in roles if role in ("out", "other") and dims[dim] is not None]
+    components = _components([labels for _, labels in produced])  # type: ignore[misc]
+    groups, classes, skipped = [], [], []
+    for members in components:
+        name = next(owner for owner, labels in produced if np.isin(labels, members).any())  # type: ignore[arg-type]
+        free = np.array([member for member in members if member not in coupling.pinned])
+        if len(free) > 1:
+            groups.append(Group(name, len(free), tuple(_slices(roles, free))))
+            classes.append(free)
+        else:
+            skipped.append(Skipped(name, coupling.pinned.get(int(members[0]), "it has a single channel")))
+    return Prunable(tuple(groups), tuple(classes), tuple(_dimensions(coupling)), tuple(dict.fromkeys(skipped)), coupling)
+
+
+def _roles(graph: ModelGraph, coupling: Coupling) -> Iterator[tuple[str, Dims, int, Role]]:
+    """Every labelled dimension of every parameter with its role, in the order in which the parameters are used."""
+    seen: set[str] = set()
+    for node in graph.module.graph.nodes:
+        for name in _parameters(graph, node):
+            if name in coupling.tensors and name not in seen:
+                seen.add(name)
+                for dim in range(len(coupling.tensors[name])):
+                    yield name, coupling.tensors[name], dim, _role(graph, node, name, dim)
+
+
+def _parameters(graph: ModelGraph, node: fx.Node) -> Iterable[str]:
+    if node.op == "get_attr":
+        return [str(node.target)] if str(node.target) in dict(graph.module.named_parameters()) else []
+    if node.op == "call_module":
+        return [f"{node.target}.{name}" for name, _ in leaf(graph, node).named_parameters(recurse=False)]
+    return []
+
+
+def _role(graph: ModelGraph, node: fx.Node, name: str, dim: int) -> Role:
+    if node.op == "get_attr":
+        return "other"
+    module = leaf(graph, node)
+    if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+        if name.endswith(".bias"):
+            return "bias"
+        producing = 1 if isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups == 1 else 0
+        return "out" if dim == producing else "in"
+    return "other" if isinstance(module, nn.Embedding) else "norm"
+
+
+def _components(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """Classes joined wherever they stand in one array, each component in order of appearance."""
+    home: dict[int, int] = {}
+    members: dict[int, list[int]] = {}
+    for index, labels in enumerate(arrays):
+        unique = list(dict.fromkeys(labels.tolist()))
+        merged = sorted({home[label] for label in unique if label in home})
+        target = merged[0] if merged else index
+        joined = [label for old in merged for label in members.pop(old)]
+        members[target] = joined + [label for label in unique if label not in home]
+        home.update(dict.fromkeys(members[target], target))
+    return [np.array(labels) for _, labels in sorted(members.items())]
+
+
+def _slices(roles: list[tuple[str, Dims, int, Role]], classes: np.ndarray) -> Iterator[Slices]:
+    order = np.argsort(classes)
+    for name, dims, dim, role in roles:
+        labels = dims[dim]
+        if labels is None:
+            continue
+        positions = np.flatnonzero(np.isin(labels, classes))
+        if len(positions):
+            yield Slices(name, dim, role, positions, order[np.searchsorted(classes, labels[positions], sorter=order)])
+
+
+def _dimensions(coupling: Coupling) -> Iterator[np.ndarray]:
+    """Distinct sets of classes that some dimension of some tensor consists of."""
+    seen: set[bytes] = set()
+    values = [*coupling.tensors.values(), *coupling.labels.values()]
+    for dims in (item for value in values for item in (value if isinstance(value, list) else [value])):
+        for labels in dims:
+            if labels is None:
+                continue
+            unique = np.unique(labels)
+            if unique.tobytes() not in seen:
+                seen.add(unique.tobytes())
+                yield unique
