@@ -122,15 +122,14 @@ class Run:
     def _identity(self) -> dict[str, Any]:
         """What must be equal for a run to go on to the same result."""
         shapes = [(name, tuple(tensor.shape)) for name, tensor in self.module.state_dict().items()]
-        groups = [[tuple(p.shape) for p in group["params"]] for group in self.optimizer.param_groups]
+        groups = [
+            (rate / self.config.lr, [tuple(p.shape) for p in group["params"]])
+            for rate, group in zip(self.rates, self.optimizer.param_groups, strict=True)
+        ]
         settings = asdict(replace(self.config, checkpoint=None, checkpoint_minutes=0.0, resume=False))
         surroundings = {"precision": self.precision, "device": self.device.type, "processes": self.ranks.size}
-        contents = {
-            "model": digest(repr(shapes).encode()),
-            "parameters": digest(repr((groups, self.rates)).encode()),
-            "data": digest(self.data.train.y.tobytes()),
-        }
-        return {**settings, **surroundings, **contents}
+        contents = {"model": repr(shapes).encode(), "parameters": repr(groups).encode(), "data": self.data.train.y.tobytes()}
+        return {**settings, **surroundings, **{name: digest(content) for name, content in contents.items()}}
 
     def _epoch(self, epoch: int) -> None:
         """Make the steps of `epoch` that are left, and validate."""

@@ -2,22 +2,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from compresskit.data.dataset import Split
+from compresskit.data.dataset import Dataset, Split
 from compresskit.models.graph import Normalization
 
 
-@dataclass(frozen=True)
-class Data:
-    train: Split
-    validation: Split | None
-    normalization: Normalization = Normalization((0.0,), (1.0,))
+def _dataset(x: np.ndarray, y: np.ndarray, count: int) -> Dataset:
+    """The first `count` samples to train on, the others to validate."""
+    classes = None if y.dtype == np.float32 else int(y.max()) + 1
+    return Dataset(Split(x[:count], y[:count]), Split(x[count:], y[count:]), None, Normalization((0.0,), (1.0,)), "made up", classes)
 
 
 @pytest.fixture(autouse=True)
@@ -29,22 +27,22 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def images() -> Data:
+def images() -> Dataset:
     """Three classes of 8x8 images, each a bright column somewhere, in noise."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 88)
     x = rng.normal(size=(88, 1, 8, 8)).astype(np.float32)
     x[np.arange(88), 0, :, 2 * y + 1] += 2.0
-    return Data(Split(x[:56], y[:56]), Split(x[56:], y[56:]))
+    return _dataset(x, y, 56)
 
 
 @pytest.fixture
-def quantities() -> Data:
+def quantities() -> Dataset:
     """Two numbers to predict, linear in five."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(96, 5)).astype(np.float32)
     y = x @ rng.normal(size=(5, 2)).astype(np.float32)
-    return Data(Split(x[:64], y[:64]), Split(x[64:], y[64:]))
+    return _dataset(x, y, 64)
 
 
 @pytest.fixture
