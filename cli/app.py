@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import signal
 import sys
@@ -19,13 +20,15 @@ from compresskit.errors import CompresskitError, ExitCode
 
 from .console import Console
 from .help import Command, Group
+from .options import Help
 from .prune import prune
 
 app = typer.Typer(
     cls=Group,
     add_completion=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # `Help` in options.py is the option in its place, which prints on our console.
+    context_settings={"help_option_names": []},
 )
 app.command(cls=Command)(prune)
 
@@ -49,6 +52,7 @@ def _print_version(context: typer.Context, wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_print_version)] = False,
+    help: Help = False,
 ) -> None:
     """Make models smaller: any model file in, a smaller ONNX file out."""
 
@@ -66,7 +70,6 @@ def main(arguments: Sequence[str], console: Console) -> int:
             command = typer.main.get_command(app)
             with command.make_context("compresskit", list(arguments), obj=console) as context:
                 command.invoke(context)
-            console.stdout.flush()
         return ExitCode.OK
     except typer.Exit as exit:
         return exit.exit_code
@@ -76,8 +79,7 @@ def main(arguments: Sequence[str], console: Console) -> int:
             if console.traceback:
                 console.stderr.write("".join(traceback.format_exception(error)))
             console.error(message)
-        if isinstance(error, BrokenPipeError):
-            _discard_stdout(console)
+        _settle_stdout(console)
         return code
 
 
@@ -114,7 +116,8 @@ def _usage_message(error: TyperException) -> str:
     message = message[:1].lower() + message[1:]
     possible: Any = getattr(error, "possibilities", None)
     if possible:
-        message += f" (did you mean {' or '.join(sorted(possible))}?)"
+        near = difflib.get_close_matches(getattr(error, "option_name", ""), possible, n=1, cutoff=0)
+        message += f" (did you mean {near[0]}?)"
     context: Any = getattr(error, "ctx", None)
     return f"{message}; see {context.command_path if context else 'compresskit'} --help"
 
@@ -146,9 +149,11 @@ def _warnings_hidden(console: Console) -> Iterator[None]:
         yield
 
 
-def _discard_stdout(console: Console) -> None:
-    """Send what is still buffered nowhere: the interpreter would fail on it again at exit."""
-    with contextlib.suppress(OSError, ValueError):
+def _settle_stdout(console: Console) -> None:
+    """Write what is buffered, or where that fails send it nowhere: the interpreter would fail on it again at exit."""
+    try:
+        console.stdout.flush()
+    except OSError:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, console.stdout.fileno())
         os.close(null)

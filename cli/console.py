@@ -6,10 +6,11 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
+from compresskit.errors import OutputError
 from compresskit.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -62,19 +63,31 @@ class Console:
         if self.verbosity > 0:
             self._line(f"compresskit: {one_line(message)}")
 
-    def result(self, text: str) -> None:
-        """Print the result as it is."""
-        self.stdout.write(text)
-        self.stdout.flush()
+    def result(self, text: str, stream: TextIO | None = None) -> None:
+        """Print the result as it is, on `stdout` unless told otherwise.
+
+        Raises:
+            OutputError: it cannot be written: the disk behind the stream is full, say.
+            BrokenPipeError: nobody reads it.
+        """
+        target = stream or self.stdout
+        try:
+            target.write(text)
+            target.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"cannot write the standard output: {(error.strerror or str(error)).lower()}") from error
 
     def show(self, *renderables: RenderableType, stream: TextIO | None = None) -> None:
         """Print rich renderables, on `stdout` unless told otherwise; -q hides them."""
         if self.verbosity > -1:
             target = stream or self.stdout
             rich = self.rich(target)
-            for renderable in renderables:
-                rich.print(renderable)
-            target.flush()
+            with rich.capture() as captured:
+                for renderable in renderables:
+                    rich.print(renderable)
+            self.result(captured.get(), target)
 
     def rich(self, stream: TextIO) -> RichConsole:
         """A rich console on `stream`: colours where allowed, unwrapped lines where nobody looks."""
@@ -109,8 +122,10 @@ class Console:
             yield SILENT
 
     def _line(self, text: str) -> None:
-        self.stderr.write(text + "\n")
-        self.stderr.flush()
+        # Where stderr is closed or full there is nobody left to tell.
+        with suppress(OSError):
+            self.stderr.write(text + "\n")
+            self.stderr.flush()
 
 
 def one_line(message: str) -> str:

@@ -36,6 +36,15 @@ def option(panel: str, help: str, *names: str, metavar: str | None = None, **mor
     return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=panel, **more)
 
 
+def _print_help(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        context.obj.result(context.get_help() + "\n")
+        raise typer.Exit
+
+
+Help = Annotated[bool, option(RUN, "Show this and exit.", "-h", "--help", is_eager=True, callback=_print_help)]
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """Which model, and what its file leaves open."""
@@ -76,7 +85,7 @@ Epochs = Annotated[float, option(TRAINING, "Passes over the training data; 0: me
 LearningRate = Annotated[float | None, option(TRAINING, "Peak learning rate; chosen for the optimizer unless given.", "--lr", metavar="LR", min=0)]
 BatchSize = Annotated[int, option(TRAINING, "Samples a step.", "--batch-size", metavar="B", min=1)]
 Optimizer = Annotated[Literal["sgd", "adamw"], option(TRAINING, "Optimizer.", "--optimizer", metavar="NAME")]
-Schedule = Annotated[Literal["one-cycle", "cosine", "multistep"], option(TRAINING, "Learning rate schedule.", "--schedule", metavar="NAME")]
+Schedule = Annotated[Literal["one-cycle", "cosine", "multistep", "constant"], option(TRAINING, "Of the learning rate.", "--schedule", metavar="NAME")]
 LabelSmoothing = Annotated[float, option(TRAINING, "Label smoothing.", "--label-smoothing", metavar="E", min=0, max=1)]
 Augment = Annotated[
     Literal["auto", "none", "crop-flip"],
@@ -126,6 +135,7 @@ class RunOptions:
     no_progress: Annotated[bool, option(RUN, "Draw no progress bar.", "--no-progress")] = False
     no_color: Annotated[bool, option(RUN, "Use no colour (NO_COLOR does the same).", "--no-color")] = False
     traceback: Annotated[bool, option(RUN, "Show where in the code an error came from.", "--traceback")] = False
+    help: Help = False
 
     def apply_to(self, console: Console) -> None:
         """Make `console` talk as these options say."""

@@ -16,6 +16,9 @@ from .options import METHOD, TARGET, DataOptions, ModelOptions, OutputOptions, R
 from .results import check_outputs, choose_outputs, deliver, read_model
 
 SUFFIX = ".pruned.onnx"
+# Said again here because the registries load torch; a test holds the two together.
+Criterion = Literal["l1", "l2", "l1-first", "l2-first", "bn-scale", "taylor", "fpgm", "lamp", "hessian", "random", "uniform"]
+Normalizer = Literal["none", "mean", "max"]
 
 
 @dataclass(frozen=True)
@@ -34,19 +37,14 @@ class PruneOptions(RunOptions, OutputOptions, DataOptions, ModelOptions):
     max_drop: Annotated[
         float | None, option(TARGET, "Fail (exit 5) if the test accuracy falls by more than this: 0.01.", "--max-drop", metavar="X", min=0, max=1)
     ] = None
-    criterion: Annotated[
-        Literal["l1", "l2", "bn", "taylor", "fpgm", "lamp", "hessian", "random", "uniform"],
-        option(METHOD, "What makes a channel important.", "--criterion", metavar="C"),
-    ] = "l2"
+    criterion: Annotated[Criterion, option(METHOD, "What makes a channel important; taylor, hessian need --data.", "--criterion", metavar="C")] = "l2"
     scope: Annotated[
         Literal["global", "layer"], option(METHOD, "Compare channels across the model, or cut every layer alike.", "--scope", metavar="WHERE")
     ] = PruneConfig.scope
     normalize: Annotated[
-        Literal["none", "mean", "max"], option(METHOD, "What a layer's scores are divided by before they are compared.", "--normalize", metavar="HOW")
+        Normalizer, option(METHOD, "What a layer's scores are divided by before they are compared.", "--normalize", metavar="HOW")
     ] = "mean"
-    floor: Annotated[float, option(METHOD, "Least fraction of any layer's channels to keep.", "--floor", metavar="F", min=0, max=1)] = (
-        PruneConfig.floor
-    )
+    floor: Annotated[float, option(METHOD, "Least fraction of a layer's channels to keep.", "--floor", metavar="F", min=0)] = PruneConfig.floor
     steps: Annotated[int, option(METHOD, "Cuts on the way to the target, training between them.", "--steps", metavar="N", min=1)] = PruneConfig.steps
     round_to: Annotated[
         str, option(METHOD, "Keep widths at multiples of this; auto: what ONNX Runtime rewards on this machine.", "--round-to", metavar="N|auto")

@@ -43,8 +43,8 @@ def choose_outputs(model: str, options: OutputOptions, suffix: str) -> tuple[str
         return (STDOUT,)
     if Path(model).is_file():
         return (str(Path(model).with_name(Path(model).stem + suffix)),)
-    # A zoo name or a factory ("pkg.mod:make_net"): the working folder is as good as any.
-    return (Path(model).name.rpartition(":")[2] + suffix,)
+    # A zoo name, a factory ("pkg.mod:make_net"), or a file that the reader will miss: the working folder.
+    return ((model.rpartition(":")[2] if ":" in model else Path(model).stem) + suffix,)
 
 
 def check_outputs(console: Console, model: ModelOptions, options: OutputOptions, outputs: Sequence[str]) -> None:

@@ -18,8 +18,10 @@ def report_tables(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
     """The tables of `report`, most important first; all layers and skipped groups only where `verbose`."""
     yield _measures(report.before, report.after)
     changed = [row for row in report.layers if verbose or row.width_before != row.width_after]
+    yield ""
     if changed:
         yield _layers(changed if verbose else changed[:LAYERS_SHOWN], len(changed))
+        yield ""
     if report.skipped:
         yield from _skipped(report, verbose)
     yield from _closing(report)
@@ -51,10 +53,9 @@ def _measures(before: Measure, after: Measure) -> Table:
     if after.nonzero is not None:
         table.add_row("nonzero parameters", "", count(after.nonzero), _ratio(after.nonzero, before.parameters))
     if before.accuracy or after.accuracy:
-        table.add_row(_accuracy_title(before, after), _accuracy(before), _accuracy(after), _accuracy_change(before, after))
+        table.add_row("accuracy", _accuracy(before), _accuracy(after), _accuracy_change(before, after))
     if before.latency and after.latency:
-        title = f"ONNX Runtime p50 / p90, batch {after.latency.batch}, {after.latency.threads} thread{'s' * (after.latency.threads != 1)}"
-        table.add_row(title, _latency(before), _latency(after), _ratio(after.latency.p50_ms, before.latency.p50_ms))
+        table.add_row("latency p50 / p90", _latency(before), _latency(after), _ratio(after.latency.p50_ms, before.latency.p50_ms))
     return table
 
 
@@ -71,7 +72,7 @@ def _layers(rows: list[LayerRow], total: int) -> Table:
 
 def _skipped(report: Report, verbose: bool) -> Iterator[RenderableType]:
     shown = report.skipped if verbose else report.skipped[:SKIPPED_SHOWN]
-    yield f"left whole: {len(report.skipped)} group{'s' * (len(report.skipped) != 1)}"
+    yield f"left whole: {_plural(len(report.skipped), 'group')}"
     for skip in shown:
         yield f"  {skip.group}: {skip.reason}"
     if len(report.skipped) > len(shown):
@@ -79,14 +80,24 @@ def _skipped(report: Report, verbose: bool) -> Iterator[RenderableType]:
 
 
 def _closing(report: Report) -> Iterator[str]:
+    """What the figures are of, what was asked for, checked and written."""
+    accuracy, latency = report.after.accuracy or report.before.accuracy, report.after.latency
+    if accuracy is not None:
+        yield f"accuracy: {accuracy.metric} of {_plural(accuracy.count, 'test sample')}, with its 95% interval"
+    if latency is not None:
+        yield f"latency: ONNX Runtime, batch {latency.batch}, {_plural(latency.threads, 'thread')}"
     if report.target is not None:
         target = report.target
         yield f"target: --{target.kind} {_amount(target.requested, target.unit)}, reached {_amount(target.reached, target.unit)}"
     if report.parity is not None:
-        yield f"checked in ONNX Runtime: largest difference {report.parity.max_abs_error:.2g} over {report.parity.inputs} inputs"
+        yield f"checked in ONNX Runtime: largest difference {report.parity.max_abs_error:.2g} over {_plural(report.parity.inputs, 'input')}"
     for output in report.outputs:
         yield f"wrote {'the standard output' if output.path == '-' else output.path} ({output.format}, {size(output.bytes)})"
-    yield f"seed {report.seed}, {report.device}, {report.threads} thread{'s' * (report.threads != 1)}, {sum(report.stages.values()):.1f} s"
+    yield f"seed {report.seed}, {report.device}, {_plural(report.threads, 'thread')}, {sum(report.stages.values()):.1f} s"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _table(*headings: str, left: int = 1) -> Table:
@@ -106,14 +117,9 @@ def _ratio(after: float, before: float) -> str:
     return f"{after / before:.1%}" if before else ""
 
 
-def _accuracy_title(before: Measure, after: Measure) -> str:
-    accuracy = after.accuracy or before.accuracy
-    return f"{accuracy.metric} accuracy, {accuracy.count} test samples" if accuracy else ""
-
-
 def _accuracy(measure: Measure) -> str:
     accuracy = measure.accuracy
-    return f"{accuracy.value:.2%} [{accuracy.low:.2%}, {accuracy.high:.2%}]" if accuracy else ""
+    return f"{accuracy.value:.2%} [{100 * accuracy.low:.2f}, {100 * accuracy.high:.2f}]" if accuracy else ""
 
 
 def _accuracy_change(before: Measure, after: Measure) -> str:
