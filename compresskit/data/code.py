@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from compresskit.data.files import first_line
 from compresskit.data.limits import Budget
 from compresskit.data.roles import find_roles, raw_from_roles
 from compresskit.data.source import SOURCES, Pair, Raw, Request, Source
+from compresskit.data.wording import first_line
 from compresskit.errors import CompresskitError, InputError
 
 _ACCEPTED = "return (x, y), a dict of arrays (x_train, y_train, ...), or (train, test) of datasets or loaders"

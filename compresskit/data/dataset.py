@@ -35,8 +35,7 @@ class Dataset:
         test: what is measured once, at the end. None where the source brings a validation split but no test split:
             carving one from the training samples would measure the model on samples that it was trained on before.
         normalization: what turns `x` into the model's input.
-        normalization_source: where it is from: "checkpoint", "--mean/--std", "computed from N training samples"
-            or "as delivered by mod:fn".
+        normalization_source: where it is from: "checkpoint", "--mean/--std", "computed from N training samples" or "as delivered by mod:fn".
         classes: their number; None for regression.
         class_names: in the order of the labels, where the source names them.
     """

@@ -14,6 +14,7 @@ from typing import IO, cast
 import numpy as np
 
 from compresskit.data.limits import Budget
+from compresskit.data.wording import first_line
 from compresskit.errors import InputError
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -32,11 +33,6 @@ def reading(name: Path | str) -> Iterator[None]:
         raise InputError(f"{name}: cannot be read ({error.strerror or first_line(error)})") from error
     except MemoryError as error:
         raise InputError(f"{name}: does not fit in memory; use fewer samples") from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says, cut to one line; its type where it says nothing."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 @contextmanager

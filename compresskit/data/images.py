@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from compresskit.data.files import first_line
 from compresskit.data.layout import image_size
 from compresskit.data.limits import Budget
 from compresskit.data.roles import array_files, split_of
 from compresskit.data.source import SOURCES, Pair, Raw, Request, Source
+from compresskit.data.wording import first_line
 from compresskit.errors import InputError
 from compresskit.progress import Progress
 

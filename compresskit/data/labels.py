@@ -7,15 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from compresskit.data.wording import listed
 from compresskit.errors import InputError
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Attributes:
-    values: int64 classes (N,), or float32 (N,) or (N, k).
-    classes: how many there are; None for regression.
-    names: of the classes, where the labels were names.
+    """What a model is to predict.
+
+    Attributes:
+        values: int64 classes (N,), or float32 (N,) or (N, k).
+        classes: how many there are; None for regression.
+        names: of the classes, where the labels were names.
     """
 
     values: np.ndarray
@@ -103,13 +106,9 @@ def _class_order(names: list[str], outputs: int | None, class_names: Sequence[st
     if class_names:
         unknown = [name for name in names if name not in class_names]
         if unknown:
-            raise InputError(f"class {unknown[0]!r} is not one of the model's: {_listed(class_names)}")
+            raise InputError(f"class {unknown[0]!r} is not one of the model's: {listed(class_names)}")
         return tuple(class_names)
     expected = 2 if outputs == 1 else outputs
     if expected not in (None, len(names)):
-        raise InputError(f"data has {len(names)} classes ({_listed(names)}), but the model has {outputs} output{'s' * (outputs != 1)}")
+        raise InputError(f"data has {len(names)} classes ({listed(names)}), but the model has {outputs} output{'s' * (outputs != 1)}")
     return tuple(sorted(names, key=int) if all(name.isascii() and name.isdigit() for name in names) else sorted(names))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from compresskit.data.wording import human
 from compresskit.errors import InputError
 
 
@@ -48,12 +49,3 @@ class Budget:
         """
         if width * height > self.limits.max_pixels:
             raise InputError(f"{what}: {width}x{height} is over {self.limits.max_pixels} pixels; if that is meant, raise --max-pixels")
-
-
-def human(count: float) -> str:
-    """`count` bytes in words: 2147483648 is '2 GiB'."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.4g} {unit}"
-        count /= 1024
-    return f"{count:.4g} TiB"

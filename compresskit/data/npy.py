@@ -11,10 +11,11 @@ from typing import IO
 
 import numpy as np
 
-from compresskit.data.files import first_line, head, open_stream, read_values
+from compresskit.data.files import head, open_stream, read_values
 from compresskit.data.limits import Budget
 from compresskit.data.roles import array_files, read_array_files
 from compresskit.data.source import SOURCES, Raw, Request, Source
+from compresskit.data.wording import first_line
 from compresskit.errors import InputError
 
 MAGIC = b"\x93NUMPY"

@@ -12,6 +12,7 @@ from compresskit.data.limits import Budget
 from compresskit.data.npy import read_npy
 from compresskit.data.roles import Role, find_roles, raw_from_roles
 from compresskit.data.source import SOURCES, Raw, Request, Source
+from compresskit.data.wording import listed, shown
 from compresskit.errors import InputError
 
 _MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # the second: an archive without members
@@ -29,7 +30,7 @@ def _read(request: Request) -> Raw:
         if not members:
             raise InputError(f"{path}: a zip archive without NumPy arrays; expected .npz")
         roles = _named_roles(request.names, members, path) if request.names else find_roles(members, str(path), _remedy(path))
-        return raw_from_roles(roles, lambda key: _read_member(archive, members[key], f"{path}[{key}]", request.budget))
+        return raw_from_roles(roles, lambda key: _read_member(archive, members[key], f"{path}[{shown(key)}]", request.budget))
 
 
 def _named_roles(names: tuple[str, ...], members: dict[str, str], path: Path) -> dict[Role, str]:
@@ -37,7 +38,7 @@ def _named_roles(names: tuple[str, ...], members: dict[str, str], path: Path) ->
         raise InputError(f"{path}: expected two or four keys behind the colon, got {len(names)}; {_remedy(path)}")
     for name in names:
         if name not in members:
-            raise InputError(f"{path}: has no array {name!r}; it has {', '.join(members)}")
+            raise InputError(f"{path}: has no array {name!r}; it has {listed(members)}")
     return dict(zip(_NAMED, names, strict=False))
 
 

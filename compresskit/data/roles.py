@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from compresskit.data.source import Pair, Raw, Request
+from compresskit.data.wording import listed
 from compresskit.errors import InputError
 
 _SIDES = {
@@ -64,8 +65,7 @@ def find_roles(names: Iterable[str], where: str, remedy: str) -> dict[Role, str]
         if (split, other) not in roles:
             raise InputError(f"{where}: has {roles[split, side]!r} but no {split} {other}; {remedy}")
     if ("train", "x") not in roles:
-        found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        raise InputError(f"{where}: found no training samples and labels among {found or 'nothing'}; {remedy}")
+        raise InputError(f"{where}: found no training samples and labels among {listed(names) or 'nothing'}; {remedy}")
     return roles
 
 

@@ -99,7 +99,7 @@ def parse_location(text: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     place, colon, names = text.rpartition(":")
     if colon and (_exists(place) or place.endswith(".py")):
         return (_existing(place),), tuple(names.split(","))
-    if colon and all(part.isidentifier() for part in place.split(".")):
+    if names.isidentifier() and all(part.isidentifier() for part in place.split(".")):
         return (), (names,)
     return tuple(_existing(part) for part in text.split(",")), ()
 

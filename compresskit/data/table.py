@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from compresskit.data.delimited import is_text, read_rows
 from compresskit.data.files import head
 from compresskit.data.limits import Budget
 from compresskit.data.source import SOURCES, Pair, Raw, Request, Source
+from compresskit.data.wording import listed
 from compresskit.errors import InputError
 
 _MISSING = frozenset(("", "na", "nan", "?", "null", "none"))
@@ -93,7 +94,7 @@ def _matches(request: Request) -> bool:
 def _read(request: Request) -> Raw:
     path = request.paths[0]
     rows = read_rows(path)
-    start = [row for row, _ in zip(rows, range(2), strict=False)]
+    start = list(islice(rows, 2))
     if len(start) < 2 or len(start[0][1]) < 2:
         raise InputError(f"{path}: expected a table of at least two columns and two rows, separated by tab, comma or semicolon")
     heading = start[0][1] if _is_heading(start[0][1], start[1][1]) else None
@@ -132,7 +133,7 @@ def _label_column(names: Sequence[str], wanted: str | None, path: Path) -> int:
     try:
         return range(len(names))[int(wanted)]
     except (ValueError, IndexError):
-        raise InputError(f"{path}: has no column {wanted!r}; it has {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}") from None
+        raise InputError(f"{path}: has no column {wanted!r}; it has {listed(names)}") from None
 
 
 def _label_array(labels: list[str]) -> np.ndarray:
