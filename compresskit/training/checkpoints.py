@@ -65,7 +65,7 @@ def load(path: Path, progress: Progress = SILENT) -> dict[str, Any]:
             if candidate != path:
                 progress.note(f"{path} is missing or damaged: continuing from the checkpoint before it")
             return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    raise InputError(f"{path} is not a whole training checkpoint, nor is there one before it: start again without --resume")
+    raise InputError(f"{path} is not a whole training checkpoint, nor is there one before it: remove it to start again")
 
 
 def _body(path: Path) -> bytes | None:

@@ -72,7 +72,7 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     p, z2 = right / count, _Z95**2 / count
     centre = (p + z2 / 2) / (1 + z2)
     half = math.sqrt(z2 * p * (1 - p) + z2**2 / 4) / (1 + z2)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    return (centre - half if right else 0.0), (centre + half if right < count else 1.0)
 
 
 @torch.no_grad()

@@ -111,7 +111,7 @@ class Run:
         identity = self._identity()
         differing = sorted(name for name in identity if payload["identity"].get(name) != identity[name])
         if differing:
-            raise UsageError(f"{path} is of another run, different in {', '.join(differing)}: repeat its settings, or start without --resume")
+            raise UsageError(f"{path} is of another run, different in {', '.join(differing)}: repeat its settings, or remove it to start again")
         if payload["threads"] != torch.get_num_threads():
             self.progress.note(f"computing with {payload['threads']} threads, as the run did before")
             torch.set_num_threads(payload["threads"])
@@ -156,10 +156,10 @@ class Run:
         return batches(data.train, data.normalization, size, shuffle=order, augment=augment, device=self.device, start=start)
 
     def _validate(self) -> Evaluation | None:
-        split, config = self.data.validation, self.config
-        return (
-            None if split is None else evaluate(self.module, split, self.data.normalization, batch_size=config.batch_size, precision=self.precision)
-        )
+        split, normalization, size = self.data.validation, self.data.normalization, self.config.batch_size
+        if split is None:
+            return None
+        return evaluate(self.module, split, normalization, batch_size=size, precision=self.precision)
 
     def _figures(self, loss: float) -> dict[str, float]:
         last = self.good.history[-1].validation if self.good.history else None

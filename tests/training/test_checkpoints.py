@@ -68,6 +68,14 @@ def test_two_damaged_ones_are_refused(path: Path) -> None:
         checkpoints.load(path)
 
 
+def test_a_previous_one_that_cannot_be_replaced_is_an_output_error(path: Path) -> None:
+    checkpoints.save(path, {"step": 0})
+    checkpoints.previous(path).mkdir()
+    with pytest.raises(OutputError, match=r"cannot write .*\.previous"):
+        checkpoints.save(path, {"step": 1})
+    assert _step(path) == 0
+
+
 def test_a_checkpoint_that_cannot_be_written_leaves_a_whole_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints.save(path, {"step": 0})
 
