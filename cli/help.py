@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from .options import PANELS
@@ -99,8 +98,3 @@ def _row(name: str, text: str, width: int) -> list[str]:
 
 def _width() -> int:
     return min(WIDEST, shutil.get_terminal_size((100, 24)).columns)
-
-
-def context_of(command: TyperCommand | TyperGroup, path: str) -> Any:
-    """A context in which `command` is called `path`, to print its help without running it."""
-    return typer.Context(command, info_name=path)
