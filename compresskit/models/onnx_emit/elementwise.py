@@ -161,11 +161,6 @@ def softplus(e: Emitter, x: Value, beta: float = 1, threshold: float = 20) -> st
     return e.op("Div", e.op("Softplus", e.op("Mul", x, factor)), factor)
 
 
-@handles("aten.softsign.default")
-def softsign(e: Emitter, x: Value) -> str:
-    return e.op("Softsign", x)
-
-
 @handles("aten.glu.default")
 def glu(e: Emitter, x: Value, dim: int = -1) -> str:
     half, gate = e.op_many("Split", 2, x, axis=dim, num_outputs=2)

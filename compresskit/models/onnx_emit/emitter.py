@@ -186,7 +186,8 @@ class Emitter:
         return known(node.name, result)
 
     def _handle(self) -> Any:
-        args, kwargs = fx.map_arg((self.node.args, self.node.kwargs), lambda source: self.values[source])
+        inputs: tuple[Any, Any] = fx.map_arg((self.node.args, self.node.kwargs), lambda source: self.values[source])
+        args, kwargs = inputs
         names = [_key(self.node.target)]
         if self.node.op == "call_module":
             module = self.graph.module.get_submodule(str(self.node.target))
