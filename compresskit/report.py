@@ -52,11 +52,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A proportion in 0..1 with its 95% interval, over `count` samples that took no part in any choice."""
+    """A proportion in 0..1 with its 95% interval, over `count` samples that took no part in any choice.
+
+    For numbers ("rmse") the value is the root mean squared error, without an interval.
+    """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     count: int
     metric: str = "top-1"
 

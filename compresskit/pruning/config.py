@@ -96,7 +96,7 @@ class PruneConfig:
     batch_size: int = 128
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float | None = None
-    schedule: str = "one-cycle"
+    schedule: Literal["one-cycle", "cosine", "multistep", "constant"] = "one-cycle"
     label_smoothing: float = 0.0
     augment: Literal["auto", "none", "crop-flip"] = "auto"
     distill: float = 0.5

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from compresskit.data import Dataset, Limits, load_data
+from compresskit.errors import CompresskitError, GuardError, InputError, TargetError, UsageError
+from compresskit.models.checkpoint import Container, save_checkpoint
+from compresskit.models.graph import ModelGraph, Normalization, random_inputs
+from compresskit.models.latency import compare, preferred_multiple
+from compresskit.models.load import load_model
+from compresskit.models.onnx_out import export_onnx
+from compresskit.models.parity import check_parity
 from compresskit.progress import SILENT, Progress
-from compresskit.pruning.config import PruneRequest
-from compresskit.report import Report
+from compresskit.pruning.config import PruneConfig, PruneRequest
+from compresskit.pruning.engine import PruneResult, prune
+from compresskit.pruning.measure import layer_rows, measure, test_accuracy
+from compresskit.pruning.recovery import Checkpointing
+from compresskit.report import Accuracy, ModelInfo, ModelInput, Output, Parity, Report, Target
+from compresskit.runtime import seed_everything, select_device, set_threads, versions
+from compresskit.training import checkpoints
+from compresskit.writers import write_bytes
+
+STDOUT = "-"
+CONTAINERS: dict[str, Container] = {".pt": "pt", ".safetensors": "safetensors"}
 
 
 @dataclass(frozen=True)
@@ -16,17 +40,199 @@ class PruneOutcome:
     Attributes:
         report: everything measured.
         standard_output: the ONNX bytes that belong on stdout, where "-" was among the outputs.
+        failure: what the command must end with although there is a report: the target was missed (the nearest model is written), or a guard
+            failed (nothing is written).
     """
 
     report: Report
     standard_output: bytes | None = None
+    failure: CompresskitError | None = None
 
 
 def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
     """Do what `compresskit prune` says it does.
 
     Raises:
-        CompresskitError: of the kind that the exit codes describe; TargetError and GuardError are raised after the best model so far
-            has been written, and carry its `report`.
+        CompresskitError: of the kind that the exit codes describe; nothing has been written then.
     """
-    raise NotImplementedError
+    clock = Clock()
+    threads, device = set_threads(request.threads), str(select_device(request.device))
+    seed_everything(request.config.seed)
+    with clock("read"):
+        progress.stage("read")
+        graph = load_model(request.model, arch=request.arch, input_shape=request.input_shape, trust=request.trust, max_bytes=request.max_bytes)
+        data = _read_data(request, graph, progress)
+    config = _settled(request, threads)
+    with clock("measure"):
+        accuracy = _accuracy(graph, data, device)
+    with clock("prune"):
+        result = prune(graph, data, config, device=device, checkpointing=_checkpointing(request), progress=progress)
+    graph = replace(graph, normalization=data.normalization if data else graph.normalization)
+    smaller = replace(result.graph, normalization=graph.normalization)
+    with clock("measure"):
+        progress.stage("measure")
+        accuracies = accuracy, _accuracy(smaller, data, device)
+    with clock("export"):
+        progress.stage("export")
+        models = [export_onnx(model).SerializeToString() for model in (graph, smaller)]
+        parity = check_parity(smaller, models[1])
+    with clock("time"):
+        progress.stage("time")
+        timings = compare(models[0], models[1], _feeds(graph), threads=threads)
+    failure = _guard(config, *accuracies) or _missed(config, result)
+    written = [] if isinstance(failure, GuardError) or request.dry_run else _write(request, smaller, models[1])
+    report = Report(
+        command="prune",
+        arguments=request.arguments,
+        versions=versions(),
+        seed=config.seed,
+        device=device,
+        threads=threads,
+        model=_info(graph),
+        settings=_settings(config, data),
+        target=_target(config, result),
+        before=measure(graph, accuracies[0], timings[0], count_zeros=config.target is None),
+        after=measure(smaller, accuracies[1], timings[1], count_zeros=config.target is None),
+        layers=layer_rows(graph, smaller),
+        skipped=result.skipped,
+        parity=Parity(parity.max_abs_error, parity.samples),
+        stages=clock.seconds,
+        warnings=tuple(_warnings(config, data, result)),
+        outputs=tuple(written),
+    )
+    if not isinstance(failure, GuardError) and request.checkpoint:
+        _discard_checkpoints(request)
+    standard_output = models[1] if STDOUT in request.outputs and written else None
+    return PruneOutcome(report, standard_output, failure)
+
+
+class Clock:
+    """Adds up seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.monotonic() - began, 3)
+
+
+def _read_data(request: PruneRequest, graph: ModelGraph, progress: Progress) -> Dataset | None:
+    if request.data is None:
+        return None
+    shape = graph.inputs[0].shape[1:]
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1 or None in shape:
+        raise InputError(f"{graph.source} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs: --data serves models with one of each")
+    outputs = graph.outputs[0].shape
+    return load_data(
+        request.data,
+        input_shape=tuple(size for size in shape if size is not None),
+        outputs=outputs[-1] if len(outputs) > 1 else 1,
+        normalization=_normalization(request),
+        checkpoint_normalization=graph.normalization,
+        class_names=graph.classes,
+        seed=request.config.seed,
+        label_column=request.label_column,
+        limits=Limits() if request.max_bytes is None else Limits(max_bytes=request.max_bytes),
+        progress=progress,
+    )
+
+
+def _normalization(request: PruneRequest) -> Normalization | None:
+    if request.mean is None and request.std is None:
+        return None
+    return Normalization(request.mean or (0.0,), request.std or (1.0,))
+
+
+def _settled(request: PruneRequest, threads: int) -> PruneConfig:
+    """The settings with what was left to us decided."""
+    config = request.config
+    if config.round_to == 0:
+        config = replace(config, round_to=preferred_multiple(threads=threads))
+    return replace(config, epochs=0.0) if request.dry_run else config
+
+
+def _checkpointing(request: PruneRequest) -> Checkpointing | None:
+    return None if request.checkpoint is None else Checkpointing(Path(request.checkpoint), request.checkpoint_minutes, request.resume)
+
+
+def _discard_checkpoints(request: PruneRequest) -> None:
+    kept = _checkpointing(request)
+    for phase in range(request.config.steps if kept else 0):
+        checkpoints.discard(kept.phase(phase))  # type: ignore[union-attr]
+
+
+def _accuracy(graph: ModelGraph, data: Dataset | None, device: str) -> Accuracy | None:
+    return None if data is None else test_accuracy(graph, data, device)
+
+
+def _feeds(graph: ModelGraph) -> dict[str, np.ndarray]:
+    """One sample, or the batch that the file fixes."""
+    inputs = random_inputs(graph.inputs, 1, free_batch=False)
+    return {spec.name: value.numpy() for spec, value in zip(graph.inputs, inputs, strict=True)}
+
+
+def _guard(config: PruneConfig, before: Accuracy | None, after: Accuracy | None) -> GuardError | None:
+    """Whether accuracy fell (or error rose, as a fraction) by more than is allowed."""
+    if config.max_drop is None:
+        return None
+    if before is None or after is None:
+        raise UsageError("--max-drop needs --data to measure accuracy on")
+    error = before.metric == "rmse"
+    drop = (after.value - before.value) / before.value if error else before.value - after.value
+    if drop <= config.max_drop:
+        return None
+    what = "the error rose" if error else "accuracy fell"
+    return GuardError(
+        f"{what} from {before.value:.4f} to {after.value:.4f}, by {drop:.4f} where --max-drop allows {config.max_drop:g}: no model was written"
+    )
+
+
+def _missed(config: PruneConfig, result: PruneResult) -> TargetError | None:
+    """A target that whole channels cannot hit is missed only where too much stays."""
+    if result.met or result.reached < result.asked:
+        return None
+    return TargetError(f"{result.asked:.4f} is out of reach: {result.reached:.4f} stays (written); lower --floor, or choose a larger target")
+
+
+def _write(request: PruneRequest, graph: ModelGraph, onnx_model: bytes) -> list[Output]:
+    """Write every output; each is complete or absent."""
+    protect = [Path(request.model)] if isinstance(request.model, str) and Path(request.model).exists() else []
+    written = []
+    for name in request.outputs:
+        suffix = Path(name).suffix.lower()
+        container = CONTAINERS.get(suffix)
+        data = onnx_model if container is None else save_checkpoint(graph, container)
+        if name != STDOUT:
+            write_bytes(Path(name), data, force=request.force, protect=protect)
+        written.append(Output(name, container or "onnx", len(data)))
+    return written
+
+
+def _info(graph: ModelGraph) -> ModelInfo:
+    inputs = tuple(ModelInput(spec.name, spec.shape, str(spec.dtype).removeprefix("torch.")) for spec in graph.inputs)
+    return ModelInfo(graph.source, graph.arch, inputs)
+
+
+def _settings(config: PruneConfig, data: Dataset | None) -> dict[str, Any]:
+    settings = {name: value for name, value in asdict(config).items() if name not in ("target", "seed")}
+    if data is not None:
+        settings["normalization"] = {**asdict(data.normalization), "source": data.normalization_source}
+    return settings
+
+
+def _target(config: PruneConfig, result: PruneResult) -> Target:
+    return Target(config.target.quantity if config.target else "sparsity", result.asked, result.reached)
+
+
+def _warnings(config: PruneConfig, data: Dataset | None, result: PruneResult) -> Iterator[str]:
+    if data is None:
+        yield "accuracy was not measured and nothing was trained: give --data"
+    elif data.test is None:
+        yield "the data have no test split: accuracy was measured on the validation split"
+    if not result.met and result.reached < result.asked:
+        yield f"the nearest to {result.asked:.4f} that whole channels allow is {result.reached:.4f}"
+    if config.target is None:
+        yield "zeros make the file compress better; ONNX Runtime on a CPU runs no faster for them"

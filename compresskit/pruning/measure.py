@@ -1,0 +1,45 @@
+"""Measuring a model before and after, as the report shows it."""
+
+from __future__ import annotations
+
+from compresskit.data import Dataset
+from compresskit.models.cost import node_costs, total
+from compresskit.models.graph import ModelGraph
+from compresskit.models.latency import Latency as Timing
+from compresskit.pruning.cut import widths
+from compresskit.report import Accuracy, LayerRow, Measure
+from compresskit.report import Latency as LatencyFigure
+from compresskit.training import evaluate
+
+
+def measure(graph: ModelGraph, accuracy: Accuracy | None, timing: Timing | None, *, count_zeros: bool) -> Measure:
+    """All figures of one model."""
+    cost = total(graph)
+    return Measure(
+        macs=cost.macs,
+        parameters=cost.params,
+        bytes=cost.bytes,
+        peak_activation_bytes=cost.peak_activation_bytes,
+        nonzero=sum(int(parameter.count_nonzero()) for parameter in graph.module.parameters()) if count_zeros else None,
+        accuracy=accuracy,
+        latency=None if timing is None else LatencyFigure(timing.p50_ms, timing.p90_ms, timing.threads, timing.batch),
+    )
+
+
+def test_accuracy(graph: ModelGraph, data: Dataset, device: str) -> Accuracy:
+    """Accuracy on the test split, or on the validation split where the data have no other."""
+    graph.module.to(device)
+    try:
+        result = evaluate(graph.module, data.test or data.validation, data.normalization)
+    finally:
+        graph.module.to("cpu")
+    if result.accuracy is None or result.interval is None:
+        return Accuracy(result.rmse or 0.0, None, None, result.count, "rmse")
+    return Accuracy(result.accuracy, *result.interval, result.count)
+
+
+def layer_rows(before: ModelGraph, after: ModelGraph) -> tuple[LayerRow, ...]:
+    """Width and MACs of every convolution and linear layer, before and after."""
+    macs = [{cost.name: (cost.kind, cost.macs) for cost in node_costs(graph)} for graph in (before, after)]
+    old, new = widths(before.module), widths(after.module)
+    return tuple(LayerRow(name, macs[0][name][0], width, new[name], macs[0][name][1], macs[1][name][1]) for name, width in old.items() if name in new)
