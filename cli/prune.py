@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from compresskit.errors import GuardError, TargetError, UsageError
+from compresskit.errors import UsageError
 from compresskit.pruning.config import PruneConfig, PruneRequest, Quantity, Target, parse_target
 from compresskit.runtime import SEED_LIMIT
 
@@ -80,15 +80,11 @@ def prune(console: Console, options: PruneOptions) -> None:
     # Only now, so that --help and wrong options are answered at once.
     from compresskit.pruning.pipeline import run
 
-    try:
-        with console.progress() as progress:
-            outcome = run(request, progress)
-    except (TargetError, GuardError) as error:
-        report = getattr(error, "report", None)
-        if report is not None:
-            deliver(console, options, options, report, None, verbose=options.verbose > 0)
-        raise
+    with console.progress() as progress:
+        outcome = run(request, progress)
     deliver(console, options, options, outcome.report, outcome.standard_output, verbose=options.verbose > 0)
+    if outcome.failure is not None:
+        raise outcome.failure
 
 
 def _config(options: PruneOptions) -> PruneConfig:

@@ -51,7 +51,8 @@ def _measures(before: Measure, after: Measure) -> Table:
     for name, figure, spell in rows:
         table.add_row(name, spell(figure(before)), spell(figure(after)), _ratio(figure(after), figure(before)))
     if after.nonzero is not None:
-        table.add_row("nonzero parameters", "", count(after.nonzero), _ratio(after.nonzero, before.parameters))
+        whole = before.nonzero if before.nonzero is not None else before.parameters
+        table.add_row("nonzero", count(whole), count(after.nonzero), _ratio(after.nonzero, whole))
     if before.accuracy or after.accuracy:
         table.add_row("accuracy", _accuracy(before), _accuracy(after), _accuracy_change(before, after))
     if before.latency and after.latency:
@@ -83,7 +84,8 @@ def _closing(report: Report) -> Iterator[str]:
     """What the figures are of, what was asked for, checked and written."""
     accuracy, latency = report.after.accuracy or report.before.accuracy, report.after.latency
     if accuracy is not None:
-        yield f"accuracy: {accuracy.metric} of {_plural(accuracy.count, 'test sample')}, with its 95% interval"
+        interval = ", with its 95% interval" if accuracy.low is not None else ""
+        yield f"accuracy: {accuracy.metric} of {_plural(accuracy.count, 'test sample')}{interval}"
     if latency is not None:
         yield f"latency: ONNX Runtime, batch {latency.batch}, {_plural(latency.threads, 'thread')}"
     if report.target is not None:
@@ -119,11 +121,18 @@ def _ratio(after: float, before: float) -> str:
 
 def _accuracy(measure: Measure) -> str:
     accuracy = measure.accuracy
-    return f"{accuracy.value:.2%} [{100 * accuracy.low:.2f}, {100 * accuracy.high:.2f}]" if accuracy else ""
+    if accuracy is None:
+        return ""
+    if accuracy.low is None or accuracy.high is None:
+        return f"{accuracy.value:.4g}"
+    return f"{accuracy.value:.2%} [{100 * accuracy.low:.2f}, {100 * accuracy.high:.2f}]"
 
 
 def _accuracy_change(before: Measure, after: Measure) -> str:
-    return f"{100 * (after.accuracy.value - before.accuracy.value):+.2f} pt" if before.accuracy and after.accuracy else ""
+    if before.accuracy is None or after.accuracy is None:
+        return ""
+    change = after.accuracy.value - before.accuracy.value
+    return f"{change:+.4g}" if after.accuracy.low is None else f"{100 * change:+.2f} pt"
 
 
 def _latency(measure: Measure) -> str:

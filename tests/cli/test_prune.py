@@ -201,8 +201,7 @@ def test_the_report_and_the_drawing_are_written(invoke: Invoke, pipeline: Any, r
 
 @pytest.mark.parametrize("error", [TargetError("the best that can be reached is 0.42"), GuardError("accuracy fell by 0.02")])
 def test_a_target_that_is_missed_still_shows_what_was_reached(invoke: Invoke, pipeline: Any, report: Report, error: Any) -> None:
-    error.report = report
-    pipeline.error = error
+    pipeline.outcome = PruneOutcome(report, failure=error)
     done = invoke("prune", "m.onnx", "--flops", "0.1", "--json", "--report", "r.json")
     assert done.code == error.code
     assert Report.from_json(done.out) == report
@@ -232,7 +231,7 @@ def test_a_run_without_layers_or_data_prints_what_there_is(invoke: Invoke, pipel
     done = invoke("prune", "m.onnx", "--flops", "0.5")
     assert done.code == 0
     assert "accuracy" not in done.out
-    assert "nonzero parameters" in done.out
+    assert "nonzero" in done.out
 
 
 def test_the_json_is_text_that_other_programs_read(invoke: Invoke, pipeline: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from compresskit.cli.console import Console
 from compresskit.cli.tables import count, report_tables, size
-from compresskit.report import Measure, Report, Target
+from compresskit.report import Accuracy, Measure, Report, Target
 
 
 def _rendered(report: Report, verbose: bool = False) -> str:
@@ -87,3 +87,14 @@ def test_the_target(report: Report, target: Target, line: str) -> None:
 def test_a_model_of_nothing_has_no_ratio(report: Report) -> None:
     empty = Measure(0, 0, 0, 0)
     assert "%" not in _rendered(dataclasses.replace(report, before=empty, after=empty, layers=()))
+
+
+def test_an_error_of_numbers_has_no_interval(report: Report) -> None:
+    before, after = (
+        dataclasses.replace(measure, accuracy=Accuracy(value, None, None, 50, "rmse"))
+        for measure, value in ((report.before, 0.123456), (report.after, 0.25))
+    )
+    lines = _rendered(dataclasses.replace(report, before=before, after=after)).splitlines()
+    (row,) = (line for line in lines if line.startswith("accuracy  "))
+    assert row.split() == ["accuracy", "0.1235", "0.25", "+0.1265"]
+    assert "accuracy: rmse of 50 test samples" in lines
