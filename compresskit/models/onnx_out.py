@@ -18,7 +18,7 @@ from torch import nn
 
 from compresskit.errors import InputError
 from compresskit.models.graph import ModelGraph
-from compresskit.models.onnx_emit import BATCH, OPSET, Dim, Emitted, UnsupportedError, emit, export_with_torch, onnx_dtype
+from compresskit.models.onnx_emit import BATCH, OPSET, Dim, Emitted, UnsupportedError, emit, export_with_torch, follows_batch, onnx_dtype
 
 _IR_VERSION = 9  # the one that came with opset 20
 
@@ -27,7 +27,7 @@ def export_onnx(graph: ModelGraph, *, fold_batchnorm: bool = True) -> onnx.Model
     """The graph as a checked ONNX model (opset 20), in evaluation mode.
 
     Inputs and outputs are named as in `graph`. A size that `graph.inputs` leaves open is the symbolic "batch"; a batch that they fix
-    is fixed in the model too, also where the graph itself runs at any.
+    is fixed in the model too, also where the graph itself runs at any; where the graph has a batch of 1 baked in, so has the model.
 
     Args:
         fold_batchnorm: fold a batch norm into the convolution or linear layer before it, where that has no other reader.
@@ -48,7 +48,8 @@ def export_onnx(graph: ModelGraph, *, fold_batchnorm: bool = True) -> onnx.Model
 
 
 def _model(graph: ModelGraph, emitted: Emitted) -> onnx.ModelProto:
-    inputs = [_value_info(spec.name, spec.dtype, [BATCH if size is None else size for size in spec.shape]) for spec in graph.inputs]
+    batch = BATCH if follows_batch(graph) else 1
+    inputs = [_value_info(spec.name, spec.dtype, [batch if size is None else size for size in spec.shape]) for spec in graph.inputs]
     outputs = [
         _value_info(spec.name, dtype, shape) for spec, shape, dtype in zip(graph.outputs, emitted.output_shapes, emitted.output_dtypes, strict=True)
     ]

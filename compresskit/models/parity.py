@@ -24,6 +24,7 @@ from torch import fx, nn
 
 from compresskit.errors import GuardError
 from compresskit.models.graph import ModelGraph, TensorSpec
+from compresskit.models.onnx_emit import follows_batch
 from compresskit.models.sessions import open_session
 
 _ABSOLUTE, _RELATIVE = 1e-5, 1.3e-6
@@ -112,8 +113,8 @@ def _sliced(graph: ModelGraph, samples: Sequence[np.ndarray]) -> list[list[np.nd
 
 def _sizes(graph: ModelGraph, count: int) -> list[int]:
     """The batch of each run: where it is open a quarter of the samples alone and the rest in batches, else the file's."""
-    fixed = graph.inputs[0].shape[0] if graph.inputs[0].shape else 1
-    if fixed is not None:
+    if not follows_batch(graph):
+        fixed = next(iter(graph.inputs[0].sized(1)), 1)
         return [fixed] * max(1, -(-count // fixed))
     alone = max(1, count // 4)
     full, rest = divmod(count - alone, _BATCH)

@@ -15,6 +15,7 @@ import torch
 from compresskit.errors import InputError
 from compresskit.models.graph import ModelGraph
 from compresskit.models.onnx_emit.emitter import OPSET
+from compresskit.models.onnx_emit.trace import follows_batch
 
 
 def export_with_torch(graph: ModelGraph, reason: str) -> onnx.ModelProto:
@@ -28,8 +29,8 @@ def export_with_torch(graph: ModelGraph, reason: str) -> onnx.ModelProto:
     """
     if importlib.util.find_spec("onnxscript") is None:
         raise InputError(f"cannot write {reason} as ONNX without torch's exporter: pip install onnxscript")
-    follows_batch = any(None in spec.shape for spec in graph.inputs)
-    examples = tuple(torch.zeros(spec.sized(2), dtype=spec.dtype) for spec in graph.inputs)
+    open_batch = follows_batch(graph)
+    examples = tuple(torch.zeros(spec.sized(2 if open_batch else 1), dtype=spec.dtype) for spec in graph.inputs)
     batch = torch.export.Dim("batch")
     axes = tuple({axis: batch for axis, size in enumerate(spec.shape) if size is None} for spec in graph.inputs)
     try:
@@ -41,7 +42,7 @@ def export_with_torch(graph: ModelGraph, reason: str) -> onnx.ModelProto:
                 opset_version=OPSET,
                 input_names=[spec.name for spec in graph.inputs],
                 output_names=[spec.name for spec in graph.outputs],
-                dynamic_shapes=axes if follows_batch else None,
+                dynamic_shapes=axes if open_batch else None,
                 verbose=False,
             )
     except Exception as error:  # the exporter raises many unrelated kinds

@@ -30,14 +30,19 @@ class Traced:
 def trace(graph: ModelGraph) -> dict[fx.Node, Any]:
     """What each node gives: a `Traced`, a `Dim`, or a tuple of these; other values as they are.
 
-    Where the file's batch is a number, every size is one.
+    Where the batch is a number, every size is one.
 
     Raises:
         Exception: whatever a graph raises that cannot run on fake tensors (its sizes depend on its data).
     """
-    batches = _PROBES if any(None in spec.shape for spec in graph.inputs) else (0,)
+    batches = _PROBES if follows_batch(graph) else (1,)
     runs = [_run(graph, batch) for batch in batches]
     return {node: _merge([run[node] for run in runs]) for node in runs[0]}
+
+
+def follows_batch(graph: ModelGraph) -> bool:
+    """Whether the exported model runs at any batch: the file leaves it open, and the graph has none baked in (that one is 1)."""
+    return graph.free_batch and any(None in spec.shape for spec in graph.inputs)
 
 
 def _run(graph: ModelGraph, batch: int) -> dict[fx.Node, Any]:
