@@ -28,7 +28,7 @@ _HOMES = {
     "save_checkpoint": "checkpoint",
 }
 
-__all__ = [  # noqa: F822 (found by __getattr__)
+__all__ = [
     "ModelGraph",
     "Normalization",
     "TensorSpec",

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 
-from compresskit.errors import CompresskitError, InputError
+from compresskit.errors import CompresskitError, InputError, UntrustedError
 from compresskit.models.graph import ModelGraph, Normalization, TensorSpec
 from compresskit.models.graph_json import DTYPES, decode_graph, encode_graph
 from compresskit.models.torch_file import ZIP_MAGIC, check_extent, first_line, load_tensors
@@ -74,6 +74,8 @@ def load_checkpoint(data: bytes) -> ModelGraph:
             raise InputError(f"the checkpoint is of version {version}, this compresskit reads version {VERSION}: update it")
         check_extent(state, len(data))
         return _decode(json.loads(text), state)
+    except UntrustedError as error:  # trust does not help: we never wrote this
+        raise InputError("the checkpoint is forged: it names classes, as none of ours does") from error
     except CompresskitError:
         raise
     except Exception as error:  # sealed but not written by us: whatever its contents trip over

@@ -98,14 +98,15 @@ def _load_file(file: _File, trust: bool) -> ModelGraph:
 
 def _why_untrusted(data: bytes, kind: Kind) -> str:
     classes = foreign_classes(data)[:1] if kind in (Kind.PICKLED, Kind.RAW_PICKLE) else []
-    calls = f" (it calls {classes[0].replace(' ', '.')})" if classes else ""
+    calls = f" (it names {classes[0].replace(' ', '.')})" if classes else ""
     return f"{kind.value}{calls} runs code when it is loaded: give --trust if you know where it comes from, or save a state_dict or .onnx instead"
 
 
 def _load_checkpoint(file: _File) -> ModelGraph:
+    graph = load_checkpoint(file.data)
     _refuse_arch(file.arch, "a checkpoint says its architecture itself")
     _refuse_input(file.input_shape, "a checkpoint")
-    return load_checkpoint(file.data)
+    return graph
 
 
 def _load_onnx(file: _File) -> ModelGraph:

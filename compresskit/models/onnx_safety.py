@@ -24,6 +24,7 @@ Graph: TypeAlias = onnx.GraphProto | onnx.FunctionProto
 
 MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
 _MAX_ELEMENTS = 2**31
+_PLAINLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # no symbolic link, no waiting for a pipe
 _MAX_NODES = 100_000
 _MAX_DEPTH = 32  # of functions calling functions, and of graphs within graphs
 
@@ -196,13 +197,13 @@ def _bring_in(tensor: onnx.TensorProto, folder: Path | None, room: int) -> int:
 def _read_plain(path: Path, offset: int, size: int) -> bytes:
     """`size` bytes at `offset` of a regular file with one name."""
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        stream = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _PLAINLY))  # noqa: SIM115 (closed below)
     except OSError as error:
-        raise InputError(f"external data {path.name!r} cannot be read: it is missing, closed to us or a symbolic link") from error
-    with os.fdopen(handle, "rb") as stream:
-        status = os.fstat(handle)
+        raise InputError(f"external data {path.name!r} cannot be read: it is missing, a folder, a symbolic link or closed to us") from error
+    with stream:
+        status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise InputError(f"external data {path.name!r} is a device, a folder or a hard link: it must be a plain file; copy it")
+            raise InputError(f"external data {path.name!r} is a device, a pipe or a hard link: it must be a plain file; copy it")
         if offset + size > status.st_size:
             raise InputError(f"external data {path.name!r} has {status.st_size} bytes: bytes {offset} to {offset + size} are missing")
         stream.seek(offset)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import pickle
 import pickletools
 import warnings
 import zipfile
@@ -91,6 +92,8 @@ def load_tensors(data: bytes) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # its message advises to load the file unsafely
+        raise InputError("the PyTorch file is damaged: its pickle has parts that no file of tensors has") from error
     except Exception as error:  # whatever PyTorch's readers trip over in a damaged file
         raise InputError(f"the PyTorch file is damaged: {first_line(error)}") from error
     check_extent(loaded, len(data))

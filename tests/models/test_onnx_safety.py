@@ -1,0 +1,94 @@
+"""ONNX stays in its folder, and what is read is what the file says."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from compresskit.errors import InputError
+from compresskit.models.onnx_safety import read_onnx
+
+
+def _maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("hostile_make_onnx", Path(__file__).parents[1] / "hostile" / "make_onnx.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+MAKER = _maker()
+WEIGHTS = np.linspace(-1, 1, 4, dtype=np.float32)
+
+
+@pytest.mark.parametrize("name", MAKER.ATTACKS)
+def test_attacks_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    data = MAKER.ATTACKS[name](folder)
+    for where in (folder, None):
+        with pytest.raises(InputError) as caught:
+            read_onnx(data, folder=where)
+        assert "\n" not in str(caught.value)
+
+
+def test_short_chains_and_shallow_graphs_are_not_attacks() -> None:
+    assert len(read_onnx(MAKER._chain(5)).functions) == 5
+
+
+@pytest.mark.parametrize("offset", [0, 12])
+def test_external_data_beside_the_model_are_brought_in(offset: int, tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(bytes(offset) + WEIGHTS.tobytes() + b"tail")
+    tensor = MAKER.external("w.bin", **({"offset": offset, "length": 16} if offset else {}))
+    (weight,) = read_onnx(MAKER.model(tensor).SerializeToString(), folder=tmp_path).graph.initializer
+    assert np.array_equal(numpy_helper.to_array(weight), WEIGHTS)
+    assert weight.data_location == onnx.TensorProto.DEFAULT
+
+
+def test_a_model_as_onnx_itself_saves_it_with_external_data(tmp_path: Path) -> None:
+    proto = MAKER.model(numpy_helper.from_array(WEIGHTS, "w"))
+    path = tmp_path / "m.onnx"
+    onnx.save_model(proto, path, save_as_external_data=True, location="m.data", size_threshold=0)
+    (weight,) = read_onnx(path.read_bytes(), folder=tmp_path).graph.initializer
+    assert np.array_equal(numpy_helper.to_array(weight), WEIGHTS)
+
+
+def test_external_data_count_towards_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(WEIGHTS.tobytes())
+    data = MAKER.model(MAKER.external("w.bin")).SerializeToString()
+    assert read_onnx(data, folder=tmp_path, max_bytes=len(data) + 16).graph.initializer[0].raw_data == WEIGHTS.tobytes()
+    with pytest.raises(InputError, match="--max-bytes"):
+        read_onnx(data, folder=tmp_path, max_bytes=len(data) + 15)
+
+
+@pytest.mark.parametrize("array", [np.array([1, -2], np.int64), np.array([True, False]), np.array([1.5], np.float16), np.zeros((0, 3), np.float32)])
+@pytest.mark.parametrize("raw", [True, False])
+def test_weights_of_every_layout_pass(array: np.ndarray, raw: bool) -> None:
+    tensor = numpy_helper.from_array(array, "k")
+    if not raw:
+        values = array.view(np.uint16) if array.dtype == np.float16 else array
+        tensor = onnx.helper.make_tensor("k", tensor.data_type, array.shape, values.flatten().tolist() if array.dtype != np.float16 else [1.5])
+    proto = MAKER.model()
+    proto.graph.initializer.append(tensor)
+    kept = read_onnx(proto.SerializeToString()).graph.initializer[1]
+    assert np.array_equal(numpy_helper.to_array(kept), array)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x08\x08", onnx.ModelProto().SerializeToString(), b"\x3a\xff\xff\xff\xff\x0f"])
+def test_what_is_no_model_is_refused(data: bytes) -> None:
+    with pytest.raises(InputError, match="damaged or truncated"):
+        read_onnx(data)
+
+
+def test_the_checker_has_a_say() -> None:
+    proto = MAKER.model()
+    proto.graph.node[0].op_type = "NoSuchOperator"
+    with pytest.raises(InputError, match="checker refuses"):
+        read_onnx(proto.SerializeToString())
