@@ -21,7 +21,7 @@ from compresskit.errors import InputError, UntrustedError
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the integer that the first pickle of a legacy file holds
 _PICKLE_LIMIT = 1 << 26
-_OPCODE_LIMIT = 1 << 21
+_OPCODE_LIMIT = 1 << 20
 _SLACK = 1 << 26
 
 _STORAGES = ("Float", "Double", "Half", "BFloat16", "Char", "Short", "Int", "Long", "Byte", "Bool")

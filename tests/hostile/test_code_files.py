@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,24 +17,14 @@ from compresskit.models.load import load_model
 SUFFIXES = (".pt", ".pth", ".pt2", ".onnx", ".safetensors", ".pkl", "")
 
 
-def _maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hostile_make", Path(__file__).with_name("make.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickles look it up there
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def marker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("m") / "ran"
 
 
 @pytest.fixture(scope="module")
-def crafted(marker: Path) -> dict[str, Any]:
-    files: dict[str, Any] = _maker().code_files(marker)
+def crafted(marker: Path, maker: Callable[[str], ModuleType]) -> dict[str, Any]:
+    files: dict[str, Any] = maker("make").code_files(marker)
     assert not marker.exists()
     return files
 
