@@ -32,7 +32,7 @@ def cut(graph: ModelGraph, coupling: Coupling, keep: Keep) -> ModelGraph:
     for node in module.graph.nodes:
         if node.op == "call_module":
             _set_widths(module.get_submodule(str(node.target)))
-    rewrite_constants(module, graph.module, coupling, keep)
+    rewrite_constants(module, graph, coupling, keep)
     return graph.with_module(module)
 
 
@@ -84,19 +84,16 @@ def _set_widths(module: nn.Module) -> None:
     leaf: Any = module
     weight: Any = getattr(leaf, "weight", None)
     if isinstance(leaf, nn.modules.conv._ConvNd):
-        depthwise = leaf.groups == leaf.in_channels and leaf.groups > 1
-        out, into = (1, 0) if leaf.transposed else (0, 1)
-        if depthwise:
-            multiplier = leaf.out_channels // leaf.in_channels
-            leaf.groups = weight.shape[0] // (1 if leaf.transposed else multiplier)
-        leaf.out_channels = weight.shape[out] * (leaf.groups if leaf.transposed else 1)
-        leaf.in_channels = weight.shape[into] * (1 if leaf.transposed else leaf.groups)
+        if leaf.groups == leaf.in_channels > 1:  # depthwise: each group is a channel
+            leaf.groups = weight.shape[0] * leaf.in_channels // (leaf.in_channels if leaf.transposed else leaf.out_channels)
+        out, into = (weight.shape[1] * leaf.groups, weight.shape[0]) if leaf.transposed else (weight.shape[0], weight.shape[1] * leaf.groups)
+        leaf.out_channels, leaf.in_channels = out, into
     elif isinstance(leaf, nn.Linear):
         leaf.out_features, leaf.in_features = weight.shape
-    elif isinstance(leaf, nn.modules.batchnorm._NormBase):
-        leaf.num_features = (leaf.running_mean if weight is None else weight).shape[0]
     elif isinstance(leaf, nn.Embedding):
         leaf.num_embeddings, leaf.embedding_dim = weight.shape
+    elif hasattr(leaf, "num_features"):
+        leaf.num_features = leaf.running_mean.shape[0]
     elif isinstance(leaf, nn.PReLU):
         leaf.num_parameters = weight.shape[0]
 

@@ -10,7 +10,9 @@ import numpy as np
 from torch import fx, nn
 
 from compresskit.models.graph import ModelGraph, leaf
-from compresskit.pruning.coupling import Coupling, Dims, couple
+from compresskit.pruning.coupling import Coupling, couple
+from compresskit.pruning.permutations import straighten
+from compresskit.pruning.trace import Labels, measure
 from compresskit.report import Skipped
 
 Role = Literal["out", "in", "norm", "bias", "other"]
@@ -53,6 +55,7 @@ class Prunable:
     """Everything that can be cut from one graph.
 
     Attributes:
+        graph: the graph to cut: computes what the given one does, to the bit, with its channel shuffles straightened.
         groups: in the order in which their first producers run.
         classes: for each group, (size,) the class of each channel.
         dimensions: sets of classes that make up one dimension of one tensor; of each, at least one class must stay.
@@ -60,11 +63,26 @@ class Prunable:
         coupling: what all this was read from.
     """
 
+    graph: ModelGraph
     groups: tuple[Group, ...]
     classes: tuple[np.ndarray, ...]
     dimensions: tuple[np.ndarray, ...]
     skipped: tuple[Skipped, ...]
     coupling: Coupling
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """One dimension of one parameter, and what it is for."""
+
+    parameter: str
+    dim: int
+    role: Role
+    labels: Labels
+
+    @property
+    def layer(self) -> str:
+        return self.parameter.rpartition(".")[0] or self.parameter
 
 
 def find_groups(graph: ModelGraph) -> Prunable:
@@ -73,36 +91,36 @@ def find_groups(graph: ModelGraph) -> Prunable:
     Raises:
         InputError: a node does not fit its inputs.
     """
-    coupling = couple(graph)
-    roles = list(_roles(graph, coupling))
-    produced = [(name.rpartition(".")[0] or name, dims[dim]) for name, dims, dim, role in roles if role in ("out", "other") and dims[dim] is not None]
-    components = _components([labels for _, labels in produced])  # type: ignore[misc]
+    graph, sizes = straighten(graph, measure(graph))
+    coupling = couple(graph, sizes)
+    labelled = list(_labelled(graph, coupling))
+    produced = [entry for entry in labelled if entry.role in ("out", "other")]
     groups, classes, skipped = [], [], []
-    for members in components:
-        name = next(owner for owner, labels in produced if np.isin(labels, members).any())  # type: ignore[arg-type]
-        free = np.array([member for member in members if member not in coupling.pinned])
+    for members in _components([entry.labels for entry in produced]):
+        name = _name(produced, members)
+        free = np.array([member for member in members.tolist() if member not in coupling.pinned])
         if len(free) > 1:
-            groups.append(Group(name, len(free), tuple(_slices(roles, free))))
+            groups.append(Group(name, len(free), tuple(_slices(labelled, free))))
             classes.append(free)
         else:
-            skipped.append(Skipped(name, coupling.pinned.get(int(members[0]), "it has a single channel")))
-    return Prunable(tuple(groups), tuple(classes), tuple(_dimensions(coupling)), tuple(dict.fromkeys(skipped)), coupling)
+            skipped.append(Skipped(name, coupling.pinned.get(int(members[0]), "all its channels hang together")))
+    return Prunable(graph, tuple(groups), tuple(classes), tuple(_dimensions(coupling)), tuple(dict.fromkeys(skipped)), coupling)
 
 
-def _roles(graph: ModelGraph, coupling: Coupling) -> Iterator[tuple[str, Dims, int, Role]]:
-    """Every labelled dimension of every parameter with its role, in the order in which the parameters are used."""
+def _labelled(graph: ModelGraph, coupling: Coupling) -> Iterator[_Labelled]:
+    """Every labelled dimension of every parameter, in the order in which the parameters are used."""
     seen: set[str] = set()
     for node in graph.module.graph.nodes:
         for name in _parameters(graph, node):
-            if name in coupling.tensors and name not in seen:
+            if name not in seen:
                 seen.add(name)
-                for dim in range(len(coupling.tensors[name])):
-                    yield name, coupling.tensors[name], dim, _role(graph, node, name, dim)
+                dims = enumerate(coupling.tensors.get(name, ()))
+                yield from (_Labelled(name, dim, _role(graph, node, name, dim), labels) for dim, labels in dims if labels is not None)
 
 
 def _parameters(graph: ModelGraph, node: fx.Node) -> Iterable[str]:
     if node.op == "get_attr":
-        return [str(node.target)] if str(node.target) in dict(graph.module.named_parameters()) else []
+        return [str(node.target)] if str(node.target) in dict(graph.module.named_parameters(remove_duplicate=False)) else []
     if node.op == "call_module":
         return [f"{node.target}.{name}" for name, _ in leaf(graph, node).named_parameters(recurse=False)]
     return []
@@ -120,7 +138,7 @@ def _role(graph: ModelGraph, node: fx.Node, name: str, dim: int) -> Role:
     return "other" if isinstance(module, nn.Embedding) else "norm"
 
 
-def _components(arrays: list[np.ndarray]) -> list[np.ndarray]:
+def _components(arrays: list[Labels]) -> list[np.ndarray]:
     """Classes joined wherever they stand in one array, each component in order of appearance."""
     home: dict[int, int] = {}
     members: dict[int, list[int]] = {}
@@ -134,26 +152,27 @@ def _components(arrays: list[np.ndarray]) -> list[np.ndarray]:
     return [np.array(labels) for _, labels in sorted(members.items())]
 
 
-def _slices(roles: list[tuple[str, Dims, int, Role]], classes: np.ndarray) -> Iterator[Slices]:
+def _name(produced: list[_Labelled], members: np.ndarray) -> str:
+    """After the first layer that produces the channels; after a free parameter only where no layer does."""
+    involved = [entry for entry in produced if np.isin(entry.labels, members).any()]
+    return next((entry for entry in involved if entry.role == "out"), involved[0]).layer
+
+
+def _slices(labelled: list[_Labelled], classes: np.ndarray) -> Iterator[Slices]:
     order = np.argsort(classes)
-    for name, dims, dim, role in roles:
-        labels = dims[dim]
-        if labels is None:
-            continue
-        positions = np.flatnonzero(np.isin(labels, classes))
+    for entry in labelled:
+        positions = np.flatnonzero(np.isin(entry.labels, classes))
         if len(positions):
-            yield Slices(name, dim, role, positions, order[np.searchsorted(classes, labels[positions], sorter=order)])
+            channels = order[np.searchsorted(classes, entry.labels[positions], sorter=order)]
+            yield Slices(entry.parameter, entry.dim, entry.role, positions, channels)
 
 
 def _dimensions(coupling: Coupling) -> Iterator[np.ndarray]:
     """Distinct sets of classes that some dimension of some tensor consists of."""
+    results = (dims for labels in coupling.labels.values() for dims in (labels if isinstance(labels, list) else [labels]))
     seen: set[bytes] = set()
-    values = [*coupling.tensors.values(), *coupling.labels.values()]
-    for dims in (item for value in values for item in (value if isinstance(value, list) else [value])):
-        for labels in dims:
-            if labels is None:
-                continue
-            unique = np.unique(labels)
+    for dims in (*coupling.tensors.values(), *results):
+        for unique in (np.unique(labels) for labels in dims if labels is not None):
             if unique.tobytes() not in seen:
                 seen.add(unique.tobytes())
                 yield unique

@@ -13,9 +13,9 @@ import torch
 from torch import fx
 
 from compresskit.models.graph import leaf
-from compresskit.pruning.coupling import Trace
 from compresskit.pruning.rules import contraction, layers, pointwise, reshape, select  # noqa: F401  (they register themselves)
 from compresskit.pruning.rules.base import LEAF_RULES, RULES, operator_name
+from compresskit.pruning.trace import Trace
 
 
 def apply_rule(trace: Trace, node: fx.Node) -> Any:
@@ -31,9 +31,10 @@ def apply_rule(trace: Trace, node: fx.Node) -> Any:
     if node.op == "call_module":
         return LEAF_RULES.get(type(leaf(trace.graph, node)), _unknown)(trace, node)
     if node.target is operator.getitem:
-        labels = trace.labels[node.args[0]]  # type: ignore[index]
-        return labels[int(node.args[1])] if isinstance(labels, list) else ()  # type: ignore[arg-type]
-    if not isinstance(trace.values[node.name], torch.Tensor | list | tuple):
+        source, index = node.args
+        labels = trace.labels[source]  # type: ignore[index]
+        return labels[index] if isinstance(labels, list) else ()  # type: ignore[index]
+    if not isinstance(trace.value(node), torch.Tensor | list | tuple):
         return ()  # sizes and numbers
     name = operator_name(node)
     if name in RULES:
@@ -49,7 +50,7 @@ def _unknown(trace: Trace, node: fx.Node) -> Any:
         labels = trace.labels.get(operand, ())
         for dims in labels if isinstance(labels, list) else [labels]:
             trace.pin(dims, f"{what} ({node.name}) has no rule for cutting")
-    value = trace.values[node.name]
+    value = trace.value(node)
     if isinstance(value, torch.Tensor):
         return trace.free(node)
     return [(None,) * item.ndim if isinstance(item, torch.Tensor) else () for item in value]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from compresskit.pruning.coupling import Trace
+from compresskit.pruning.trace import Dims, Labels, Trace
 
 Rule = Callable[[Trace, fx.Node], Any]
 
@@ -53,3 +53,13 @@ def operator_name(node: fx.Node) -> str:
 def axis(value: int, rank: int) -> int:
     """A dimension counted from the front."""
     return value + rank if value < 0 else value
+
+
+def axes(given: int | Sequence[int], rank: int) -> list[int]:
+    """One or several dimensions counted from the front."""
+    return [axis(index, rank) for index in ([given] if isinstance(given, int) else given)]
+
+
+def replaced(dims: Dims, index: int, labels: Labels | None) -> Dims:
+    """`dims` with other labels for one dimension."""
+    return (*dims[:index], labels, *dims[index + 1 :])

@@ -8,8 +8,8 @@ from torch import fx, nn
 
 from compresskit.models.graph import leaf
 from compresskit.models.leaves import BatchNorm
-from compresskit.pruning.coupling import Dims, Labels, Trace
-from compresskit.pruning.rules.base import leaf_rule
+from compresskit.pruning.rules.base import leaf_rule, replaced
+from compresskit.pruning.trace import Dims, Labels, Trace
 
 
 def _tensors(trace: Trace, node: fx.Node) -> dict[str, Dims]:
@@ -17,10 +17,6 @@ def _tensors(trace: Trace, node: fx.Node) -> dict[str, Dims]:
     module = leaf(trace.graph, node)
     named = [*module.named_parameters(recurse=False, remove_duplicate=False), *module.named_buffers(recurse=False, remove_duplicate=False)]
     return {name: trace.tensor(f"{node.target}.{name}", tensor, ranks=2) for name, tensor in named if tensor.ndim}
-
-
-def _replaced(dims: Dims, index: int, labels: Labels | None) -> Dims:
-    return (*dims[:index], labels, *dims[index + 1 :])
 
 
 @leaf_rule(nn.Linear)
@@ -51,50 +47,44 @@ def _convolution(trace: Trace, node: fx.Node, out: int, into: int) -> Dims:
     module: Any = leaf(trace.graph, node)
     tensors = _tensors(trace, node)
     name, weight, source = node.target, tensors["weight"], trace.dims(node.args[0])
-    entering = source[1] if len(source) == len(trace.shape(node)) else None
+    channels = len(source) - len(module.kernel_size) - 1  # 1, or 0 without a batch
+    entering = source[channels]
+    trace.pin(source[channels + 1 :], f"{name} runs over it")
     if module.groups == 1:
         trace.tie(entering, weight[into], f"{name} reads inputs that cannot be cut")
         leaving = weight[out]
     elif module.groups == module.in_channels:
-        leaving = _depthwise(trace, node, entering, weight, out)
+        leaving = _depthwise(trace, node, entering, weight)
     else:
-        leaving = _grouped(trace, node, entering, weight, out, into)
+        leaving = _grouped(trace, node, entering, weight)
     if "bias" in tensors:
         trace.tie(leaving, tensors["bias"][0], f"{name} has a single output")
-    return _replaced(trace.free(node), 1, leaving)
+    return replaced(trace.free(node), channels, leaving)
 
 
-def _depthwise(trace: Trace, node: fx.Node, entering: Labels | None, weight: Dims, out: int) -> Labels | None:
-    """One group a channel: output i*m .. i*m+m-1 stands or falls with input i, and the number of groups shrinks along."""
+def _depthwise(trace: Trace, node: fx.Node, entering: Labels | None, weight: Dims) -> Labels | None:
+    """One group a channel: outputs i*m .. i*m+m-1 stand or fall with input i, and the number of groups shrinks along."""
     module: Any = leaf(trace.graph, node)
     multiplier = module.out_channels // module.groups
-    reason = f"{node.target} reads inputs that cannot be cut"
-    if out == 0 or multiplier == 1:
-        leaving = weight[0]
-    else:
-        trace.pin([entering, *weight[:2]], f"{node.target} is a transposed depthwise convolution with a multiplier")
+    if module.transposed and multiplier > 1:
+        trace.pin([entering, *weight], f"{node.target} is a transposed depthwise convolution with several outputs an input")
         return None
-    trace.tie(None if entering is None else entering.repeat(multiplier), leaving, reason)
-    return leaving
+    trace.tie(None if entering is None else entering.repeat(multiplier), weight[0], f"{node.target} reads inputs that cannot be cut")
+    return weight[0]
 
 
-def _grouped(trace: Trace, node: fx.Node, entering: Labels | None, weight: Dims, out: int, into: int) -> Labels | None:
+def _grouped(trace: Trace, node: fx.Node, entering: Labels | None, weight: Dims) -> Labels | None:
     """The number of groups stays; channel j of one group stands or falls with channel j of every other."""
     module: Any = leaf(trace.graph, node)
-    groups = module.groups
-    split, shared = (out, into) if out == 0 else (into, out)
-    for labels in (weight[split], entering if split == out else None):
+    if module.transposed:
+        trace.pin([entering, *weight], f"{node.target} is a grouped transposed convolution")
+        return None
+    for labels in (entering, weight[0]):
         if labels is not None:
-            _tie_groups(trace, labels, groups)
-    if split == out:  # weight (out, in / groups): its dimension 1 is the same for every group
-        if entering is not None and weight[shared] is not None:
-            trace.atoms.tie(entering.reshape(groups, -1)[0], weight[shared])  # type: ignore[arg-type]
-        else:
-            trace.pin([entering, weight[shared]], f"{node.target} reads inputs that cannot be cut")
-        return weight[out]
-    trace.tie(entering, weight[into], f"{node.target} reads inputs that cannot be cut")
-    trace.atoms.pin(weight[out], f"{node.target} is a grouped transposed convolution")
-    return None
+            _tie_groups(trace, labels, module.groups)
+    first = None if entering is None else entering[: module.in_channels // module.groups]
+    trace.tie(first, weight[1], f"{node.target} reads inputs that cannot be cut")
+    return weight[0]
 
 
 def _tie_groups(trace: Trace, labels: Labels, groups: int) -> None:
@@ -150,7 +140,7 @@ def embedding(trace: Trace, node: fx.Node) -> Dims:
     """The rows are the vocabulary and stay; the columns are channels."""
     rows, columns = _tensors(trace, node)["weight"]
     trace.atoms.pin(rows, f"{node.target}: a vocabulary is not cut")
-    return (*(None,) * len(trace.shape(node.args[0])), columns)  # type: ignore[arg-type]
+    return (*(None,) * len(trace.shape(node.args[0])), columns)
 
 
 @leaf_rule(nn.Dropout, nn.Identity)

@@ -1,34 +1,35 @@
-"""Rules for operators that work position by position, and for those that run over space only."""
+"""Rules for operators that work position by position, and for those that run over some dimensions and leave the others alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx
 
-from compresskit.pruning.coupling import Dims, Labels, Trace
-from compresskit.pruning.rules.base import axis, operator_name, rule
+from compresskit.models.lift import bind
+from compresskit.pruning.rules.base import axes, axis, operator_name, rule
+from compresskit.pruning.trace import Dims, Labels, Trace
 
 
-@rule(
-    "clone", "contiguous", "alias", "detach", "dropout", "to", "_to_copy", "type_as", "where", "masked_fill", "softplus", "prelu", "lift_fresh_copy"
-)
+@rule("clone", "contiguous", "alias", "detach", "dropout", "to", "_to_copy", "type_as", "where", "masked_fill", "softplus", "lift_fresh_copy")
 def pointwise(trace: Trace, node: fx.Node) -> Dims:
     """Operands are aligned at the last dimension, as broadcasting does; what meets is tied."""
-    operands = [operand for operand in node.all_input_nodes if isinstance(trace.values[operand.name], torch.Tensor)]
-    shape = trace.shape(node)
+    operands = [operand for operand in node.all_input_nodes if isinstance(trace.value(operand), torch.Tensor)]
+    return aligned(trace, [trace.dims(operand) for operand in operands], [trace.shape(operand) for operand in operands], operator_name(node))
+
+
+def aligned(trace: Trace, operands: list[Dims], shapes: list[tuple[int, ...]], name: str) -> Dims:
+    """The labels of what operands broadcast to; those that meet are tied, and size 1 meets nothing."""
     result: list[Labels | None] = []
-    for back in range(len(shape), 0, -1):
-        size = shape[-back]
-        met = [trace.dims(operand)[-back] for operand in operands if len(trace.shape(operand)) >= back and trace.shape(operand)[-back] == size]
-        result.append(_meet(trace, met, operator_name(node)) if size > 1 else None)
+    for back in range(max(map(len, shapes)), 0, -1):
+        present = [(dims[-back], shape[-back]) for dims, shape in zip(operands, shapes, strict=True) if len(shape) >= back]
+        result.append(_meet(trace, [labels for labels, size in present if size > 1], name))
     return tuple(result)
 
 
-def _meet(trace: Trace, met: Iterable[Labels | None], name: str) -> Labels | None:
-    met = list(met)
+def _meet(trace: Trace, met: list[Labels | None], name: str) -> Labels | None:
     labelled = [labels for labels in met if labels is not None]
     for labels in labelled[1:]:
         trace.atoms.tie(labelled[0], labels)
@@ -39,71 +40,87 @@ def _meet(trace: Trace, met: Iterable[Labels | None], name: str) -> Labels | Non
 
 
 @rule(
-    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool2d", "avg_pool1d", "avg_pool2d", "avg_pool3d",
-    "max_pool1d", "max_pool2d", "max_pool3d", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d",
-    "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d", "instance_norm", "reflection_pad1d", "reflection_pad2d",
-    "replication_pad2d", "grid_sampler",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d",
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "max_pool2d_with_indices",
+    "max_pool3d_with_indices", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d",
+    "upsample_bicubic2d", "upsample_trilinear3d", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d",
+    "replication_pad2d", "replication_pad3d",
 )  # fmt: skip
 def spatial(trace: Trace, node: fx.Node) -> Any:
-    """(batch, channels, *space): channels pass, one by one."""
+    """Runs over the last dimensions, as many as its name says; each channel before them by itself."""
     source = trace.dims(node.args[0])
-    shape = trace.shape(node)
-    unbatched = len(shape) < 3
-    trace.pin(source[2:], f"{operator_name(node)} runs over them")
+    over = next(int(digit) for digit in operator_name(node) if digit.isdigit())
+    trace.pin(source[-over:], f"{operator_name(node)} runs over it")
+    passed: Dims = (*source[:-over], *(None,) * over)
+    value = trace.value(node)
+    return [passed for _ in value] if isinstance(value, list | tuple) else passed
+
+
+@rule("instance_norm")
+def instance_norm(trace: Trace, node: fx.Node) -> Dims:
+    """(batch, channels, *space): each channel by itself; its weights and statistics go with it."""
+    source = trace.dims(node.args[0])
+    trace.pin(source[2:], "instance_norm runs over it")
     for operand in node.all_input_nodes[1:]:
-        _affine(trace, node, trace.dims(operand), source[1])
-    return trace.free(node) if unbatched else (source[0], source[1], *(None,) * (len(shape) - 2))
+        trace.tie(source[1], trace.dims(operand)[0], "instance_norm reads inputs that cannot be cut")
+    return (*source[:2], *(None,) * (len(source) - 2))
 
 
-def _affine(trace: Trace, node: fx.Node, dims: Dims, channels: Labels | None) -> None:
-    """Per-channel weights of a functional norm go with their channel; any other operand is pinned."""
-    if operator_name(node) == "instance_norm" and len(dims) == 1:
-        trace.tie(dims[0], channels, "instance norm reads inputs that cannot be cut")
-    else:
-        trace.pin(dims, f"{operator_name(node)} reads it as a whole")
-
-
-@rule("mean", "sum", "amax", "amin", "max", "min", "prod", "var", "std", "argmax", "argmin", "logsumexp", "norm", "linalg_vector_norm", "any", "all")
-def reduction(trace: Trace, node: fx.Node) -> Any:
+@rule("mean", "sum", "amax", "amin", "prod", "var", "std", "argmax", "argmin", "logsumexp", "norm", "linalg_vector_norm", "any", "all")
+def reduction(trace: Trace, node: fx.Node) -> Dims:
     """Reduced dimensions are pinned (a mean over fewer channels is another mean); the others pass."""
     source = trace.dims(node.args[0])
-    given = next((arg for arg in node.args[1:] if isinstance(arg, int | list | tuple) and not isinstance(arg, bool)), node.kwargs.get("dim"))
-    over = _axes(given, len(source))
+    given = bind(node).get("dim")
+    over = axes(list(range(len(source))) if given in (None, []) else given, len(source))
     trace.pin([source[index] for index in over], f"{operator_name(node)} runs over it")
-    value = trace.values[node.name]
-    results = value if isinstance(value, list | tuple) else [value]
-    kept = [tuple(_kept(source, over, result.ndim)) for result in results]
-    return kept if isinstance(value, list | tuple) else kept[0]
+    if len(trace.shape(node)) == len(source):  # kept as size 1
+        return tuple(None if index in over else labels for index, labels in enumerate(source))
+    return tuple(labels for index, labels in enumerate(source) if index not in over)
 
 
-def _axes(given: Any, rank: int) -> list[int]:
-    if given is None or given == []:
-        return list(range(rank))
-    return [axis(index, rank) for index in (given if isinstance(given, list | tuple) else [given])]
-
-
-def _kept(source: Dims, over: list[int], rank: int) -> Iterable[Labels | None]:
-    if rank == len(source):
-        return (None if index in over else labels for index, labels in enumerate(source))
-    return (labels for index, labels in enumerate(source) if index not in over)
-
-
-@rule("softmax", "log_softmax", "_softmax", "_log_softmax", "cumsum", "cumprod", "flip", "sort", "topk", "glu")
-def along(trace: Trace, node: fx.Node) -> Any:
-    """Every position along one dimension sees all of it: that one is pinned, the others pass."""
+@rule("max", "min")
+def extremum(trace: Trace, node: fx.Node) -> Any:
+    """Of two tensors, of all elements, or along one dimension, where positions come along."""
+    if "other" in bind(node):
+        return pointwise(trace, node)
+    if isinstance(trace.value(node), torch.Tensor):
+        return reduction(trace, node)
     source = trace.dims(node.args[0])
-    chosen = node.args[-1] if operator_name(node) in ("glu",) and len(node.args) > 1 else (node.args[1] if len(node.args) > 1 else -1)
-    over = _axes(chosen, len(source))
+    over = axis(bind(node)["dim"], len(source))
+    trace.atoms.pin(source[over], f"{operator_name(node)} runs over it")
+    kept = (None,) if bind(node)["keepdim"] else ()
+    return [(*source[:over], *kept, *source[over + 1 :]) for _ in trace.value(node)]
+
+
+@rule("softmax", "log_softmax", "_softmax", "_log_softmax", "cumsum", "cumprod", "flip", "sort", "topk")
+def along(trace: Trace, node: fx.Node) -> Any:
+    """Every position along some dimensions sees all of them: these are pinned, the others pass."""
+    source = trace.dims(node.args[0])
+    bound = bind(node)
+    over = axes(bound["dims"] if "dims" in bound else bound["dim"], len(source))
     trace.pin([source[index] for index in over], f"{operator_name(node)} runs over it")
     passed = tuple(None if index in over else labels for index, labels in enumerate(source))
-    value = trace.values[node.name]
+    value = trace.value(node)
     return [passed for _ in value] if isinstance(value, list | tuple) else passed
+
+
+@rule("glu")
+def gated(trace: Trace, node: fx.Node) -> Dims:
+    """The first half of one dimension is multiplied by a gate, the second half."""
+    source = trace.dims(node.args[0])
+    over = axis(bind(node)["dim"], len(source))
+    labels = source[over]
+    if labels is None:
+        return source
+    values, gates = np.split(labels, 2)
+    trace.atoms.tie(values, gates)
+    return (*source[:over], values, *source[over + 1 :])
 
 
 @rule("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "empty")
 def filled(trace: Trace, node: fx.Node) -> Dims:
     """The same value everywhere: as wide as whatever it meets."""
-    return tuple(None if size in (1, trace.batch) else trace.atoms.fresh(size) for size in trace.shape(node))
+    return tuple(None if size == 1 or size % trace.sizes.batch == 0 else trace.atoms.fresh(size) for size in trace.shape(node))
 
 
 @rule("zeros_like", "ones_like", "full_like", "empty_like", "rand_like")
