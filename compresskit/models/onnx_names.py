@@ -9,7 +9,7 @@ from torch import nn
 
 from compresskit.models.onnx_ops.values import Node
 
-_PATH = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)+")
+_PATH = re.compile(r"(?!\d+$)[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 _TAKEN_BY_TORCH = frozenset(dir(nn.Module())) | {"_plan", "_baked"}
 
 
@@ -22,15 +22,19 @@ class Names:
 
     def __init__(self, constants: Iterable[str]) -> None:
         self._own = {name for name in constants if _PATH.fullmatch(name) and not _TAKEN_BY_TORCH & set(name.split("."))}
-        self._modules = {name.rpartition(".")[0] for name in self._own}
+        self._kept = {name.removesuffix(".weight") for name in self._own if name.endswith(".weight")}
+        for name in self._own:
+            scopes = name.split(".")[:-2]  # what the file puts modules into is no leaf
+            self._kept |= {".".join(scopes[:end]) for end in range(1, len(scopes) + 1)}
         self._used: set[str] = set()
 
-    def leaf(self, node: Node, weight: str) -> str:
-        """The prefix for the parameters of `node`, whose weight the file calls `weight`."""
-        prefix = weight.removesuffix(".weight")
-        if weight in self._own and prefix != weight and self._free(prefix):
-            return self._take(prefix)
-        return self._numbered(path_of(node), self._modules)
+    def leaf(self, node: Node, *weights: str) -> str:
+        """The prefix for the parameters of `node`, whose weight the file calls by each of `weights`, the best name first."""
+        for weight in weights:
+            prefix = weight.removesuffix(".weight")
+            if weight in self._own and prefix != weight and self._free(prefix):
+                return self._take(prefix)
+        return self._numbered(path_of(node), self._kept)
 
     def loose(self, node: Node, constant: str) -> str:
         """The path for a constant that no leaf owns."""
@@ -39,10 +43,11 @@ class Names:
         return self._numbered(f"{path_of(node)}.constant", self._own)
 
     def _numbered(self, path: str, kept: set[str]) -> str:
+        """`path`, or where that is not free the same in one piece, which lies in nothing, with a number."""
         candidate, count = path, 0
         while candidate in kept or not self._free(candidate):
             count += 1
-            candidate = f"{path}_{count}"
+            candidate = f"{path.replace('.', '_')}_{count}"
         return self._take(candidate)
 
     def _take(self, path: str) -> str:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -92,7 +93,7 @@ _LEAVES: Mapping[str, tuple[str, ...]] = {
     "GroupNormalization": ("weight", "bias"),
 }
 # Operators that change how a tensor lies, not what it is: their result keeps its name.
-_RENAMING = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Cast", "Flatten"})
+_RENAMING = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Cast", "Flatten", "Expand"})
 
 
 def call(node: Node, values: Sequence[Value | None], source: str) -> tuple[Value, ...]:
@@ -101,12 +102,21 @@ def call(node: Node, values: Sequence[Value | None], source: str) -> tuple[Value
     Raises:
         InputError: the handler cannot read the node, or PyTorch cannot run it; names the node.
     """
-    try:
+    with naming(node, source):
         result = OPS[node.op](node, *values)
+    return tuple(result) if isinstance(result, tuple | list) else (result,)
+
+
+@contextmanager
+def naming(node: Node, source: str) -> Iterator[None]:
+    """Turn whatever is raised inside into an InputError that names `node`."""
+    try:
+        yield
+    except InputError:
+        raise
     except Exception as error:  # torch and numpy raise whatever they like on nonsense
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{source}: node {node.name!r} ({node.op}): {line}") from error
-    return tuple(result) if isinstance(result, tuple | list) else (result,)
 
 
 def plan(nodes: Sequence[Node], constants: Mapping[str, np.ndarray], inputs: tuple[TensorSpec, ...], outputs: Sequence[str], source: str) -> Plan:
@@ -117,7 +127,8 @@ def plan(nodes: Sequence[Node], constants: Mapping[str, np.ndarray], inputs: tup
     """
     planner = _Planner(nodes, constants, inputs, outputs, source)
     for node in nodes:
-        planner.add(node)
+        with naming(node, source):
+            planner.add(node)
     return planner.finish(inputs, outputs)
 
 
@@ -183,7 +194,7 @@ class _Planner:
             results = call(node, values, self.source)
         for name, result in zip(node.outputs, results, strict=False):
             self.constants[name] = result if isinstance(result, np.ndarray) else _array(result)
-            if node.op in _RENAMING and node.inputs[0] in self.origins:
+            if node.op in _RENAMING and node.inputs[0] in self.origins and self.constants[name].size == self.constants[node.inputs[0]].size:
                 self.origins[name] = self.origins[node.inputs[0]]
 
     def _on_host(self, node: Node, slot: int, value: np.ndarray) -> bool:
@@ -253,7 +264,7 @@ class _Planner:
         exporters store equal values once (all fresh batch norms', say) that have nothing else in common."""
         key = (kind, *names)
         if key not in self.owned:
-            prefix = self.names.leaf(node, self.origins.get(names[0], names[0]))
+            prefix = self.names.leaf(node, names[0], self.origins.get(names[0], ""))
             for stem, value in tensors.items():
                 value = value.clone()
                 self.weights[f"{prefix}.{stem}"] = value if stem.startswith("running_") else nn.Parameter(value)
@@ -304,7 +315,7 @@ class _Planner:
 
     def _slope(self, node: Node) -> tuple[Node, tuple[Argument, ...]] | None:
         """A PRelu with one constant slope a channel, or one in all, with it as its weight."""
-        if node.op != "PRelu" or node.inputs[1] not in self.constants:
+        if node.op != "PRelu" or node.inputs[1] not in self.constants or self.values[node.inputs[0]].ndim < 2:
             return None
         x, slope = self.values[node.inputs[0]], self.constants[node.inputs[1]]
         weight = tensor(slope).reshape(1) if slope.size == 1 else along(slope, 1, x.ndim, x.shape[1])

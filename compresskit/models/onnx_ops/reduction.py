@@ -39,6 +39,8 @@ _REDUCTIONS: Mapping[str, tuple[int, _Reduction, Callable[..., Any] | None]] = {
 def _reduce(since: int, on_tensors: _Reduction, on_host: Callable[..., Any] | None, node: Node, x: Value, axes: Value | None = None) -> Value:
     chosen = node.get("axes") if node.opset < since else None if axes is None else sizes(axes, "axes")
     if not chosen and node.get("noop_with_empty_axes", 0):
+        if node.op not in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd"):
+            raise ValueError("noop_with_empty_axes is not supported")
         return x
     dims = [axis_of(axis, x.ndim) for axis in chosen] if chosen else list(range(x.ndim))
     keep = bool(node.get("keepdims", 1))

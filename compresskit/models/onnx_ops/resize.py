@@ -18,28 +18,31 @@ from torch import Tensor
 from compresskit.models.onnx_ops.values import Node, Value, axis_of, op, sizes
 
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
-_PLACES: Mapping[str, Callable[[float, float, int, int], float]] = {
-    # (output index, scale, output size, input size) to the position on the input
-    "half_pixel": lambda i, scale, out, size: (i + 0.5) / scale - 0.5,
-    "pytorch_half_pixel": lambda i, scale, out, size: (i + 0.5) / scale - 0.5 if out > 1 else 0.0,
-    "align_corners": lambda i, scale, out, size: i * (size - 1) / (out - 1) if out > 1 else 0.0,
+_HALF = np.float32(0.5)
+_PLACES: Mapping[str, Callable[[np.ndarray, np.float32, int, int], np.ndarray]] = {
+    # (output indices, scale, output size, input size) to positions on the input; in float32, as their rounding decides
+    "half_pixel": lambda i, scale, out, size: (i + _HALF) / scale - _HALF,
+    "pytorch_half_pixel": lambda i, scale, out, size: (i + _HALF) / scale - _HALF if out > 1 else 0 * i,
+    "align_corners": lambda i, scale, out, size: i * np.float32(size - 1) / np.float32(max(out - 1, 1)),
     "asymmetric": lambda i, scale, out, size: i / scale,
 }
-_ROUNDINGS: Mapping[str, Callable[[float], int]] = {
-    "round_prefer_floor": lambda position: math.ceil(position - 0.5),
-    "round_prefer_ceil": lambda position: math.floor(position + 0.5),
-    "floor": math.floor,
-    "ceil": math.ceil,
+_ROUNDINGS: Mapping[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    # (positions, scale) to indices
+    "round_prefer_floor": lambda position, scale: np.ceil(position - _HALF),
+    "round_prefer_ceil": lambda position, scale: np.floor(position + _HALF),
+    "floor": lambda position, scale: np.floor(position),
+    "ceil": lambda position, scale: np.ceil(position),
+    "opset 10": lambda position, scale: np.ceil(position) if scale < 1 else np.floor(position),
 }
 
 
 @op("Upsample")
 def upsample(node: Node, x: Tensor, scales: Value | None = None) -> Tensor:
-    """Scales are an attribute below opset 9 and an input from there; points are placed asymmetrically and rounded down."""
+    """Scales are an attribute below opset 9 and an input from there; points are placed asymmetrically."""
     factors = node.get("scales") if scales is None else sizes(scales, "scales")
     outs = [math.floor(size * factor) for size, factor in zip(x.shape[2:], factors[2:], strict=True)]
     _keep_leading(factors[:2], (1, 1))
-    return _resize(x, node.get("mode", "nearest"), "asymmetric", "floor", outs, factors[2:])
+    return _resize(x, node.get("mode", "nearest"), "asymmetric", "opset 10", outs, factors[2:])
 
 
 @op("Resize")
@@ -50,7 +53,7 @@ def resize(node: Node, x: Tensor, second: Value | None = None, scales: Value | N
         ValueError: settings that are not read exactly (crops, antialiasing, aspect policies, other cubic kernels).
     """
     if node.opset < 11:
-        scales, placing, rounding = second, "asymmetric", "floor"
+        scales, placing, rounding = second, "asymmetric", "opset 10"
     else:
         placing = node.get("coordinate_transformation_mode", "half_pixel")
         rounding = node.get("nearest_mode", "round_prefer_floor")
@@ -87,7 +90,7 @@ def _resize(x: Tensor, mode: str, placing: str, rounding: str, outs: list[int], 
         raise ValueError(f"sizes {outs} are beyond reason")
     if placing not in _PLACES or mode not in ("nearest", "linear", "cubic") or len(ins) not in _LINEAR:
         raise ValueError(f"mode {mode!r} with {placing!r} over {len(ins)} axes is not supported")
-    whole = all(out == size * scale for out, size, scale in zip(outs, ins, scales, strict=True))
+    whole = all(abs(out - size * scale) < 1e-4 for out, size, scale in zip(outs, ins, scales, strict=True))
     if mode == "nearest":
         return _nearest(x, placing, rounding, outs, scales)
     same = placing.endswith("half_pixel") and (whole and (min(outs) > 1 or placing == "half_pixel"))
@@ -107,21 +110,25 @@ def _resize(x: Tensor, mode: str, placing: str, rounding: str, outs: list[int], 
 def _nearest(x: Tensor, placing: str, rounding: str, outs: list[int], scales: Sequence[float]) -> Tensor:
     if rounding not in _ROUNDINGS:
         raise ValueError(f"nearest_mode {rounding!r} is unknown")
-    place, rounded = _PLACES[placing], _ROUNDINGS[rounding]
     ins = list(x.shape[2:])
     chosen = [
-        [min(max(rounded(place(i, scale, out, size)), 0), size - 1) for i in range(out)] for size, out, scale in zip(ins, outs, scales, strict=True)
+        np.clip(_ROUNDINGS[rounding](_positions(placing, size, out, scale), scale), 0, size - 1).astype(np.int64)
+        for size, out, scale in zip(ins, outs, scales, strict=True)
     ]
-    if all(indices == [i * size // out for i in range(out)] for indices, size, out in zip(chosen, ins, outs, strict=True)):
+    if all(np.array_equal(indices, np.arange(out) * size // out) for indices, size, out in zip(chosen, ins, outs, strict=True)):
         return F.interpolate(x, size=outs, mode="nearest")
     for axis, indices in enumerate(chosen, start=2):
-        x = x.index_select(axis, torch.from_numpy(np.array(indices, np.int64)))
+        x = x.index_select(axis, torch.from_numpy(indices))
     return x
+
+
+def _positions(placing: str, size: int, out: int, scale: float) -> np.ndarray:
+    return _PLACES[placing](np.arange(out, dtype=np.float32), np.float32(scale), out, size)
 
 
 def _matrix(placing: str, size: int, out: int, scale: float) -> np.ndarray:
     """Linear interpolation along one axis as a matrix (size, out): each output is a mean of two neighbours, clamped at the ends."""
-    positions = np.clip([_PLACES[placing](i, scale, out, size) for i in range(out)], 0, size - 1)
+    positions = np.clip(_positions(placing, size, out, scale), 0, size - 1)
     left = np.floor(positions).astype(int)
     right = np.minimum(left + 1, size - 1)
     share = positions - left
