@@ -51,7 +51,7 @@ def zeroed(graph: ModelGraph, coupling: Coupling, keep: Keep) -> ModelGraph:
 
 def disagreement(graph: ModelGraph, coupling: Coupling, keep: Keep, smaller: ModelGraph) -> float:
     """Largest difference between `smaller` and the zeroed `graph` on random inputs, as a multiple of the largest output."""
-    inputs = graph.example(2)
+    inputs = graph.example(2 if graph.free_batch else 1)
     with torch.no_grad():
         wanted = _results(zeroed(graph, coupling, keep).module.eval()(*inputs))
         got = _results(smaller.module.eval()(*inputs))

@@ -88,11 +88,7 @@ def measure(graph: ModelGraph) -> Sizes:
     """
     widths = {size for tensor in graph.module.parameters() for size in tensor.shape}
     batch = next((prime for prime in BATCHES if all(width % prime for width in widths)), BATCHES[0])
-    shapes = [(batch, *spec.shape[1:]) if graph.free_batch and spec.shape else spec.shape for spec in graph.inputs]
-    inputs = [
-        torch.empty([batch if size is None else size for size in shape], dtype=spec.dtype) for shape, spec in zip(shapes, graph.inputs, strict=True)
-    ]
-    return Sizes(batch, propagate(graph.module, inputs))
+    return Sizes(batch, propagate(graph.module, graph.example(batch if graph.free_batch else 1)))
 
 
 @dataclass
