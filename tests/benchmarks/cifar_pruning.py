@@ -1,0 +1,195 @@
+"""Pruning the published ResNet-20 on CIFAR-10, ours against torch-pruning: `python tests/benchmarks/cifar_pruning.py WEIGHTS CIFAR10.npz`.
+
+Every method gets the same number of epochs in all (sparse training counts), the same loop, optimizer, peak learning rate, batches,
+augmentation and precision, and the same split; the test images are touched once, at the end of each run. Rows are kept as they come, in
+results/cifar_pruning.json, and a run that is there is not repeated, unless `--again` names its method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch_pruning as tp
+from common import RESULTS, heading, write
+from safetensors.torch import load_file
+from torch import nn
+from torch_pruning_peer import bn_scale, group_norm, prune_to, regularized
+
+from compresskit.data import Dataset, load_data
+from compresskit.models.cost import node_costs, total
+from compresskit.models.graph import ModelGraph, Normalization, TensorSpec
+from compresskit.models.lift import graph_from_module
+from compresskit.models.zoo import build_for_state
+from compresskit.pruning.config import PruneConfig, Target
+from compresskit.pruning.engine import prune
+from compresskit.pruning.recovery import LEARNING_RATES
+from compresskit.runtime import set_threads
+from compresskit.training import TrainConfig, evaluate, train
+
+ARCH = "resnet20"
+SHAPE = (3, 32, 32)
+NORMALIZATION = Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+SPARSE = 1 / 3  # of the epochs, where a method trains for sparsity before it cuts
+TRAINING = TrainConfig(lr=LEARNING_RATES["sgd"], augment="crop-flip")  # what the engine's defaults come to on these data
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run: the uncut network's weights, the data, and what is asked."""
+
+    state: dict[str, Any]
+    data: Dataset
+    target: float
+    epochs: float
+    seed: int
+
+    def network(self) -> nn.Module:
+        return build_for_state(ARCH, self.state).eval()
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to prune: its settings beyond the common ones, for the record, and the function that makes the trained network."""
+
+    settings: dict[str, Any]
+    run: Callable[[Task], nn.Module]
+
+
+def lifted(module: nn.Module) -> ModelGraph:
+    return graph_from_module(module, (TensorSpec("input", (None, *SHAPE)),), source=ARCH)
+
+
+def with_engine(task: Task, settings: dict[str, Any]) -> nn.Module:
+    """Our engine, at its defaults but for `settings`."""
+    config = PruneConfig(target=Target("flops", task.target), epochs=task.epochs, seed=task.seed, **settings)
+    return prune(lifted(task.network()), task.data, config).graph.module
+
+
+def with_torch_pruning(task: Task, make: Callable[..., tp.pruner.BasePruner], *, sparse: bool, global_pruning: bool) -> nn.Module:
+    """Train for sparsity where asked, cut to the goal, spend the rest of the epochs on fine-tuning."""
+    module = task.network()
+    example = next(iter(lifted(module).example(1)))
+    pruner = make(module, example, global_pruning=global_pruning, sparse=sparse)
+    budget = replace(TRAINING, epochs=task.epochs, seed=task.seed)
+    if sparse:
+        # The regularizer takes the place of weight decay, as in their script.
+        with regularized(pruner, module):
+            train(module, task.data, replace(budget, epochs=task.epochs * SPARSE, weight_decay=0.0))
+    macs = {module.get_submodule(cost.name): cost.macs for cost in node_costs(lifted(module)) if cost.macs}
+    prune_to(pruner, task.target * sum(macs.values()), macs)
+    train(module, task.data, replace(budget, epochs=task.epochs * (1 - SPARSE if sparse else 1)))
+    return module
+
+
+def engine(**settings: Any) -> Method:
+    config = asdict(PruneConfig(target=Target("flops", 0.5), **settings))
+    shown = {name: value for name, value in config.items() if name not in ("target", "sparsity", "epochs", "seed", "max_drop")}
+    return Method({"by": "compresskit", **shown}, partial(with_engine, settings=settings))
+
+
+def peer(make: Callable[..., tp.pruner.BasePruner], *, sparse: bool, global_pruning: bool) -> Method:
+    settings = {"by": "torch-pruning", "pruner": make.__name__, "global_pruning": global_pruning, "sparse_epochs": SPARSE if sparse else 0}
+    return Method({**settings, "distill": 0}, partial(with_torch_pruning, make=make, sparse=sparse, global_pruning=global_pruning))
+
+
+METHODS = {
+    "tp-group-norm": peer(group_norm, sparse=False, global_pruning=True),
+    "tp-group-norm-layer": peer(group_norm, sparse=False, global_pruning=False),
+    "tp-group-norm-sparse": peer(group_norm, sparse=True, global_pruning=True),
+    "tp-group-norm-sparse-layer": peer(group_norm, sparse=True, global_pruning=False),
+    "tp-bn-scale": peer(bn_scale, sparse=True, global_pruning=True),
+    "tp-bn-scale-layer": peer(bn_scale, sparse=True, global_pruning=False),
+    "uniform": engine(criterion="l1", scope="layer", distill=0.0, steps=1, floor=0.0, normalize="none"),
+    "ours": engine(),
+}
+
+
+def measure(name: str, task: Task) -> dict[str, Any]:
+    """One row."""
+    began = time.perf_counter()
+    module = METHODS[name].run(task)
+    seconds = time.perf_counter() - began
+    assert task.data.test is not None, "the archive holds no x_test"
+    found = evaluate(module, task.data.test, task.data.normalization)
+    cost, whole = total(lifted(module)), total(lifted(task.network()))
+    return {
+        "method": name,
+        "target": task.target,
+        "seed": task.seed,
+        "accuracy": round(found.accuracy or 0.0, 4),
+        "kept_macs": round(cost.macs / whole.macs, 4),
+        "macs": cost.macs,
+        "parameters": cost.params,
+        "seconds": round(seconds, 1),
+    }
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over the seeds, best first within each target."""
+    table = []
+    for target, name in sorted({(row["target"], row["method"]) for row in rows}):
+        runs = [row for row in rows if (row["target"], row["method"]) == (target, name)]
+        accuracies = [row["accuracy"] for row in runs]
+        entry = {"target": target, "method": name, "runs": len(runs), "mean": round(statistics.mean(accuracies), 4)}
+        entry["sd"] = round(statistics.stdev(accuracies), 4) if len(runs) > 1 else None
+        entry["kept_macs"] = round(statistics.mean(row["kept_macs"] for row in runs), 4)
+        table.append({**entry, "seconds": round(statistics.mean(row["seconds"] for row in runs), 1)})
+    return sorted(table, key=lambda entry: (entry["target"], -entry["mean"]))
+
+
+def common_settings(options: argparse.Namespace, data: Dataset) -> dict[str, Any]:
+    """What is the same for all methods, in the types that JSON gives back."""
+    shared = ("epochs", "seed", "checkpoint", "checkpoint_minutes", "resume")
+    training = {name: value for name, value in asdict(TRAINING).items() if name not in shared}
+    images = {"training_images": len(data.train), "test_images": len(data.test or ())}
+    return json.loads(json.dumps({"weights": options.weights.stem, "epochs": options.epochs, **images, **training}))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--epochs", type=float, default=6.0)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--targets", type=float, nargs="+", default=[0.33, 0.5])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--again", nargs="+", choices=METHODS, default=[], help="measure these anew")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=RESULTS / "cifar_pruning.json")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    threads = set_threads(options.threads)
+    data = load_data(options.data, input_shape=SHAPE, outputs=10, normalization=NORMALIZATION)
+    state = load_file(options.weights)
+    common = common_settings(options, data)
+    old = json.loads(options.output.read_text()) if options.output.exists() else {"common": common, "rows": []}
+    if old["common"] != common:
+        sys.exit(f"{options.output} holds runs with other settings: remove it, or give another --output")
+    rows = [row for row in old["rows"] if row["method"] not in options.again]
+    done = {(row["method"], row["target"], row["seed"]) for row in rows}
+    for target in options.targets:
+        for seed in range(options.seeds):
+            for name in options.methods:
+                if (name, target, seed) in done:
+                    continue
+                rows.append(measure(name, Task(state, data, target, options.epochs, seed)))
+                print(rows[-1], file=sys.stderr, flush=True)
+                methods = {method: METHODS[method].settings for method in METHODS if any(row["method"] == method for row in rows)}
+                result = {**heading(threads, "torch-pruning"), "common": common, "methods": methods}
+                write(options.output, {**result, "summary": summary(rows), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
