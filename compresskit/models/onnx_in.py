@@ -12,9 +12,7 @@ import inspect
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
@@ -22,9 +20,10 @@ from torch import Tensor, nn
 from compresskit.errors import InputError
 from compresskit.models.graph import ModelGraph, random_inputs
 from compresskit.models.lift import graph_from_module
-from compresskit.models.onnx_ops.values import Size, Value, tensor
+from compresskit.models.onnx_batch import rebatched
+from compresskit.models.onnx_ops.values import Value, tensor
 from compresskit.models.onnx_parse import read_initializers, read_inputs, read_nodes
-from compresskit.models.onnx_plan import Argument, Plan, Ref, Step, Weight, call, plan
+from compresskit.models.onnx_plan import Argument, Plan, Ref, Weight, call, naming, plan
 
 TOLERANCE = 1e-5
 """How far a batch run at once may be from its samples run alone, as a fraction of the largest output."""
@@ -33,8 +32,8 @@ TOLERANCE = 1e-5
 def import_onnx(model: onnx.ModelProto, *, source: str, input_shape: tuple[int, ...] | None = None) -> ModelGraph:
     """Read an ONNX model (checked already, its external data loaded).
 
-    A batch that the file bakes into its shapes is freed where that provably changes nothing: `free_batch` then holds
-    although the inputs keep the file's shape.
+    A batch that the file bakes into its shapes is freed where three samples at once give what they give one by one:
+    `free_batch` then holds although the inputs keep the file's shape.
 
     Args:
         source: what to call the model in messages and reports.
@@ -87,13 +86,16 @@ def _batch_free(planned: Plan) -> bool:
 
 
 def _agree(whole: Tensor, parts: Sequence[Tensor]) -> bool:
-    if not whole.ndim or whole.shape[0] != sum(part.shape[0] for part in parts) or whole.shape[1:] != parts[0].shape[1:]:
+    if not all(part.ndim for part in parts):
         return False
     stacked = torch.cat(list(parts))
+    if whole.shape != stacked.shape:
+        return False
     if not whole.dtype.is_floating_point:
         return torch.equal(whole, stacked)
-    scale = torch.nan_to_num(stacked).abs().max() if stacked.numel() else 0.0
-    return torch.allclose(whole, stacked, rtol=TOLERANCE, atol=TOLERANCE * float(scale), equal_nan=True)
+    finite = stacked[torch.isfinite(stacked)].abs()
+    scale = float(finite.max()) if finite.numel() else 0.0
+    return torch.allclose(whole, stacked, rtol=TOLERANCE, atol=TOLERANCE * scale, equal_nan=True)
 
 
 class Interpreter(nn.Module):
@@ -123,7 +125,8 @@ class Interpreter(nn.Module):
         for step in self._plan.steps:
             arguments = [self._value(argument, values) for argument in step.arguments]
             if self._baked is not None:
-                arguments = _rebatched(step, arguments, self._baked, inputs[0].shape[0])
+                with naming(step.node, self._plan.source):
+                    arguments = rebatched(step, arguments, self._baked, inputs[0].shape[0])
             results = call(step.node, arguments, self._plan.source)
             values.update(zip(step.node.outputs, results, strict=False))
             for name in step.dead:
@@ -150,23 +153,3 @@ def _place(root: nn.Module, path: str, value: Tensor) -> None:
         root.register_parameter(stem, value)
     else:
         root.register_buffer(stem, value)
-
-
-def _rebatched(step: Step, arguments: list[Any], baked: int, batch: Size) -> list[Any]:
-    """The arguments of `step` with the batch `baked` into the file replaced by the one that runs.
-
-    Only a guess (a leading 1 may mean something else), which is why the result is compared with single runs.
-    """
-    if not step.batched:
-        return arguments
-    if step.node.op in ("Reshape", "Expand") and isinstance(arguments[1], np.ndarray) and arguments[1].size:
-        target = arguments[1].astype(object)
-        if target[0] == baked:
-            target[0] = batch
-        elif step.node.op == "Reshape" and isinstance(target[0], int) and target[0] > 0 and not any(entry == -1 for entry in target):
-            target[0] = -1  # the batch times something, such as groups of channels
-        return [arguments[0], target]
-    if step.node.op == "Concat" and baked == 1 and step.node.get("axis") not in (0, -arguments[0].ndim):
-        owned = [isinstance(argument, Weight) and value.shape[0] == 1 for argument, value in zip(step.arguments, arguments, strict=True)]
-        return [value.expand(batch, *value.shape[1:]) if mine else value for value, mine in zip(arguments, owned, strict=True)]
-    return arguments

@@ -36,10 +36,11 @@ class Names:
                 return self._take(prefix)
         return self._numbered(path_of(node), self._kept)
 
-    def loose(self, node: Node, constant: str) -> str:
-        """The path for a constant that no leaf owns."""
-        if constant in self._own and self._free(constant):
-            return self._take(constant)
+    def loose(self, node: Node, *constants: str) -> str:
+        """The path for a constant that no leaf owns, called by each of `constants` in the file, the best name first."""
+        for constant in constants:
+            if constant in self._own and self._free(constant):
+                return self._take(constant)
         return self._numbered(f"{path_of(node)}.constant", self._own)
 
     def _numbered(self, path: str, kept: set[str]) -> str:

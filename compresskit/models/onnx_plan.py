@@ -52,12 +52,12 @@ Argument = Ref | Weight | np.ndarray | None
 
 @dataclass(frozen=True)
 class Step:
-    """One node to run. `dead`: values that nothing needs afterwards. `batched`: it works on data that came from the inputs."""
+    """One node to run. `dead`: values that nothing needs afterwards. `shape`: of its first argument, at the file's batch."""
 
     node: Node
     arguments: tuple[Argument, ...]
     dead: tuple[str, ...] = ()
-    batched: bool = False
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,6 @@ class _Planner:
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         with self.fake:
             self.values: dict[str, Value] = {spec.name: torch.zeros(spec.sized(1), dtype=spec.dtype) for spec in inputs}
-        self.data = set(self.values)  # tensors that came from the inputs
         self.steps: list[Step] = []
         self.makers: dict[str, int] = {}  # value -> index of its step
         self.weights: dict[str, Tensor] = {}
@@ -212,14 +211,11 @@ class _Planner:
         with self.fake, torch.no_grad():
             results = call(node, values, self.source)
             self._check(node, results, ELEMENTS)
-        batched = any(isinstance(argument, Ref) and argument.name in self.data for argument in arguments)
         for name, result in zip(node.outputs, results, strict=False):
             if name:
                 self.values[name] = result
                 self.makers[name] = len(self.steps)
-                if batched and isinstance(result, Tensor):
-                    self.data.add(name)
-        self.steps.append(Step(node, arguments, batched=batched))
+        self.steps.append(Step(node, arguments, shape=tuple(values[0].shape) if values and values[0] is not None else ()))
 
     def _arguments(self, node: Node) -> tuple[Argument, ...]:
         """Constants stay on the host where they say how, or meet only host values; where they meet data they become weights."""
@@ -244,7 +240,7 @@ class _Planner:
         if name not in self.owned:
             value = tensor(self.constants[name])
             origin = self.origins.get(name, "")
-            path = self.names.loose(node, origin or name)
+            path = self.names.loose(node, name, origin)
             self.weights[path] = nn.Parameter(value) if origin and value.dtype.is_floating_point else value
             self.owned[name] = Weight(path)
         return self.owned[name]
@@ -310,7 +306,6 @@ class _Planner:
         self.steps[index] = replace(step, node=replace(step.node, outputs=node.outputs), arguments=(*step.arguments, Weight(mine)))
         value = self.values.pop(made[0])
         self.values[node.outputs[0]], self.makers[node.outputs[0]] = value, index
-        self.data.add(node.outputs[0])
         return True
 
     def _slope(self, node: Node) -> tuple[Node, tuple[Argument, ...]] | None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from compresskit.errors import InputError
 from compresskit.models.graph import ModelGraph
+from compresskit.models.onnx_batch import retarget
 from compresskit.models.onnx_in import import_onnx
 
 SHARED = Path(__file__).parents[2] / "../shared/data/onnx"
@@ -146,7 +147,18 @@ class Transformer(nn.Module):
         return self.head(x[:, 0])
 
 
-NETS = {"residual": (Residual, (3, 10, 8)), "unet": (UNet, (2, 8, 12)), "transformer": (Transformer, (3, 8, 8))}
+class Attention(nn.Module):
+    """PyTorch's own attention: batch and heads share an axis, then batch and tokens do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(12, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.attention(x, x, x)[0]
+
+
+NETS = {"residual": (Residual, (3, 10, 8)), "unet": (UNet, (2, 8, 12)), "transformer": (Transformer, (3, 8, 8)), "attention": (Attention, (5, 12))}
 
 
 def export(
@@ -182,6 +194,8 @@ def fresh(name: str) -> tuple[nn.Module, tuple[int, ...]]:
 @pytest.mark.parametrize(("opset", "open_batch"), [(9, False), (11, True), (13, False), (17, True), (20, False)])
 @pytest.mark.parametrize("name", NETS)
 def test_nets_of_the_legacy_exporter(name: str, opset: int, open_batch: bool) -> None:
+    if name == "attention" and opset < 13:
+        pytest.skip("PyTorch does not export it there")
     net, shape = fresh(name)
     model = export(net, shape, opset, open_batch=open_batch, fold=opset != 13)
     graph = import_onnx(model, source=name)
@@ -241,6 +255,25 @@ def test_a_batch_that_means_something_stays_fixed() -> None:
     assert graph.inputs[0].shape == graph.outputs[0].shape == (2, 3)
     x = torch.randn(2, 3)
     assert torch.allclose(graph.module(x), x + x.sum(0))
+
+
+@pytest.mark.parametrize(
+    ("target", "shape", "carrier", "baked", "freed"),
+    [
+        ([1, 58, 2, 44], (1, 116, 44), 0, 1, [7, 58, 2, 44]),
+        ([24, 2, 44], (1, 48, 44), 0, 1, [-1, 2, 44]),  # groups join the batch
+        ([65, 3, 64], (65, 1, 192), 1, 1, [65, -1, 64]),  # heads join the batch
+        ([65, 192], (65, 3, 64), 1, 1, [-1, 192]),  # the batch joins the tokens
+        ([65, 1, 192], (65, 192), 0, 1, [65, 7, 192]),  # and leaves them
+        ([4, -1], (2, 10), 0, 2, [14, -1]),
+        ([-1, 10], (2, 10), 0, 2, [-1, 10]),
+    ],
+)
+def test_reshapes_follow_the_batch(target: list[int], shape: tuple[int, ...], carrier: int, baked: int, freed: list[int]) -> None:
+    found = retarget(np.array(target), shape, carrier, baked, 7)
+    assert found.tolist() == freed
+    batched = torch.zeros([size * 7 // baked if axis == carrier else size for axis, size in enumerate(shape)])
+    assert batched.reshape(found.tolist()).numel() == batched.numel()
 
 
 def test_a_baked_class_token_follows_the_batch() -> None:
