@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -52,7 +53,8 @@ def graph_from_module(
         if free and any(spec.shape and spec.shape[0] is not None for spec in outputs):
             failure = failure or ValueError("an output does not begin with the batch")
             continue
-        return ModelGraph(lift(program), tuple(inputs), outputs, free, source, arch, normalization)
+        specs = tuple(inputs if free else (replace(spec, shape=spec.sized(1)) for spec in inputs))
+        return ModelGraph(lift(program), specs, outputs, free, source, arch, normalization)
     raise InputError(f"{source}: torch.export cannot trace this model on inputs {_shapes(inputs)}: {_first_line(failure)}") from failure
 
 
