@@ -122,7 +122,9 @@ class OutputOptions:
 class RunOptions:
     """What the machine should do, and how much it should say."""
 
-    threads: Annotated[int, option(RUN, "Threads to compute with; 0: all.", "-T", "--threads", metavar="N", min=0)] = 0
+    threads: Annotated[
+        int | None, option(RUN, "Threads to compute with; 0: all; as many as the model can use unless given.", "-T", "--threads", metavar="N", min=0)
+    ] = None
     device: Annotated[str, option(RUN, "auto, cpu, cuda or cuda:N.", "--device", metavar="D")] = "auto"
     seed: Annotated[int | None, option(RUN, "Seed of everything random; drawn, and reported, unless given.", "--seed", metavar="N", min=0)] = None
     dry_run: Annotated[bool, option(RUN, "Check everything, say what would be done, write nothing.", "--dry-run")] = False

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from compresskit.errors import UsageError
-from compresskit.pruning.config import PruneConfig, PruneRequest, Quantity, Target, parse_target
+from compresskit.pruning.config import PruneConfig, PruneRequest, Quantity, Target, parse_pattern, parse_target
 from compresskit.runtime import SEED_LIMIT
 
 from . import options as shared
@@ -82,19 +82,17 @@ def prune(console: Console, options: PruneOptions) -> None:
 
     with console.progress() as progress:
         outcome = run(request, progress)
-    deliver(console, options, options, outcome.report, outcome.standard_output, verbose=options.verbose > 0)
+    deliver(console, options, options, outcome.report, outcome.standard_output, verbose=options.verbose > 0, write=not options.dry_run)
     if outcome.failure is not None:
         raise outcome.failure
 
 
 def _config(options: PruneOptions) -> PruneConfig:
-    if options.pattern is not None and options.sparsity is None:
-        raise UsageError(f"--pattern {options.pattern} goes with --sparsity: say which fraction of the weights becomes zero")
     if options.resume and options.checkpoint is None:
         raise UsageError("--resume goes with --checkpoint: say which file to go on from")
     return PruneConfig(
         target=_target(options),
-        sparsity=options.sparsity,
+        sparsity=_sparsity(options),
         pattern=options.pattern or PruneConfig.pattern,
         criterion=options.criterion,
         scope=options.scope,
@@ -146,6 +144,15 @@ def _target(options: PruneOptions) -> Target | None:
     if len(targets) > 1:
         raise UsageError(f"--{targets[0].quantity} and --{targets[1].quantity} contradict each other: give one target")
     return targets[0] if targets else None
+
+
+def _sparsity(options: PruneOptions) -> float | None:
+    """As asked, or what the pattern alone says: half of the weights for 2:4."""
+    if options.pattern is None or options.sparsity is not None:
+        return options.sparsity
+    if (pattern := parse_pattern(options.pattern)) is None:
+        raise UsageError("--pattern unstructured goes with --sparsity: say which fraction of the weights becomes zero")
+    return 1 - pattern[0] / pattern[1]
 
 
 def _multiple(text: str) -> int:

@@ -74,17 +74,22 @@ def check_outputs(console: Console, model: ModelOptions, options: OutputOptions,
         check_target(Path(name), force=options.force, protect=_inputs(model))
 
 
-def deliver(console: Console, model: ModelOptions, options: OutputOptions, report: Report, standard_output: bytes | None, *, verbose: bool) -> None:
+def deliver(
+    console: Console, model: ModelOptions, options: OutputOptions, report: Report, standard_output: bytes | None, *, verbose: bool, write: bool
+) -> None:
     """Hand over what a command made: the bytes for the standard output, the report's file, the drawing, and the tables or the JSON.
+
+    Args:
+        write: False for a dry run, which leaves no file.
 
     Raises:
         OutputError: one of them cannot be written.
     """
     if standard_output is not None:
         write_bytes(STDOUT, standard_output, force=options.force)
-    if options.report:
+    if write and options.report:
         write_bytes(Path(options.report), report.to_json().encode(), force=options.force, protect=_inputs(model))
-    if options.plot:
+    if write and options.plot:
         write_bytes(Path(options.plot), draw_widths(report, Path(options.plot).suffix), force=options.force, protect=_inputs(model))
     if options.json:
         console.result(report.to_json())

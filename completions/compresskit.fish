@@ -38,7 +38,7 @@ complete -c compresskit -n '__fish_seen_subcommand_from prune' -l arch -r -d 'Wh
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l input -r -d 'Shape of one input without the batch: 3,32,32'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l trust -d 'Load a file that runs code when it is loaded (.pt2, TorchScript, pickled modules)'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l max-bytes -r -d 'Refuse to unpack more than this from one file: 500MB, 8GB'
-complete -c compresskit -n '__fish_seen_subcommand_from prune' -s T -l threads -r -d 'Threads to compute with; 0: all'
+complete -c compresskit -n '__fish_seen_subcommand_from prune' -s T -l threads -r -d 'Threads to compute with; 0: all; as many as the model can use unless given'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l device -r -d 'auto, cpu, cuda or cuda:N'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l seed -r -d 'Seed of everything random; drawn, and reported, unless given'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l dry-run -d 'Check everything, say what would be done, write nothing'

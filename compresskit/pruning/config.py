@@ -63,6 +63,20 @@ def parse_target(quantity: Quantity, text: str) -> Target:
     return Target(quantity, value)
 
 
+def parse_pattern(text: str) -> tuple[int, int] | None:
+    """Read a sparsity pattern: None for "unstructured", (2, 4) for "2:4", where 2 of every 4 weights stay.
+
+    Raises:
+        UsageError: neither, or nothing would be removed.
+    """
+    if text == "unstructured":
+        return None
+    match = re.fullmatch(r"(\d{1,4}):(\d{1,4})", text)
+    if not match or not 0 < int(match[1]) < int(match[2]):
+        raise UsageError(f"--pattern takes unstructured or N:M with N below M (2:4), not {text!r}")
+    return int(match[1]), int(match[2])
+
+
 @dataclass(frozen=True)
 class PruneConfig:
     """Settings of one pruning run; the defaults are what the benchmarks found best.
@@ -70,7 +84,7 @@ class PruneConfig:
     Attributes:
         target: what to reach by cutting whole channels; exclusive with `sparsity`.
         sparsity: fraction of the weights to set to zero instead, in `pattern`.
-        pattern: "unstructured", or "N:M" (N weights of every M consecutive inputs stay).
+        pattern: "unstructured", or "N:M": N weights of every M consecutive inputs stay, so that `sparsity` is 1 - N/M.
         criterion: name in `compresskit.pruning.criteria.CRITERIA`.
         scope: "global" compares channels across the model, "layer" cuts every group alike.
         normalize: how scores are scaled within a group before they are compared: none, mean, max.
@@ -106,12 +120,27 @@ class PruneConfig:
     def __post_init__(self) -> None:
         if (self.target is None) == (self.sparsity is None):
             raise UsageError("say what to reach: one of --flops, --params, --size or --sparsity")
-        if self.sparsity is not None and not 0 < self.sparsity < 1:
-            raise UsageError(f"--sparsity takes a removed fraction between 0 and 1, not {self.sparsity:g}")
-        if not 0 <= self.floor < 1:
-            raise UsageError(f"--floor takes a kept fraction from 0 to below 1, not {self.floor:g}")
-        if self.steps < 1:
-            raise UsageError(f"--steps takes 1 or more, not {self.steps}")
+        checks = {
+            "--sparsity": (self.sparsity, self.sparsity is None or 0 < self.sparsity < 1, "a removed fraction between 0 and 1"),
+            "--floor": (self.floor, 0 <= self.floor < 1, "a kept fraction from 0 to below 1"),
+            "--steps": (self.steps, self.steps >= 1, "1 or more"),
+            "--round-to": (self.round_to, self.round_to >= 0, "1 or more, or 0 for auto"),
+            "--epochs": (self.epochs, 0 <= self.epochs < float("inf"), "0 or more"),
+            "--batch-size": (self.batch_size, self.batch_size >= 1, "1 or more"),
+            "--distill": (self.distill, 0 <= self.distill <= 1, "a weight from 0 to 1"),
+        }
+        for name, (value, holds, expected) in checks.items():
+            if not holds:
+                raise UsageError(f"{name} takes {expected}, not {value:g}")
+        self._check_pattern()
+
+    def _check_pattern(self) -> None:
+        pattern = parse_pattern(self.pattern)
+        if self.sparsity is None or pattern is None:
+            return
+        removed = 1 - pattern[0] / pattern[1]
+        if abs(self.sparsity - removed) > 1e-6:
+            raise UsageError(f"--pattern {self.pattern} removes {removed:g} of the weights, not {self.sparsity:g}: give --sparsity {removed:g}")
 
 
 @dataclass(frozen=True)
@@ -123,6 +152,7 @@ class PruneRequest:
         outputs: paths (suffix decides the format: .onnx, .pt, .safetensors) or "-" for ONNX bytes on stdout.
         data: as `compresskit.data.load_data` reads it; None: data-free.
         mean, std: normalization of the inputs; None: the checkpoint's, or computed.
+        threads: to compute with; 0: all; None: one for a model that is too small to share, else all.
         checkpoint: file to keep the training state in; None: none is kept.
     """
 
@@ -138,7 +168,7 @@ class PruneRequest:
     trust: bool = False
     max_bytes: int | None = None
     device: str | None = None
-    threads: int = 0
+    threads: int | None = None
     force: bool = False
     checkpoint: str | None = None
     resume: bool = False

@@ -7,7 +7,10 @@ graph ──►  find groups ─► score ─► plan ─► cut and check ─�
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -37,7 +40,8 @@ class PruneResult:
         graph: the smaller (or sparser) model.
         reached: kept fraction of the quantity that the target names; removed fraction of the weights for sparsity.
         asked: the same, as it was asked for.
-        met: whether the two agree to within 1%.
+        met: whether what was asked for is there: a cut within 1% of the target, or the sparsity of every layer that can take the pattern.
+        out_of_reach: whether not even cutting all that may be cut would have been enough.
         skipped: what was left whole, and why.
         history: training, epoch by epoch.
     """
@@ -46,6 +50,7 @@ class PruneResult:
     reached: float
     asked: float
     met: bool
+    out_of_reach: bool = False
     skipped: tuple[Skipped, ...] = ()
     history: tuple[EpochRecord, ...] = ()
 
@@ -79,20 +84,28 @@ def _shrink(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, t
     """Cut channels in `config.steps` steps, each by the same factor, with recovery after each."""
     whole = _size(graph, target)
     limit = target.limit(whole)
-    current = graph
-    skipped: tuple[Skipped, ...] = ()
+    widths: dict[str, int] = {}
+    step = _Step(graph, (), whole)
     history: tuple[EpochRecord, ...] = ()
     for phase in reversed(range(config.steps)):
         progress.stage("cut")
         goal = whole * (limit / whole) ** ((config.steps - phase) / config.steps)
-        current, skipped = _cut_checked(current, recovery, config, target, goal)
+        try:
+            step = _cut_checked(step.graph, recovery, config, target, goal, widths)
+        except TargetError:
+            if step.graph is graph:
+                raise
+            step = replace(step, least=_size(step.graph, target))  # the steps before have cut all that may be cut
+        if phase == 0 and _size(step.graph, target) >= whole:
+            raise TargetError(
+                f"nothing was cut: no cut of whole channels comes nearer to --{target.quantity} {target.value:g} than the model as it is"
+            )
         if recovery is not None:
-            recovery.renew_norms(current)
-            history += recovery.train(current, phase=phase, phases=config.steps)
-    reached = _size(current, target)
-    if reached >= whole:
-        raise TargetError("nothing could be cut from this model: every group of channels has to stay whole")
-    return PruneResult(current, reached / whole, limit / whole, abs(reached - limit) <= CLOSE * limit, skipped, history)
+            recovery.renew_norms(step.graph)
+            history += recovery.train(step.graph, phase=phase, phases=config.steps)
+    reached = _size(step.graph, target)
+    met = abs(reached - limit) <= CLOSE * limit
+    return PruneResult(step.graph, reached / whole, limit / whole, met, not met and step.least > limit, step.skipped, history)
 
 
 def _size(graph: ModelGraph, target: Target) -> float:
@@ -100,42 +113,64 @@ def _size(graph: ModelGraph, target: Target) -> float:
     return float({"flops": cost.macs, "params": cost.params, "size": cost.bytes}[target.quantity])
 
 
-def _cut_checked(
-    graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, target: Target, goal: float
-) -> tuple[ModelGraph, tuple[Skipped, ...]]:
-    """Score, plan and cut. A group whose cut does not equal its zeroing is put back, left whole and reported."""
+@dataclass(frozen=True)
+class _Step:
+    """One cut: what it left, what it had to leave whole, and the cost that cutting everything allowed would have left."""
+
+    graph: ModelGraph
+    skipped: tuple[Skipped, ...]
+    least: float
+
+
+def _cut_checked(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, target: Target, goal: float, widths: dict[str, int]) -> _Step:
+    """Score, plan and cut. A group whose cut does not equal its zeroing is put back, left whole and reported.
+
+    Args:
+        widths: of every group before the first step, by name; filled in here.
+    """
     prunable = find_groups(graph)
-    cost = footprint(graph, prunable.coupling, target.quantity)
+    cost = footprint(prunable.graph, prunable.coupling, target.quantity)
+    scores = [
+        _floored(score, config.floor, widths.setdefault(group.name, group.size))
+        for group, score in zip(prunable.groups, _scores(prunable, recovery, config), strict=True)
+    ]
+    search = partial(plan, prunable, scores, cost, scope=config.scope, floor=config.floor, round_to=config.round_to)
+    skipped = prunable.skipped
     while True:
-        batches = None if recovery is None else list(recovery.calibration())
-        context = Context(graph.module, prunable.groups, batches, None if batches is None else loss, config.seed)
-        scores = [normalize(score, config.normalize) for score in CRITERIA[config.criterion](context)]
-        chosen = plan(prunable, scores, cost, goal, scope=config.scope, floor=config.floor, round_to=config.round_to)
-        smaller = cut(graph, prunable.coupling, chosen.keep)
-        if disagreement(graph, prunable.coupling, chosen.keep, smaller) <= TOLERANCE:
-            return smaller, prunable.skipped
-        prunable = _put_back(graph, prunable, chosen.keep)
+        chosen = search(goal)
+        smaller = cut(prunable.graph, prunable.coupling, chosen.keep)
+        if disagreement(prunable.graph, prunable.coupling, chosen.keep, smaller) <= TOLERANCE:
+            return _Step(smaller, skipped, chosen.reached if chosen.met else search(0.0).reached)
+        for index in _wrong(prunable, chosen.keep):
+            scores[index] = torch.full_like(scores[index], torch.inf)
+            skipped = (*skipped, Skipped(prunable.groups[index].name, "cutting it changes what the model computes from the channels that stay"))
+        if all(score.isinf().all() for score in scores):
+            raise TargetError("nothing can be cut from this model: whatever is cut, it computes something else from the channels that stay")
 
 
-def _put_back(graph: ModelGraph, prunable: Prunable, keep: np.ndarray) -> Prunable:
-    """`prunable` without the groups whose own part of the cut is wrong."""
-    wrong = {index for index in range(len(prunable.groups)) if not _is_right(graph, prunable, index, keep)}
-    if not wrong:  # each is right by itself, but not all together: none can be trusted
-        wrong = set(range(len(prunable.groups)))
-    reason = "cutting it changes what the model computes from the channels that stay"
-    right = [index for index in range(len(prunable.groups)) if index not in wrong]
-    return replace(
-        prunable,
-        groups=tuple(prunable.groups[index] for index in right),
-        classes=tuple(prunable.classes[index] for index in right),
-        skipped=(*prunable.skipped, *(Skipped(prunable.groups[index].name, reason) for index in sorted(wrong))),
-    )
+def _scores(prunable: Prunable, recovery: Recovery | None, config: PruneConfig) -> list[torch.Tensor]:
+    batches = None if recovery is None else list(recovery.calibration())
+    context = Context(prunable.graph.module, prunable.groups, batches, None if batches is None else loss, config.seed)
+    return [normalize(score, config.normalize) for score in CRITERIA[config.criterion](context)]
 
 
-def _is_right(graph: ModelGraph, prunable: Prunable, index: int, keep: np.ndarray) -> bool:
+def _floored(scores: torch.Tensor, floor: float, width: int) -> torch.Tensor:
+    """(size,) `scores` with infinity for the channels that `floor` keeps of the `width` before the first step; `plan` knows only what is left."""
+    staying = min(len(scores), math.ceil(floor * width - 1e-9))
+    return scores if staying <= 1 else scores.scatter(0, scores.topk(staying).indices, torch.inf)
+
+
+def _wrong(prunable: Prunable, keep: np.ndarray) -> list[int]:
+    """The groups whose own part of the cut is wrong; all that were cut where each is right by itself, but not all together."""
+    involved = [index for index, classes in enumerate(prunable.classes) if not keep[classes].all()]
+    return [index for index in involved if not _is_right(prunable, prunable.classes[index], keep)] or involved
+
+
+def _is_right(prunable: Prunable, classes: np.ndarray, keep: np.ndarray) -> bool:
     alone = np.ones_like(keep)
-    alone[prunable.classes[index]] = keep[prunable.classes[index]]
-    return disagreement(graph, prunable.coupling, alone, cut(graph, prunable.coupling, alone)) <= TOLERANCE
+    alone[classes] = keep[classes]
+    smaller = cut(prunable.graph, prunable.coupling, alone)
+    return disagreement(prunable.graph, prunable.coupling, alone, smaller) <= TOLERANCE
 
 
 def _sparsify(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, progress: Progress) -> PruneResult:
@@ -151,6 +186,13 @@ def _sparsify(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig,
         recovery.renew_norms(sparser)
         history = recovery.train(sparser, phase=0, phases=1, after_step=lambda _: apply_masks(module, masks))
     weights = sparse_weights(module)
-    reached = 1 - sum(int(weight.count_nonzero()) for weight in weights.values()) / sum(weight.numel() for weight in weights.values())
-    whole = tuple(Skipped(name, f"its inputs are no multiple of what pattern {config.pattern} needs") for name in weights if name not in masks)
-    return PruneResult(sparser, reached, config.sparsity, abs(reached - config.sparsity) <= CLOSE, whole, history)
+    able = {name: weight for name, weight in weights.items() if name in masks}
+    whole = tuple(
+        Skipped(name, f"the number of its inputs is not a multiple of what pattern {config.pattern} needs") for name in weights if name not in masks
+    )
+    met = _sparsity(able) >= config.sparsity - CLOSE
+    return PruneResult(sparser, _sparsity(weights), config.sparsity, met, skipped=whole, history=history)
+
+
+def _sparsity(weights: Mapping[str, torch.Tensor]) -> float:
+    return 1 - sum(int(weight.count_nonzero()) for weight in weights.values()) / sum(weight.numel() for weight in weights.values())

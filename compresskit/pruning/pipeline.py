@@ -14,6 +14,7 @@ import numpy as np
 from compresskit.data import Dataset, Limits, load_data
 from compresskit.errors import CompresskitError, GuardError, InputError, TargetError, UsageError
 from compresskit.models.checkpoint import Container, save_checkpoint
+from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph, Normalization, random_inputs
 from compresskit.models.latency import compare, preferred_multiple
 from compresskit.models.load import load_model
@@ -24,12 +25,14 @@ from compresskit.pruning.config import PruneConfig, PruneRequest
 from compresskit.pruning.engine import PruneResult, prune
 from compresskit.pruning.measure import layer_rows, measure, test_accuracy
 from compresskit.pruning.recovery import Checkpointing
-from compresskit.report import Accuracy, ModelInfo, ModelInput, Output, Parity, Report, Target
+from compresskit.report import Accuracy, Measure, ModelInfo, ModelInput, Output, Parity, Report, Target
 from compresskit.runtime import seed_everything, select_device, set_threads, versions
 from compresskit.training import checkpoints
 from compresskit.writers import write_bytes
 
 STDOUT = "-"
+SHARED_MACS = 10_000_000  # of a sample; below, a second thread gains nothing on an idle machine, and costs ten times the time on a busy one
+SLOWER = 1.05  # a model counts as slower from this ratio of the median times on
 CONTAINERS: dict[str, Container] = {".pt": "pt", ".safetensors": "safetensors"}
 
 
@@ -56,12 +59,14 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
         CompresskitError: of the kind that the exit codes describe; nothing has been written then.
     """
     clock = Clock()
-    threads, device = set_threads(request.threads), str(select_device(request.device))
+    set_threads(request.threads or 0)
+    device = str(select_device(request.device))
     seed_everything(request.config.seed)
     with clock("read"):
         progress.stage("read")
         graph = load_model(request.model, arch=request.arch, input_shape=request.input_shape, trust=request.trust, max_bytes=request.max_bytes)
         data = _read_data(request, graph, progress)
+    threads = _threads(request, graph)
     config = _settled(request, threads)
     with clock("measure"):
         accuracy = _accuracy(graph, data, device)
@@ -79,8 +84,12 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
     with clock("time"):
         progress.stage("time")
         timings = compare(models[0], models[1], _feeds(graph), threads=threads)
-    failure = _guard(config, *accuracies) or _missed(config, result)
+    failure = _missed(config, result) if request.dry_run else _guard(config, *accuracies) or _missed(config, result)
     written = [] if isinstance(failure, GuardError) or request.dry_run else _write(request, smaller, models[1])
+    before, after = (
+        measure(model, accuracy, timing, count_zeros=config.target is None)
+        for model, accuracy, timing in zip((graph, smaller), accuracies, timings, strict=True)
+    )
     report = Report(
         command="prune",
         arguments=request.arguments,
@@ -90,17 +99,17 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
         threads=threads,
         model=_info(graph),
         settings=_settings(config, data),
-        target=_target(config, result),
-        before=measure(graph, accuracies[0], timings[0], count_zeros=config.target is None),
-        after=measure(smaller, accuracies[1], timings[1], count_zeros=config.target is None),
+        target=_target(config, result, after),
+        before=before,
+        after=after,
         layers=layer_rows(graph, smaller),
         skipped=result.skipped,
         parity=Parity(parity.max_abs_error, parity.samples),
         stages=clock.seconds,
-        warnings=tuple(_warnings(config, data, result)),
+        warnings=(*_dry_warning(request), *_warnings(config, data, result, before, after)),
         outputs=tuple(written),
     )
-    if not isinstance(failure, GuardError) and request.checkpoint:
+    if not isinstance(failure, GuardError) and not request.dry_run:
         _discard_checkpoints(request)
     standard_output = models[1] if STDOUT in request.outputs and written else None
     return PruneOutcome(report, standard_output, failure)
@@ -146,6 +155,13 @@ def _normalization(request: PruneRequest) -> Normalization | None:
     return Normalization(request.mean or (0.0,), request.std or (1.0,))
 
 
+def _threads(request: PruneRequest, graph: ModelGraph) -> int:
+    """Settle how many threads compute: as asked, or one where the model is so small that several wait for each other longer than they compute."""
+    if request.threads is not None:
+        return set_threads(request.threads)
+    return set_threads(1 if total(graph).macs < SHARED_MACS else 0)
+
+
 def _settled(request: PruneRequest, threads: int) -> PruneConfig:
     """The settings with what was left to us decided."""
     config = request.config
@@ -181,20 +197,21 @@ def _guard(config: PruneConfig, before: Accuracy | None, after: Accuracy | None)
     if before is None or after is None:
         raise UsageError("--max-drop needs --data to measure accuracy on")
     error = before.metric == "rmse"
-    drop = (after.value - before.value) / before.value if error else before.value - after.value
-    if drop <= config.max_drop:
+    rise, allowed = (after.value - before.value, config.max_drop * before.value) if error else (before.value - after.value, config.max_drop)
+    if rise <= allowed:
         return None
     what = "the error rose" if error else "accuracy fell"
     return GuardError(
-        f"{what} from {before.value:.4f} to {after.value:.4f}, by {drop:.4f} where --max-drop allows {config.max_drop:g}: no model was written"
+        f"{what} from {before.value:.4f} to {after.value:.4f}, by {rise:.4f} where --max-drop allows {allowed:.4g}: no model was written"
     )
 
 
 def _missed(config: PruneConfig, result: PruneResult) -> TargetError | None:
-    """A target that whole channels cannot hit is missed only where too much stays."""
-    if result.met or result.reached < result.asked:
+    """A target that the floor forbids. That whole channels come only near one is no failure."""
+    if config.target is None or not result.out_of_reach:
         return None
-    return TargetError(f"{result.asked:.4f} is out of reach: {result.reached:.4f} stays (written); lower --floor, or choose a larger target")
+    asked, reached = (f"{value:.4f}" for value in (result.asked, result.reached))
+    return TargetError(f"--{config.target.quantity}: {asked} of the model is out of reach, {reached} stays; lower --floor, or choose a larger target")
 
 
 def _write(request: PruneRequest, graph: ModelGraph, onnx_model: bytes) -> list[Output]:
@@ -223,16 +240,40 @@ def _settings(config: PruneConfig, data: Dataset | None) -> dict[str, Any]:
     return settings
 
 
-def _target(config: PruneConfig, result: PruneResult) -> Target:
-    return Target(config.target.quantity if config.target else "sparsity", result.asked, result.reached)
+def _target(config: PruneConfig, result: PruneResult, after: Measure) -> Target:
+    """What was asked for and reached, in the unit in which it was asked."""
+    if config.target is None:
+        return Target("sparsity", result.asked, result.reached)
+    if config.target.relative:
+        return Target(config.target.quantity, result.asked, result.reached)
+    unit, reached = {"flops": ("MACs", after.macs), "params": ("parameters", after.parameters), "size": ("bytes", after.bytes)}[
+        config.target.quantity
+    ]
+    return Target(config.target.quantity, config.target.value, float(reached), unit)
 
 
-def _warnings(config: PruneConfig, data: Dataset | None, result: PruneResult) -> Iterator[str]:
+def _dry_warning(request: PruneRequest) -> tuple[str, ...]:
+    return (f"dry run: {', '.join(request.outputs) or 'nothing'} would be written",) if request.dry_run else ()
+
+
+def _warnings(config: PruneConfig, data: Dataset | None, result: PruneResult, before: Measure, after: Measure) -> Iterator[str]:
     if data is None:
         yield "accuracy was not measured and nothing was trained: give --data"
     elif data.test is None:
         yield "the data have no test split: accuracy was measured on the validation split"
-    if not result.met and result.reached < result.asked:
-        yield f"the nearest to {result.asked:.4f} that whole channels allow is {result.reached:.4f}"
     if config.target is None:
-        yield "zeros make the file compress better; ONNX Runtime on a CPU runs no faster for them"
+        yield from _sparsity_warnings(config, result)
+        return
+    if not result.met and not result.out_of_reach:
+        yield f"the nearest to {result.asked:.4f} of the model that whole channels allow is {result.reached:.4f}"
+    times = before.latency and before.latency.p50_ms, after.latency and after.latency.p50_ms
+    if times[0] and times[1] and times[1] > SLOWER * times[0]:
+        slower = f"fewer MACs, but slower in ONNX Runtime here ({times[1]:.3g} ms, {times[0]:.3g} ms before)"
+        yield f"{slower}: its widths may not suit this machine; try --round-to auto" if config.round_to == 1 else slower
+
+
+def _sparsity_warnings(config: PruneConfig, result: PruneResult) -> Iterator[str]:
+    if result.skipped:
+        layers = f"{len(result.skipped)} layer{'s' * (len(result.skipped) != 1)}"
+        yield f"{layers} cannot take pattern {config.pattern} and stayed dense: {result.reached:.4f} of all weights are zero, not {result.asked:.4f}"
+    yield "zeros make the file compress better; ONNX Runtime on a CPU runs no faster for them"

@@ -5,20 +5,23 @@ Shapes stay as they are. On a CPU with ONNX Runtime zeros make a file compress b
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, fx, nn
 
-from compresskit.errors import TargetError, UsageError
+from compresskit.errors import TargetError
+from compresskit.pruning.config import parse_pattern
 
+_ConvNd, _ConvTransposeNd = nn.modules.conv._ConvNd, nn.modules.conv._ConvTransposeNd
 Masks = Mapping[str, Tensor]
 
 
 def sparse_weights(module: fx.GraphModule) -> dict[str, Tensor]:
-    """The weights that may become sparse: of convolutions and linear layers, by name. Biases and norms never do."""
-    return {f"{name}.weight": leaf.weight for name, leaf in module.named_modules() if isinstance(leaf, nn.Linear | nn.modules.conv._ConvNd)}
+    """The weights that may become sparse: of convolutions and linear layers, by name, each once. Biases and norms never do."""
+    layers = [leaf for leaf in module.modules() if isinstance(leaf, nn.Linear | _ConvNd)]
+    wanted = {id(layer.weight) for layer in layers}
+    return {name: parameter for name, parameter in module.named_parameters() if id(parameter) in wanted}
 
 
 def find_masks(module: fx.GraphModule, sparsity: float, pattern: str) -> dict[str, Tensor]:
@@ -30,18 +33,18 @@ def find_masks(module: fx.GraphModule, sparsity: float, pattern: str) -> dict[st
             the input dimension the N largest stay (Mishra et al. 2021); layers whose input is no multiple of M stay whole.
 
     Raises:
-        UsageError: an unknown pattern, or a sparsity that is not the pattern's.
+        UsageError: an unknown pattern.
         TargetError: there is nothing to make sparse.
     """
     weights = sparse_weights(module)
     if not weights:
         raise TargetError("nothing can be made sparse: the model has no convolution and no linear layer")
-    if pattern == "unstructured":
+    shape = parse_pattern(pattern)
+    if shape is None:
         return _unstructured(weights, sparsity)
-    kept, size = _parse(pattern)
-    if abs(sparsity - (1 - kept / size)) > 1e-6:
-        raise UsageError(f"--pattern {pattern} removes {1 - kept / size:g} of the weights, not {sparsity:g}: give --sparsity {1 - kept / size:g}")
-    masks = {name: _n_of_m(weight.detach(), kept, size) for name, weight in weights.items() if weight.shape[1] % size == 0}
+    kept, size = shape
+    dims = {name: _input_dim(module, name) for name in weights}
+    masks = {name: _n_of_m(weight.detach(), dims[name], kept, size) for name, weight in weights.items() if weight.shape[dims[name]] % size == 0}
     if not masks:
         raise TargetError(f"no layer can take pattern {pattern}: none has a multiple of {size} inputs")
     return masks
@@ -52,7 +55,7 @@ def apply_masks(module: fx.GraphModule, masks: Masks) -> None:
     parameters = dict(module.named_parameters())
     with torch.no_grad():
         for name, mask in masks.items():
-            parameters[name].mul_(mask.to(parameters[name].device))
+            parameters[name].masked_fill_(~mask.to(parameters[name].device), 0.0)
 
 
 def _unstructured(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
@@ -63,15 +66,13 @@ def _unstructured(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, T
     return {name: part.reshape(weight.shape) for (name, weight), part in zip(weights.items(), parts, strict=True)}
 
 
-def _n_of_m(weight: Tensor, kept: int, size: int) -> Tensor:
-    """(out, in, *kernel) to its mask; the M of a block are neighbours along `in`."""
-    blocks = weight.abs().movedim(1, -1).unflatten(-1, (-1, size))
+def _input_dim(module: fx.GraphModule, name: str) -> int:
+    """Where a weight has its inputs: (out, in, *kernel), but (in, out, *kernel) of a transposed convolution."""
+    return 0 if isinstance(module.get_submodule(name.rpartition(".")[0]), _ConvTransposeNd) else 1
+
+
+def _n_of_m(weight: Tensor, dim: int, kept: int, size: int) -> Tensor:
+    """The mask of `weight`; the M of a block are neighbours along `dim`."""
+    blocks = weight.abs().movedim(dim, -1).unflatten(-1, (-1, size))
     mask = torch.zeros_like(blocks, dtype=torch.bool).scatter_(-1, blocks.topk(kept, dim=-1).indices, True)
-    return mask.flatten(-2).movedim(-1, 1)
-
-
-def _parse(pattern: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+):(\d+)", pattern)
-    if not match or not 0 < int(match[1]) < int(match[2]):
-        raise UsageError(f"--pattern takes unstructured or N:M with N below M (2:4), not {pattern!r}")
-    return int(match[1]), int(match[2])
+    return mask.flatten(-2).movedim(-1, dim)

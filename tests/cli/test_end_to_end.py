@@ -21,7 +21,8 @@ def test_from_a_checkpoint_to_a_file_and_through_a_pipe(tmp_path: Path) -> None:
     first = subprocess.run(
         [*PRUNE, SAMPLE / "digits_resnet.pt", "--flops", "0.5", "--seed", "1", "-o", once, "--json"], capture_output=True, text=True
     )
-    assert (first.returncode, first.stderr) == (0, "compresskit: warning: accuracy was not measured and nothing was trained: give --data\n")
+    warning, *_ = first.stderr.splitlines()  # others may follow, about the time that it takes here
+    assert (first.returncode, warning) == (0, "compresskit: warning: accuracy was not measured and nothing was trained: give --data")
     report = Report.from_json(first.stdout)
     assert abs(report.after.macs / report.before.macs - 0.5) <= 0.01
     assert [(output.path, output.bytes) for output in report.outputs] == [(str(once), once.stat().st_size)]
