@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -312,7 +312,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@lru_cache(maxsize=None)
+@cache
 def prepared(name: str) -> tuple[ModelGraph, Prunable, dict[str, Footprint]]:
     make, shape = NETS[name]
     torch.manual_seed(0)
