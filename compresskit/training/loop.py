@@ -20,6 +20,7 @@ from torch import nn
 from compresskit.progress import SILENT, Progress
 from compresskit.training.config import TrainConfig
 from compresskit.training.objectives import Objective
+from compresskit.training.pointwise import unit_strides
 from compresskit.training.precision import restore_layout
 from compresskit.training.run import Run, TrainingData
 from compresskit.training.state import EpochRecord
@@ -69,7 +70,8 @@ def train(
     try:
         run = Run(module, data, config, objective, after_step, parameters, progress)
         try:
-            run.go()
+            with unit_strides(module):
+                run.go()
         except BaseException:
             run.abandon()
             raise
