@@ -16,7 +16,7 @@ def unit_strides(module: nn.Module) -> Iterator[None]:
     The results are the same. With fewer than 16 input channels, in bf16 and channels_last, oneDNN's `jit_bf16_1x1` writes out of bounds in the
     backward pass of the strided form (torch 2.13, two threads or more) and takes the process down; cutting a ResNet makes just such layers.
     """
-    changed = [(leaf, leaf.stride) for leaf in module.modules() if _is_strided_pointwise(leaf)]
+    changed: list[tuple[Any, Any]] = [(leaf, leaf.stride) for leaf in module.modules() if _is_strided_pointwise(leaf)]
     hooks = [leaf.register_forward_pre_hook(_picker(stride)) for leaf, stride in changed]
     for leaf, _ in changed:
         leaf.stride = (1, 1)
