@@ -58,7 +58,7 @@ def parse_target(quantity: Quantity, text: str) -> Target:
     unit = unit.removesuffix("B")
     value = number * UNITS[unit]
     counted = bool(unit) or (match[2] != "%" and value >= 2 and value.is_integer())
-    if value <= 0 or (not counted and value >= 1):
+    if value <= 0 or counted != (value >= 1):
         raise UsageError(f"{expected}, not {text!r}")
     return Target(quantity, value)
 

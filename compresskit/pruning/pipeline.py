@@ -58,6 +58,8 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
     Raises:
         CompresskitError: of the kind that the exit codes describe; nothing has been written then.
     """
+    if request.config.max_drop is not None and request.data is None:
+        raise UsageError("--max-drop needs --data to measure accuracy on")
     clock = Clock()
     set_threads(request.threads or 0)
     device = str(select_device(request.device))
@@ -192,10 +194,8 @@ def _feeds(graph: ModelGraph) -> dict[str, np.ndarray]:
 
 def _guard(config: PruneConfig, before: Accuracy | None, after: Accuracy | None) -> GuardError | None:
     """Whether accuracy fell (or error rose, as a fraction) by more than is allowed."""
-    if config.max_drop is None:
+    if config.max_drop is None or before is None or after is None:
         return None
-    if before is None or after is None:
-        raise UsageError("--max-drop needs --data to measure accuracy on")
     error = before.metric == "rmse"
     rise, allowed = (after.value - before.value, config.max_drop * before.value) if error else (before.value - after.value, config.max_drop)
     if rise <= allowed:

@@ -1,0 +1,74 @@
+"""The sample network and its digits, and a small network for numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from compresskit.data.dataset import Dataset, Split
+from compresskit.models.graph import ModelGraph, Normalization, TensorSpec
+from compresskit.models.lift import graph_from_module
+from compresskit.models.load import load_model
+
+SAMPLE = Path(__file__).parents[2] / "sample_data"
+
+
+def _graph(net: nn.Module, shape: tuple[int | None, ...], source: str) -> ModelGraph:
+    """`net` with the same weights in every run."""
+    rng = torch.Generator().manual_seed(0)
+    for parameter in net.parameters():
+        if parameter.ndim > 1:
+            parameter.data.normal_(0, parameter[0].numel() ** -0.5, generator=rng)
+    return graph_from_module(net, [TensorSpec("x", shape)], source=source)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small networks compute faster in one thread, and to the same bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def digits_net() -> ModelGraph:
+    """A trained residual network with 763,520 MACs: (N, 1, 8, 8) to 10 classes."""
+    return load_model(SAMPLE / "digits_resnet.pt")
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """300 digits to train on, and 100 of each other kind."""
+    with np.load(SAMPLE / "digits.npz") as arrays:
+        x, y = arrays["x_train"].reshape(-1, 1, 8, 8), arrays["y_train"].astype(np.int64)
+    train, validation, test = (Split(x[part], y[part]) for part in (slice(300), slice(300, 400), slice(400, 500)))
+    return Dataset(train, validation, test, Normalization((0.3,), (0.4,)), "made up", 10)
+
+
+@pytest.fixture(scope="session")
+def small_net() -> ModelGraph:
+    """Two convolutions of random weights, with norms, for digits: what takes little time."""
+    layers = [nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 24, 3, stride=2), nn.BatchNorm2d(24), nn.ReLU()]
+    return _graph(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 10)), (None, 1, 8, 8), "small")
+
+
+@pytest.fixture(scope="session")
+def line_net() -> ModelGraph:
+    """A perceptron from four numbers to one."""
+    return _graph(nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1)), (None, 4), "line")
+
+
+@pytest.fixture(scope="session")
+def line() -> Dataset:
+    """One number, linear in four."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 4)).astype(np.float32)
+    y = x @ np.array([1, -2, 0.5, 3], np.float32)
+    train, validation, test = (Split(x[part], y[part]) for part in (slice(100), slice(100, 150), slice(150, 200)))
+    return Dataset(train, validation, test, Normalization((0.0,), (1.0,)), "made up", None)
