@@ -77,8 +77,7 @@ def with_engine(task: Task, settings: dict[str, Any]) -> nn.Module:
 def with_torch_pruning(task: Task, make: Callable[..., tp.pruner.BasePruner], *, sparse: bool, global_pruning: bool) -> nn.Module:
     """Train for sparsity where asked, cut to the goal, spend the rest of the epochs on fine-tuning."""
     module = task.network()
-    example = next(iter(lifted(module).example(1)))
-    pruner = make(module, example, global_pruning=global_pruning, sparse=sparse)
+    pruner = make(module, lifted(module), global_pruning=global_pruning, sparse=sparse)
     budget = replace(TRAINING, epochs=task.epochs, seed=task.seed)
     if sparse:
         # The regularizer takes the place of weight decay, as in their script.

@@ -10,41 +10,51 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 import torch_pruning as tp
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from compresskit.models.graph import ModelGraph, leaf
 
 STEPS = 400
 CLOSE = 0.01
 OUTPUT_SIDE = (tp.prune_conv_out_channels, tp.prune_linear_out_channels)
 
 
-def classifier(module: nn.Module) -> nn.Module:
-    """The last linear layer, or the last convolution where there is none: its outputs are the model's, so it is to be left whole."""
-    layers = list(module.modules())
-    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    return (linear or [layer for layer in layers if isinstance(layer, nn.modules.conv._ConvNd)])[-1]
+def heads(graph: ModelGraph) -> set[str]:
+    """The layers whose outputs are the model's own, with nothing but arithmetic in between: they are to be left whole."""
+    found: set[str] = set()
+    waiting = list(next(node for node in graph.module.graph.nodes if node.op == "output").all_input_nodes)
+    for node in waiting:
+        if node.op == "call_module" and isinstance(leaf(graph, node), nn.Linear | nn.modules.conv._ConvNd):
+            found.add(str(node.target))
+        else:
+            waiting += [source for source in node.all_input_nodes if source not in waiting]
+    return found
 
 
-def group_norm(module: nn.Module, example: torch.Tensor, *, global_pruning: bool, sparse: bool) -> tp.pruner.GroupNormPruner:
-    """`group_norm` of their script, or with `sparse` its `group_sl`: regularised, and normalized by the maximum."""
+def group_norm(module: nn.Module, graph: ModelGraph, *, global_pruning: bool, sparse: bool) -> tp.pruner.GroupNormPruner:
+    """`group_norm` of their script, or with `sparse` its `group_sl`: regularised, and normalized by the maximum.
+
+    Args:
+        graph: `module`, lifted.
+    """
     importance = tp.importance.GroupMagnitudeImportance(p=2, normalizer="max" if sparse else "mean")
-    return tp.pruner.GroupNormPruner(module, example, importance, reg=5e-4, **_steps(module, global_pruning))
+    return tp.pruner.GroupNormPruner(module, *graph.example(1), importance, reg=5e-4, **_steps(module, graph, global_pruning))
 
 
-def bn_scale(module: nn.Module, example: torch.Tensor, *, global_pruning: bool, sparse: bool) -> tp.pruner.BNScalePruner:
+def bn_scale(module: nn.Module, graph: ModelGraph, *, global_pruning: bool, sparse: bool) -> tp.pruner.BNScalePruner:
     """`slim` of their script, with the coefficient of its documented command."""
-    return tp.pruner.BNScalePruner(module, example, tp.importance.BNScaleImportance(), reg=1e-5, **_steps(module, global_pruning))
+    return tp.pruner.BNScalePruner(module, *graph.example(1), tp.importance.BNScaleImportance(), reg=1e-5, **_steps(module, graph, global_pruning))
 
 
-def _steps(module: nn.Module, global_pruning: bool) -> dict[str, Any]:
+def _steps(module: nn.Module, graph: ModelGraph, global_pruning: bool) -> dict[str, Any]:
     return {
         "global_pruning": global_pruning,
         "pruning_ratio": 1.0,
         "max_pruning_ratio": 1.0,
         "iterative_steps": STEPS,
-        "ignored_layers": [classifier(module)],
+        "ignored_layers": [module.get_submodule(name) for name in heads(graph)],
     }
 
 
