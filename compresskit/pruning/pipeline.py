@@ -236,7 +236,8 @@ def _info(graph: ModelGraph) -> ModelInfo:
 def _settings(config: PruneConfig, data: Dataset | None) -> dict[str, Any]:
     settings = {name: value for name, value in asdict(config).items() if name not in ("target", "seed")}
     if data is not None:
-        settings["normalization"] = {**asdict(data.normalization), "source": data.normalization_source}
+        mean, std = list(data.normalization.mean), list(data.normalization.std)
+        settings["normalization"] = {"mean": mean, "std": std, "source": data.normalization_source}
     return settings
 
 
