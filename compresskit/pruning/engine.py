@@ -1,7 +1,7 @@
 """The pruning engine: a graph in, a smaller graph out.
 
-           ┌──────────────── once a step ─────────────────┐
-graph ──►  find groups ─► score ─► plan ─► cut and check ─► renew norms ─► train  ──► smaller graph
+          ┌─────────────────────────── once a step ───────────────────────────┐
+graph ──► find groups ─► score ─► plan ─► cut and check ─► compensate ─► train ──► smaller graph
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from compresskit.errors import InputError, TargetError
 from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph
 from compresskit.progress import SILENT, Progress
+from compresskit.pruning.compensation import compensate
 from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.criteria import CRITERIA, Context, normalize
 from compresskit.pruning.cut import TOLERANCE, cut, disagreement
@@ -140,6 +141,8 @@ def _cut_checked(graph: ModelGraph, recovery: Recovery | None, config: PruneConf
         chosen = search(goal)
         smaller = cut(prunable.graph, prunable.coupling, chosen.keep)
         if disagreement(prunable.graph, prunable.coupling, chosen.keep, smaller) <= TOLERANCE:
+            if recovery is not None:
+                compensate(prunable.graph, prunable.coupling, chosen.keep, smaller, recovery.calibration())
             return _Step(smaller, skipped, chosen.reached if chosen.met else search(0.0).reached)
         for index in _wrong(prunable, chosen.keep):
             scores[index] = torch.full_like(scores[index], torch.inf)
