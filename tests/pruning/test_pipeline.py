@@ -284,7 +284,7 @@ def test_checkpoints_go_when_the_run_is_over_and_stay_when_it_is_not(small: str,
 
 def test_a_process_ended_in_mid_training_continues_to_the_same_bytes(tmp_path: Path) -> None:
     model, data, kept = SAMPLE / "digits_resnet.pt", SAMPLE / "digits.npz", tmp_path / "run"
-    epochs = 6.0
+    epochs = 2.0
     line = ["prune", model, "--flops", "0.5", "--data", data, "--epochs", str(epochs), "--seed", "5", "--checkpoint", kept, "-o", tmp_path / "a.onnx"]
     process = subprocess.Popen([sys.executable, "-m", "compresskit.cli", *map(str, line), "-v"], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
