@@ -41,6 +41,8 @@ NORMALIZATION = Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 SPARSE = 1 / 3  # of the epochs, where a method trains for sparsity before it cuts
 TRAINING = TrainConfig(lr=LEARNING_RATES["sgd"], augment="crop-flip")  # what the engine's defaults come to on these data
 
+UNIFORM: dict[str, Any] = {"criterion": "l1", "scope": "layer", "floor": 0.0}
+
 
 @dataclass(frozen=True)
 class Task:
@@ -68,10 +70,18 @@ def lifted(module: nn.Module) -> ModelGraph:
     return graph_from_module(module, (TensorSpec("input", (None, *SHAPE)),), source=ARCH)
 
 
-def with_engine(task: Task, settings: dict[str, Any]) -> nn.Module:
-    """Our engine, at its defaults but for `settings`."""
-    config = PruneConfig(target=Target("flops", task.target), epochs=task.epochs, seed=task.seed, **settings)
+def with_engine(task: Task) -> nn.Module:
+    """Our engine, at its defaults."""
+    config = PruneConfig(target=Target("flops", task.target), epochs=task.epochs, seed=task.seed)
     return prune(lifted(task.network()), task.data, config).graph.module
+
+
+def with_uniform_width(task: Task) -> nn.Module:
+    """Cut the same fraction of every layer by the L1 norm, without looking at data, and train what is left."""
+    config = PruneConfig(target=Target("flops", task.target), **UNIFORM)
+    module = prune(lifted(task.network()), None, config).graph.module
+    train(module, task.data, replace(TRAINING, epochs=task.epochs, seed=task.seed))
+    return module
 
 
 def with_torch_pruning(task: Task, make: Callable[..., tp.pruner.BasePruner], *, sparse: bool, global_pruning: bool) -> nn.Module:
@@ -89,10 +99,9 @@ def with_torch_pruning(task: Task, make: Callable[..., tp.pruner.BasePruner], *,
     return module
 
 
-def engine(**settings: Any) -> Method:
-    config = asdict(PruneConfig(target=Target("flops", 0.5), **settings))
-    shown = {name: value for name, value in config.items() if name not in ("target", "sparsity", "epochs", "seed", "max_drop")}
-    return Method({"by": "compresskit", **shown}, partial(with_engine, settings=settings))
+def defaults() -> dict[str, Any]:
+    config = asdict(PruneConfig(target=Target("flops", 0.5)))
+    return {name: value for name, value in config.items() if name not in ("target", "sparsity", "pattern", "epochs", "seed", "max_drop")}
 
 
 def peer(make: Callable[..., tp.pruner.BasePruner], *, sparse: bool, global_pruning: bool) -> Method:
@@ -107,8 +116,8 @@ METHODS = {
     "tp-group-norm-sparse-layer": peer(group_norm, sparse=True, global_pruning=False),
     "tp-bn-scale": peer(bn_scale, sparse=True, global_pruning=True),
     "tp-bn-scale-layer": peer(bn_scale, sparse=True, global_pruning=False),
-    "uniform": engine(criterion="l1", scope="layer", distill=0.0, steps=1, floor=0.0, normalize="none"),
-    "ours": engine(),
+    "uniform": Method({"by": "compresskit", **UNIFORM, "distill": 0}, with_uniform_width),
+    "ours": Method({"by": "compresskit", **defaults()}, with_engine),
 }
 
 
