@@ -138,7 +138,7 @@ def test_a_count_is_reported_as_a_count(small: str, quantity: Any, value: float,
 
 
 def test_a_guard_keeps_the_files_away_and_the_report_here(numbers: str, tmp_path: Path) -> None:
-    config = replace(HALF, target=Target("flops", 0.2), epochs=0.0, max_drop=0.0)
+    config = replace(HALF, target=Target("flops", 0.05), criterion="random", floor=0.0, epochs=0.0, max_drop=0.01)
     trained = PruneRequest(str(SAMPLE / "digits_resnet.pt"), config, (str(tmp_path / "a.onnx"), "-"), data=numbers)
     outcome = run(trained)
     assert isinstance(outcome.failure, GuardError)
