@@ -16,8 +16,14 @@ _TRANSPOSED: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: 
 
 
 def _filled(module: nn.Module, weights: Mapping[str, Tensor | None]) -> nn.Module:
-    """`module` (made on the meta device) with `weights` as its own parameters and buffers: shared, not copied."""
-    for name in (*dict(module.named_parameters(recurse=False)), *dict(module.named_buffers(recurse=False))):
+    """`module` (made on the meta device) with `weights` as its own parameters and buffers: shared, not copied.
+
+    A weight that the model keeps as a buffer becomes a parameter that is not trained.
+    """
+    for name, _ in list(module.named_parameters(recurse=False)):
+        weight = weights.get(name)
+        setattr(module, name, weight if weight is None or isinstance(weight, nn.Parameter) else nn.Parameter(weight, requires_grad=False))
+    for name, _ in list(module.named_buffers(recurse=False)):
         setattr(module, name, weights.get(name))
     return module.eval()
 
@@ -62,6 +68,11 @@ def _conv_transpose(weights: Mapping[str, Any], settings: Mapping[str, Any]) -> 
         device="meta",
     )
     return _filled(module, weights)
+
+
+def _convolution(weights: Mapping[str, Any], settings: Mapping[str, Any]) -> nn.Module:
+    """The general form, which traced TorchScript has."""
+    return (_conv_transpose if settings["transposed"] else _conv)(weights, settings)
 
 
 def _linear(weights: Mapping[str, Any], settings: Mapping[str, Any]) -> nn.Module:
@@ -121,6 +132,7 @@ LEAVES: Mapping[Any, Maker] = {
     aten.conv_transpose1d.default: _conv_transpose,
     aten.conv_transpose2d.input: _conv_transpose,
     aten.conv_transpose3d.input: _conv_transpose,
+    aten.convolution.default: _convolution,
     aten.linear.default: _linear,
     aten.batch_norm.default: _batch_norm,
     aten.layer_norm.default: _layer_norm,

@@ -7,9 +7,12 @@ nn.Module ──torch.export──► ExportedProgram ──lift──► fx.Gra
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import operator
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -199,9 +202,21 @@ def _export(module: nn.Module, inputs: Sequence[TensorSpec], free: bool) -> torc
     example = random_inputs(inputs, 2 if free else 1, free_batch=free)
     batch = torch.export.Dim("batch")
     shapes = tuple({0: batch} if tensor.ndim else None for tensor in example) if free else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         return torch.export.export(module, example, dynamic_shapes=shapes)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch.export warns, logs and prints, graphs and all, before it raises: the error is enough."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def _outputs(program: torch.export.ExportedProgram) -> tuple[TensorSpec, ...]:

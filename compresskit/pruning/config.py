@@ -101,7 +101,7 @@ class PruneConfig:
     sparsity: float | None = None
     pattern: str = "unstructured"
     criterion: str = "l2"
-    scope: Literal["global", "layer"] = "global"
+    scope: Literal["global", "layer"] = "layer"
     normalize: str = "mean"
     floor: float = 0.1
     steps: int = 1
@@ -113,7 +113,7 @@ class PruneConfig:
     schedule: Literal["one-cycle", "cosine", "multistep", "constant"] = "one-cycle"
     label_smoothing: float = 0.0
     augment: Literal["auto", "none", "crop-flip"] = "auto"
-    distill: float = 0.5
+    distill: float = 0.0
     max_drop: float | None = None
     seed: int = 0
 

@@ -86,8 +86,8 @@ def _shrink(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, t
     whole = _size(graph, target)
     limit = target.limit(whole)
     widths: dict[str, int] = {}
+    graph, history = _prepared(graph, recovery, config)
     step = _Step(graph, (), whole)
-    history: tuple[EpochRecord, ...] = ()
     for phase in reversed(range(config.steps)):
         progress.stage("cut")
         goal = whole * (limit / whole) ** ((config.steps - phase) / config.steps)
@@ -107,6 +107,15 @@ def _shrink(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, t
     reached = _size(step.graph, target)
     met = abs(reached - limit) <= CLOSE * limit
     return PruneResult(step.graph, reached / whole, limit / whole, met, not met and step.least > limit, step.skipped, history)
+
+
+def _prepared(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig) -> tuple[ModelGraph, tuple[EpochRecord, ...]]:
+    """The graph to begin with: trained for sparsity, where the criterion wants that and there are data."""
+    penalty = CRITERIA[config.criterion].penalty
+    if recovery is None or penalty is None:
+        return graph, ()
+    graph = graph.with_module(copy.deepcopy(graph.module))
+    return graph, recovery.slim(graph, penalty, phase=config.steps)
 
 
 def _size(graph: ModelGraph, target: Target) -> float:

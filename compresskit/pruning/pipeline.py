@@ -178,7 +178,7 @@ def _checkpointing(request: PruneRequest) -> Checkpointing | None:
 
 def _discard_checkpoints(request: PruneRequest) -> None:
     kept = _checkpointing(request)
-    for phase in range(request.config.steps if kept else 0):
+    for phase in range(request.config.steps + 1 if kept else 0):  # the one more is preparation
         checkpoints.discard(kept.phase(phase))  # type: ignore[union-attr]
 
 

@@ -1,4 +1,4 @@
-"""Getting accuracy back after a cut: fresh norm statistics, then training with the uncut model as teacher."""
+"""Getting accuracy back after a cut: fresh norm statistics, then training, with the uncut model as teacher if asked."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from compresskit.data import Dataset, batches
 from compresskit.models.graph import ModelGraph
 from compresskit.progress import Progress
 from compresskit.pruning.config import PruneConfig
+from compresskit.pruning.criteria import CRITERIA
 from compresskit.training import Objective, TrainConfig, distillation, recalibrate_batchnorm, train
+from compresskit.training.objectives import supervised
 from compresskit.training.state import EpochRecord
 
 CALIBRATION_SAMPLES = 1024
+PREPARATION = 1 / 3  # fraction of the epochs that goes before the cut, for criteria that prepare the model
 RECOVERY = 0.4  # fraction of the epochs that is spent between the steps, where there are several
-LEARNING_RATES = {"sgd": 0.05, "adamw": 1e-3}
+LEARNING_RATES = {"sgd": 0.02, "adamw": 1e-3}
 SMALLEST_PHOTO = 24  # pixels; below, and in gray, a mirrored image may mean something else (digits do)
 
 
@@ -64,6 +67,11 @@ class Recovery:
         """Estimate the statistics of batch norms anew, in place."""
         recalibrate_batchnorm(graph.module, self.calibration())
 
+    def slim(self, graph: ModelGraph, penalty: Callable[[nn.Module], Tensor], *, phase: int) -> tuple[EpochRecord, ...]:
+        """Train the uncut `graph` in place, with `penalty` added to the loss, so that the channels to cut come to light."""
+        plain = supervised(self.config.label_smoothing)
+        return self._run(graph, self.config.epochs * PREPARATION, phase, lambda module, x, y: plain(module, x, y) + penalty(module), None)
+
     def train(self, graph: ModelGraph, *, phase: int, phases: int, after_step: Callable[[int], None] | None = None) -> tuple[EpochRecord, ...]:
         """Train `graph` in place for this phase's share of the epochs; phases count down to 0.
 
@@ -71,22 +79,26 @@ class Recovery:
             GuardError: training diverged.
             UsageError: settings that training refuses.
         """
-        epochs = self._share(phase, phases)
+        return self._run(graph, self._share(phase, phases), phase, self._objective(), after_step)
+
+    def _run(
+        self, graph: ModelGraph, epochs: float, phase: int, objective: Objective | None, after_step: Callable[[int], None] | None
+    ) -> tuple[EpochRecord, ...]:
         if epochs <= 0:
             return ()
         graph.module.to(self.device)
         try:
-            result = train(
-                graph.module, self.data, self._settings(epochs, phase), objective=self._objective(), after_step=after_step, progress=self.progress
-            )
+            settings = self._settings(epochs, phase)
+            return train(graph.module, self.data, settings, objective=objective, after_step=after_step, progress=self.progress).history
         finally:
             graph.module.to("cpu")
-        return result.history
 
     def _share(self, phase: int, phases: int) -> float:
+        """This phase's part of the epochs that preparation leaves."""
+        epochs = self.config.epochs * (1 - PREPARATION if CRITERIA[self.config.criterion].penalty else 1)
         if phases == 1:
-            return self.config.epochs
-        return self.config.epochs * (1 - RECOVERY if phase == 0 else RECOVERY / (phases - 1))
+            return epochs
+        return epochs * (1 - RECOVERY if phase == 0 else RECOVERY / (phases - 1))
 
     def _settings(self, epochs: float, phase: int) -> TrainConfig:
         config, kept = self.config, self.checkpointing

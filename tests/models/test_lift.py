@@ -90,10 +90,30 @@ def test_a_baked_batch_is_noticed() -> None:
     assert graph.outputs[0].shape == (1, 192)
 
 
-def test_what_cannot_be_traced_is_refused_in_one_line() -> None:
+def test_a_general_convolution_and_a_weight_kept_as_a_buffer_become_leaves() -> None:
+    class General(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("kernel", torch.randn(5, 3, 3, 3))
+            self.back = nn.Parameter(torch.randn(5, 4, 2, 2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = F.conv2d(x, self.kernel)
+            return torch.ops.aten.convolution(x, self.back, None, [2, 2], [0, 0], [1, 1], True, [0, 0], 1)
+
+    model = General().eval()
+    graph = graph_from_module(model, IMAGE, source="test")
+    first, second = (graph.module.get_submodule(str(node.target)) for node in graph.module.graph.nodes if node.op == "call_module")
+    assert (type(first), type(second)) == (nn.Conv2d, nn.ConvTranspose2d)
+    assert (first.weight.requires_grad, second.weight is model.back) == (False, True)
+    assert torch.equal(graph.module(*graph.example()), model(*graph.example()))
+
+
+def test_what_cannot_be_traced_is_refused_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     class Branches(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x if x.sum() > 0 else -x
 
     with pytest.raises(InputError, match="cannot trace"):
         graph_from_module(Branches(), IMAGE, source="model.py:Branches")
+    assert capfd.readouterr() == ("", "")

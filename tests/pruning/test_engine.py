@@ -106,6 +106,14 @@ def test_several_steps_end_where_one_does(small_net: ModelGraph, digits: Dataset
     assert all(record.validation is not None for record in result.history)
 
 
+def test_network_slimming_trains_the_whole_network_first(small_net: ModelGraph, digits: Dataset) -> None:
+    before = fingerprint(small_net)
+    result = prune(small_net, digits, replace(HALF, criterion="bn-scale", epochs=3.0))
+    assert len(result.history) == 1 + 2  # a third of the epochs goes before the cut
+    assert result.reached == NEAR_HALF
+    assert fingerprint(small_net) == before
+
+
 def test_the_nearest_that_whole_channels_allow_is_no_failure() -> None:
     net = graph_from_module(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), [TensorSpec("x", (None, 3))], source="four wide")
     result = prune(net, None, PruneConfig(target=Target("flops", 0.6)))

@@ -54,12 +54,14 @@ class Criterion:
         score: gives for each group a (size,) float tensor on the CPU, larger where a channel matters more.
         needs_data: whether it reads `Context.batches`.
         summary: one line for `--help`.
+        penalty: what training adds to the loss before the cut, where the criterion wants the model prepared; of the module, a scalar.
     """
 
     name: str
     score: Score
     needs_data: bool
     summary: str
+    penalty: Callable[[nn.Module], Tensor] | None = None
 
     def __call__(self, context: Context) -> list[Tensor]:
         """Score every channel of `context.groups`; infinity marks a channel that the criterion says nothing about and keeps.
@@ -81,12 +83,12 @@ class Criterion:
 CRITERIA: Registry[Criterion] = Registry("criterion")
 
 
-def criterion(name: str, *, needs_data: bool) -> Callable[[Score], Score]:
+def criterion(name: str, *, needs_data: bool, penalty: Callable[[nn.Module], Tensor] | None = None) -> Callable[[Score], Score]:
     """Return a decorator that registers a scoring function under `name`; its docstring's first line becomes the summary."""
 
     def register(score: Score) -> Score:
         summary = (inspect.getdoc(score) or "").partition("\n")[0]
-        CRITERIA.register(name)(Criterion(name, score, needs_data, summary))
+        CRITERIA.register(name)(Criterion(name, score, needs_data, summary, penalty))
         return score
 
     return register

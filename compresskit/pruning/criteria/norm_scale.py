@@ -9,8 +9,16 @@ from compresskit.errors import UsageError
 from compresskit.pruning.criteria.base import Context, criterion, is_norm_scale, mean_over, per_channel
 from compresskit.pruning.groups import Group
 
+SPARSITY = 1e-4
 
-@criterion("bn-scale", needs_data=False)
+
+def slimming_penalty(module: nn.Module) -> Tensor:
+    """Sum of the absolute scales of all batch norms, times the paper's 1e-4: what training adds to the loss so that some shrink; scalar."""
+    scales = [leaf.weight for leaf in module.modules() if isinstance(leaf, nn.modules.batchnorm._BatchNorm) and leaf.affine]
+    return SPARSITY * torch.stack([scale.abs().sum() for scale in scales]).sum() if scales else torch.zeros(())
+
+
+@criterion("bn-scale", needs_data=False, penalty=slimming_penalty)
 def bn_scale(context: Context) -> list[Tensor]:
     """Absolute scale of the norms on a channel, averaged; channels without a norm are kept.
 
@@ -27,9 +35,3 @@ def bn_scale(context: Context) -> list[Tensor]:
     if scores and not any(score.isfinite().any() for score in scores):
         raise UsageError("criterion 'bn-scale' reads the scales of batch norm, and no channel of this model has one: choose l2")
     return scores
-
-
-def slimming_penalty(module: nn.Module) -> Tensor:
-    """Sum of the absolute scales of all batch norms, to be added to the loss with a small factor (1e-4 in the paper): scalar."""
-    scales = [leaf.weight for leaf in module.modules() if isinstance(leaf, nn.modules.batchnorm._BatchNorm) and leaf.affine]
-    return torch.stack([scale.abs().sum() for scale in scales]).sum() if scales else torch.zeros(())
