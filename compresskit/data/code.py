@@ -10,13 +10,7 @@ Every DataLoader is run through once. Floating samples are taken to be what the 
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,8 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from compresskit.data.limits import Budget
 from compresskit.data.roles import find_roles, raw_from_roles
 from compresskit.data.source import SOURCES, Pair, Raw, Request, Source
-from compresskit.data.wording import first_line
-from compresskit.errors import CompresskitError, InputError
+from compresskit.errors import InputError
+from compresskit.models.factory import user_function
 
 _ACCEPTED = "return (x, y), a dict of arrays (x_train, y_train, ...), or (train, test) of datasets or loaders"
 
@@ -37,42 +31,8 @@ def _matches(request: Request) -> bool:
 
 
 def _read(request: Request) -> Raw:
-    try:
-        with _importable_from(request.paths[0].parent if request.paths else Path()):
-            return _to_raw(_function(request)(), request.text, request.budget)
-    except CompresskitError:
-        raise
-    except Exception as error:  # the user's code: it may raise anything
-        raise InputError(f"{request.text}: raised {type(error).__name__}: {first_line(error)}") from error
-
-
-def _function(request: Request) -> Callable[[], Any]:
-    place = request.text.rpartition(":")[0]
-    module = _load_file(request.paths[0]) if request.paths else importlib.import_module(place)
-    function = getattr(module, request.names[0], None)
-    if not callable(function):
-        raise InputError(f"{request.text}: {place} has no function {request.names[0]!r}")
-    return function
-
-
-def _load_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path}: cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@contextmanager
-def _importable_from(folder: Path) -> Iterator[None]:
-    """Let imports find modules in `folder`, as they do for `python -m`."""
-    entry = str(folder.resolve())
-    sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        sys.path.remove(entry)
+    with user_function(request.text) as function:
+        return _to_raw(function(), request.text, request.budget)
 
 
 def _to_raw(result: Any, name: str, budget: Budget) -> Raw:

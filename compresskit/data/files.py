@@ -14,8 +14,8 @@ from typing import IO, cast
 import numpy as np
 
 from compresskit.data.limits import Budget
-from compresskit.data.wording import first_line
 from compresskit.errors import InputError
+from compresskit.wording import first_line
 
 GZIP_MAGIC = b"\x1f\x8b"
 # Everything that gzip, zlib and zipfile raise for damaged input; RuntimeError is an encrypted member, NotImplementedError an unknown method.

@@ -16,9 +16,9 @@ from compresskit.data.layout import image_size
 from compresskit.data.limits import Budget
 from compresskit.data.roles import array_files, split_of
 from compresskit.data.source import SOURCES, Pair, Raw, Request, Source
-from compresskit.data.wording import first_line
 from compresskit.errors import InputError
 from compresskit.progress import Progress
+from compresskit.wording import first_line
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # not EPS, which starts ghostscript
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"}

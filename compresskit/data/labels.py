@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compresskit.data.wording import listed
 from compresskit.errors import InputError
+from compresskit.wording import listed
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compresskit.data.wording import human
 from compresskit.errors import InputError
+from compresskit.wording import human
 
 
 @dataclass(frozen=True)

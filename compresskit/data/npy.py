@@ -15,8 +15,8 @@ from compresskit.data.files import head, open_stream, read_values
 from compresskit.data.limits import Budget
 from compresskit.data.roles import array_files, read_array_files
 from compresskit.data.source import SOURCES, Raw, Request, Source
-from compresskit.data.wording import first_line
 from compresskit.errors import InputError
+from compresskit.wording import first_line
 
 MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 2**16

@@ -12,8 +12,8 @@ from compresskit.data.limits import Budget
 from compresskit.data.npy import read_npy
 from compresskit.data.roles import Role, find_roles, raw_from_roles
 from compresskit.data.source import SOURCES, Raw, Request, Source
-from compresskit.data.wording import listed, shown
 from compresskit.errors import InputError
+from compresskit.wording import listed, shown
 
 _MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # the second: an archive without members
 _NAMED: tuple[Role, ...] = (("train", "x"), ("train", "y"), ("test", "x"), ("test", "y"))

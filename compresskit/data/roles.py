@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from compresskit.data.source import Pair, Raw, Request
-from compresskit.data.wording import listed
 from compresskit.errors import InputError
+from compresskit.wording import listed
 
 _SIDES = {
     "x": ("x", "image", "images", "data", "feature", "features", "input", "inputs", "sample", "samples"),

@@ -18,8 +18,8 @@ from compresskit.data.delimited import is_text, read_rows
 from compresskit.data.files import head
 from compresskit.data.limits import Budget
 from compresskit.data.source import SOURCES, Pair, Raw, Request, Source
-from compresskit.data.wording import listed
 from compresskit.errors import InputError
+from compresskit.wording import listed
 
 _MISSING = frozenset(("", "na", "nan", "?", "null", "none"))
 _LABEL_NAMES = ("label", "target", "class", "y")

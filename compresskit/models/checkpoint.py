@@ -22,7 +22,8 @@ from safetensors import torch as safetensors
 from compresskit.errors import CompresskitError, InputError, UntrustedError
 from compresskit.models.graph import ModelGraph, Normalization, TensorSpec
 from compresskit.models.graph_json import DTYPES, decode_graph, encode_graph
-from compresskit.models.torch_file import ZIP_MAGIC, check_extent, first_line, load_tensors
+from compresskit.models.torch_file import ZIP_MAGIC, check_extent, load_tensors
+from compresskit.wording import first_line
 
 FORMAT = "compresskit"
 VERSION = 1

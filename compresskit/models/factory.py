@@ -12,8 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from compresskit.errors import InputError, UsageError
-from compresskit.models.torch_file import first_line
+from compresskit.errors import CompresskitError, InputError, UsageError
+from compresskit.wording import first_line
 
 _SPEC = re.compile(r"(?P<home>.+\.py|[A-Za-z_]\w*(\.\w+)*):(?P<name>[A-Za-z_]\w*)")
 
@@ -24,7 +24,14 @@ def is_factory(text: str) -> bool:
 
 
 def call_factory(spec: str, *args: Any) -> Any:
-    """Import the function that `spec` names and call it.
+    """Call the function that `spec` names; see `user_function`."""
+    with user_function(spec) as function:
+        return function(*args)
+
+
+@contextlib.contextmanager
+def user_function(spec: str) -> Iterator[Callable[..., Any]]:
+    """The function that `spec` names. What is raised in the context counts as raised by it.
 
     As for a script, modules beside `file.py` can be imported; for `pkg.mod` those in the working folder.
 
@@ -40,14 +47,14 @@ def call_factory(spec: str, *args: Any) -> Any:
     with _importable(folder):
         try:
             module = _from_file(Path(home)) if home.endswith(".py") else importlib.import_module(home)
-            function: Callable[..., Any] | None = getattr(module, name, None)
+            function = getattr(module, name, None)
             if not callable(function):
                 raise InputError(f"{home} has no function {name!r}")
-            return function(*args)
-        except InputError:
+            yield function
+        except CompresskitError:
             raise
         except Exception as error:  # the user's own code may raise anything
-            raise InputError(f"{spec} failed: {first_line(error)}") from error
+            raise InputError(f"{spec}: raised {type(error).__name__}: {first_line(error)}") from error
 
 
 def _from_file(path: Path) -> ModuleType:

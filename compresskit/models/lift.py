@@ -22,6 +22,7 @@ from torch import fx, nn
 from compresskit.errors import InputError
 from compresskit.models.graph import ModelGraph, Normalization, TensorSpec, random_inputs
 from compresskit.models.leaves import LEAVES
+from compresskit.wording import first_line
 
 aten = torch.ops.aten
 
@@ -58,7 +59,8 @@ def graph_from_module(
             continue
         specs = tuple(inputs if free else (replace(spec, shape=spec.sized(1)) for spec in inputs))
         return ModelGraph(lift(program), specs, outputs, free, source, arch, normalization)
-    raise InputError(f"{source}: torch.export cannot trace this model on inputs {_shapes(inputs)}: {_first_line(failure)}") from failure
+    assert failure is not None
+    raise InputError(f"{source}: torch.export cannot trace this model on inputs {_shapes(inputs)}: {first_line(failure)}") from failure
 
 
 def lift(program: torch.export.ExportedProgram) -> fx.GraphModule:
@@ -229,8 +231,3 @@ def _outputs(program: torch.export.ExportedProgram) -> tuple[TensorSpec, ...]:
 
 def _shapes(inputs: Sequence[TensorSpec]) -> str:
     return ", ".join("x".join("N" if size is None else str(size) for size in spec.shape) for spec in inputs)
-
-
-def _first_line(error: Exception | None) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__

@@ -29,7 +29,8 @@ from compresskit.models.factory import call_factory, is_factory
 from compresskit.models.graph import ModelGraph, TensorSpec
 from compresskit.models.lift import graph_from_module
 from compresskit.models.sniff import Kind, sniff
-from compresskit.models.torch_file import first_line, foreign_classes, load_tensors
+from compresskit.models.torch_file import foreign_classes, load_tensors
+from compresskit.wording import first_line
 
 MAX_BYTES = 2**31 - 1
 STDIN = "standard input"

@@ -19,6 +19,7 @@ from torch import nn
 from compresskit.errors import InputError
 from compresskit.models.graph import ModelGraph
 from compresskit.models.onnx_emit import BATCH, OPSET, Dim, Emitted, UnsupportedError, emit, export_with_torch, follows_batch, onnx_dtype
+from compresskit.wording import first_line
 
 _IR_VERSION = 9  # the one that came with opset 20
 
@@ -43,7 +44,7 @@ def export_onnx(graph: ModelGraph, *, fold_batchnorm: bool = True) -> onnx.Model
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
-        raise InputError(f"the exported model does not pass onnx.checker: {str(error).splitlines()[0]}") from error
+        raise InputError(f"the exported model does not pass onnx.checker: {first_line(error)}") from error
     return model
 
 

@@ -12,6 +12,7 @@ import onnx
 from compresskit.errors import InputError
 from compresskit.models.graph import TensorSpec
 from compresskit.models.onnx_ops.values import OPS, TORCH_DTYPES, Node
+from compresskit.wording import first_line
 
 OPSETS = range(7, 25)
 """Versions of the operator set whose meaning the handlers know; 6 and below broadcast by attributes."""
@@ -110,7 +111,7 @@ def read_tensor(proto: onnx.TensorProto, what: str) -> np.ndarray:
         if array.shape != tuple(proto.dims):
             raise ValueError(f"shape {list(array.shape)}")
     except (ValueError, TypeError) as error:
-        raise InputError(f"{what}: its data does not fill its shape {list(proto.dims)}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{what}: its data does not fill its shape {list(proto.dims)}: {first_line(error)}") from error
     return array
 
 

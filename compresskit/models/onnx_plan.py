@@ -28,6 +28,7 @@ from compresskit.models.onnx_ops.indexing import run_of
 from compresskit.models.onnx_ops.linear import LINEAR
 from compresskit.models.onnx_ops.values import tensor
 from compresskit.models.onnx_parse import ELEMENTS
+from compresskit.wording import first_line
 
 FOLDED = 1 << 26
 """Most entries that a constant may have which is computed, and not stored, by the file."""
@@ -115,7 +116,7 @@ def naming(node: Node, source: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # torch and numpy raise whatever they like on nonsense
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         raise InputError(f"{source}: node {node.name!r} ({node.op}): {line}") from error
 
 

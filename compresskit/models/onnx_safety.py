@@ -18,7 +18,7 @@ import onnx.numpy_helper
 from google.protobuf.message import DecodeError
 
 from compresskit.errors import InputError
-from compresskit.models.torch_file import first_line
+from compresskit.wording import first_line
 
 Graph: TypeAlias = onnx.GraphProto | onnx.FunctionProto
 

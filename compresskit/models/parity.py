@@ -26,6 +26,7 @@ from compresskit.errors import GuardError
 from compresskit.models.graph import ModelGraph, TensorSpec
 from compresskit.models.onnx_emit import follows_batch
 from compresskit.models.sessions import Feeds, open_session
+from compresskit.wording import first_line
 
 _ABSOLUTE, _RELATIVE = 1e-5, 1.3e-6
 _ROUNDING_FACTOR = 8.0
@@ -126,7 +127,7 @@ def _onnx_outputs(model: bytes, feeds: Sequence[Feeds]) -> list[list[np.ndarray]
         session = open_session(model)
         return [session.run(None, dict(feed)) for feed in feeds]
     except Exception as error:  # the runtime's classes have no base of their own
-        raise GuardError(f"ONNX Runtime cannot run the exported model: {str(error).splitlines()[0]}") from error
+        raise GuardError(f"ONNX Runtime cannot run the exported model: {first_line(error)}") from error
 
 
 def _arrays(result: Any) -> list[np.ndarray]:

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from compresskit.errors import InputError
 from compresskit.models.graph import ModelGraph
+from compresskit.wording import first_line
 
 
 def shapes(graph: ModelGraph, batch: int = 1) -> dict[str, Any]:
@@ -59,7 +60,7 @@ class _Recorder(fx.Interpreter):
         try:
             value = super().run_node(n)
         except Exception as error:  # operators raise whatever they like on shapes that do not fit
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            line = first_line(error)
             raise InputError(f"node {n.name!r} ({n.target}) does not fit its inputs: {line}") from error
         self.values[n.name] = value
         return value

@@ -8,7 +8,8 @@ import pickletools
 
 from compresskit.errors import InputError
 from compresskit.models.checkpoint import is_checkpoint
-from compresskit.models.torch_file import LEGACY_MAGIC, ZIP_MAGIC, first_line, foreign_classes, open_zip
+from compresskit.models.torch_file import LEGACY_MAGIC, ZIP_MAGIC, foreign_classes, open_zip
+from compresskit.wording import first_line
 
 EXPECTED = "expected .onnx, .safetensors, a PyTorch state_dict or a compresskit checkpoint"
 

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import torch
 
 from compresskit.errors import InputError, UntrustedError
+from compresskit.wording import first_line
 
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the integer that the first pickle of a legacy file holds
@@ -119,12 +120,6 @@ def check_extent(loaded: Any, size: int) -> None:
             stack.extend(item)
         if allowed < 0 or steps > _OPCODE_LIMIT:
             raise InputError(f"the tensors are far larger than the {size} bytes of the file: it is damaged, or made to exhaust memory")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind where it has none."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}"[:200] if lines else type(error).__name__
 
 
 def _globals(data: bytes) -> list[str]:

@@ -15,7 +15,7 @@ from compresskit.errors import CompresskitError, InputError, UsageError
 from compresskit.models.graph import ModelGraph, TensorSpec
 from compresskit.models.lift import graph_from_module
 from compresskit.models.sniff import Kind
-from compresskit.models.torch_file import first_line
+from compresskit.wording import first_line
 
 
 def unpickle(data: bytes, kind: Kind) -> Any:

@@ -7,9 +7,9 @@ import pytest
 
 from compresskit.data import load_data
 from compresskit.data.source import SOURCES, parse_location
-from compresskit.data.wording import human
 from compresskit.errors import UsageError
 from compresskit.models.graph import Normalization
+from compresskit.wording import human
 
 SHAPE = (3, 8, 8)
 

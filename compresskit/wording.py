@@ -26,5 +26,5 @@ def listed(names: Iterable[str], limit: int = 8) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, cut to one line; its type where it says nothing."""
-    return shown(next(iter(str(error).splitlines()), "")) or type(error).__name__
+    """The first line of what an exception says, cut where it is very long; its type where it says nothing."""
+    return shown(next(iter(str(error).strip().splitlines()), ""))[:200] or type(error).__name__
