@@ -59,6 +59,8 @@ def _root(
 
 def run() -> NoReturn:
     """The entry point of the `compresskit` command."""
+    # Threads that spin while they wait make a shared machine several times slower; read once, when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.exit(main(sys.argv[1:], Console()))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from compresskit.errors import InputError
@@ -71,7 +71,11 @@ class _Recorder(fx.Interpreter):
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         module = self.fetch_attr(target)
-        if module.training:  # batch norm in training refuses a batch of one
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+            if args[0].shape[1] != len(module.running_mean):
+                raise ValueError(f"expected {len(module.running_mean)} channels, got {args[0].shape[1]}")
+            return torch.empty_like(args[0])  # running it would be most of the time of a pass
+        if module.training:  # some leaves in training refuse a batch of one
             module = copy.copy(module)
             module.training = False
         return module(*args, **kwargs)

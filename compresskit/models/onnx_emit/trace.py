@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from compresskit.models.graph import ModelGraph
+from compresskit.models.shapes import propagate
 
 BATCH = "batch"
 Dim = int | str | None
@@ -33,11 +33,11 @@ def trace(graph: ModelGraph) -> dict[fx.Node, Any]:
     Where the batch is a number, every size is one.
 
     Raises:
-        Exception: whatever a graph raises that cannot run on fake tensors (its sizes depend on its data).
+        InputError: the graph cannot run on fake tensors (its sizes depend on its data).
     """
     batches = _PROBES if follows_batch(graph) else (1,)
-    runs = [_run(graph, batch) for batch in batches]
-    return {node: _merge([run[node] for run in runs]) for node in runs[0]}
+    runs = zip(*(_run(graph, batch) for batch in batches), strict=True)
+    return {node: _merge(list(values)) for node, values in zip(graph.module.graph.nodes, runs, strict=True)}
 
 
 def follows_batch(graph: ModelGraph) -> bool:
@@ -45,22 +45,10 @@ def follows_batch(graph: ModelGraph) -> bool:
     return graph.free_batch and any(None in spec.shape for spec in graph.inputs)
 
 
-def _run(graph: ModelGraph, batch: int) -> dict[fx.Node, Any]:
+def _run(graph: ModelGraph, batch: int) -> list[Any]:
     """Every node's value at one batch size, on fake tensors."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        recorder = _Recorder(graph.module)
-        recorder.run(*(torch.empty(spec.sized(batch), dtype=spec.dtype) for spec in graph.inputs))
-    return recorder.values
-
-
-class _Recorder(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module, garbage_collect_values=False)
-        self.values: dict[fx.Node, Any] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        self.values[n] = super().run_node(n)
-        return self.values[n]
+    values = propagate(graph.module, [torch.empty(spec.sized(batch), dtype=spec.dtype) for spec in graph.inputs])
+    return [values[node.name] for node in graph.module.graph.nodes]
 
 
 def _merge(values: list[Any]) -> Any:
