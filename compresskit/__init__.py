@@ -6,22 +6,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from compresskit.data import load_data as load_data
+    from compresskit.models.checkpoint import save_checkpoint as save_checkpoint
     from compresskit.models.load import load_model as load_model
-    from compresskit.pruning.pipeline import run as prune
+    from compresskit.models.onnx_out import export_onnx as export_onnx
+    from compresskit.pruning.config import PruneConfig as PruneConfig
+    from compresskit.pruning.config import Target as Target
+    from compresskit.pruning.engine import PruneResult as PruneResult
+    from compresskit.pruning.engine import prune as prune
 
 _HOMES = {
-    "load_model": ("compresskit.models.load", "load_model"),
-    "prune": ("compresskit.pruning.pipeline", "run"),
+    "PruneConfig": "compresskit.pruning.config",
+    "PruneResult": "compresskit.pruning.engine",
+    "Target": "compresskit.pruning.config",
+    "export_onnx": "compresskit.models.onnx_out",
+    "load_data": "compresskit.data",
+    "load_model": "compresskit.models.load",
+    "prune": "compresskit.pruning.engine",
+    "save_checkpoint": "compresskit.models.checkpoint",
 }
 
-__all__ = ["load_model", "prune"]
+__all__ = ["PruneConfig", "PruneResult", "Target", "export_onnx", "load_data", "load_model", "prune", "save_checkpoint"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'compresskit' has no attribute {name!r}")
-    module, attribute = _HOMES[name]
-    return getattr(importlib.import_module(module), attribute)
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
