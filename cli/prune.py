@@ -47,8 +47,14 @@ class PruneOptions(RunOptions, OutputOptions, DataOptions, ModelOptions):
     floor: Annotated[float, option(METHOD, "Least fraction of a layer's channels to keep.", "--floor", metavar="F", min=0)] = PruneConfig.floor
     steps: Annotated[int, option(METHOD, "Cuts on the way to the target, training between them.", "--steps", metavar="N", min=1)] = PruneConfig.steps
     round_to: Annotated[
-        str, option(METHOD, "Keep widths at multiples of this; auto: what ONNX Runtime rewards on this machine.", "--round-to", metavar="N|auto")
-    ] = str(PruneConfig.round_to)
+        str | None,
+        option(
+            METHOD,
+            "Multiple to keep widths at; auto: as measured here; else 8, or less if the target needs it.",
+            "--round-to",
+            metavar="N|auto",
+        ),
+    ] = None
     epochs: shared.Epochs = PruneConfig.epochs
     lr: shared.LearningRate = PruneConfig.learning_rate
     batch_size: shared.BatchSize = PruneConfig.batch_size
@@ -155,7 +161,9 @@ def _sparsity(options: PruneOptions) -> float | None:
     return 1 - pattern[0] / pattern[1]
 
 
-def _multiple(text: str) -> int:
+def _multiple(text: str | None) -> int | None:
+    if text is None:
+        return None
     if text == "auto":
         return 0
     if not text.isdecimal() or int(text) < 1:

@@ -22,7 +22,7 @@ complete -c compresskit -n '__fish_seen_subcommand_from prune' -l scope -x -a 'g
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l normalize -x -a 'none mean max' -d 'What a layer\'s scores are divided by before they are compared'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l floor -r -d 'Least fraction of a layer\'s channels to keep'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l steps -r -d 'Cuts on the way to the target, training between them'
-complete -c compresskit -n '__fish_seen_subcommand_from prune' -l round-to -r -d 'Keep widths at multiples of this; auto: what ONNX Runtime rewards on this machine'
+complete -c compresskit -n '__fish_seen_subcommand_from prune' -l round-to -r -d 'Multiple to keep widths at; auto: as measured here; else 8, or less if the target needs it'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l epochs -r -d 'Passes over the training data; 0: measure, do not train'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l lr -r -d 'Peak learning rate; chosen for the optimizer unless given'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l batch-size -r -d 'Samples a step'

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -27,10 +28,12 @@ from compresskit.pruning.cut import TOLERANCE, cut, disagreement
 from compresskit.pruning.groups import Prunable, find_groups
 from compresskit.pruning.recovery import Checkpointing, Recovery
 from compresskit.pruning.sparsity import apply_masks, find_masks, sparse_weights
-from compresskit.pruning.target import CLOSE, footprint, plan
+from compresskit.pruning.target import CLOSE, Footprint, Plan, footprint, plan
 from compresskit.report import Skipped
 from compresskit.training.objectives import loss
 from compresskit.training.state import EpochRecord
+
+MULTIPLES = (8, 4, 2, 1)  # of channels, in the order in which they are tried: ONNX Runtime computes in blocks of 8 or 16
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def _cut_checked(graph: ModelGraph, recovery: Recovery | None, config: PruneConf
         _floored(score, config.floor, widths.setdefault(group.name, group.size))
         for group, score in zip(prunable.groups, _scores(prunable, recovery, config), strict=True)
     ]
-    search = partial(plan, prunable, scores, cost, scope=config.scope, floor=config.floor, round_to=config.round_to)
+    search = partial(_planned, prunable, scores, cost, config)
     skipped = prunable.skipped
     while True:
         chosen = search(goal)
@@ -158,6 +161,18 @@ def _cut_checked(graph: ModelGraph, recovery: Recovery | None, config: PruneConf
             skipped = (*skipped, Skipped(prunable.groups[index].name, "cutting it changes what the model computes from the channels that stay"))
         if all(score.isinf().all() for score in scores):
             raise TargetError("nothing can be cut from this model: whatever is cut, it computes something else from the channels that stay")
+
+
+def _planned(prunable: Prunable, scores: list[torch.Tensor], cost: Footprint, config: PruneConfig, goal: float) -> Plan:
+    """The plan at the multiple asked for; at the largest that hits `goal` where none was."""
+    *coarse, finest = MULTIPLES if config.round_to is None else (config.round_to,)
+    search = partial(plan, prunable, scores, cost, goal, scope=config.scope, floor=config.floor)
+    for multiple in coarse:
+        with suppress(TargetError):
+            chosen = search(round_to=multiple)
+            if abs(chosen.reached - goal) <= CLOSE * goal:
+                return chosen
+    return search(round_to=finest)
 
 
 def _scores(prunable: Prunable, recovery: Recovery | None, config: PruneConfig) -> list[torch.Tensor]:

@@ -270,7 +270,7 @@ def _warnings(config: PruneConfig, data: Dataset | None, result: PruneResult, be
     times = before.latency and before.latency.p50_ms, after.latency and after.latency.p50_ms
     if times[0] and times[1] and times[1] > SLOWER * times[0]:
         slower = f"fewer MACs, but slower in ONNX Runtime here ({times[1]:.3g} ms, {times[0]:.3g} ms before)"
-        yield f"{slower}: its widths may not suit this machine; try --round-to auto" if config.round_to == 1 else slower
+        yield f"{slower}: its widths may not suit this machine; try --round-to auto" if config.round_to in (None, 1) else slower
 
 
 def _sparsity_warnings(config: PruneConfig, result: PruneResult) -> Iterator[str]:

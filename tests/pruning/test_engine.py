@@ -77,7 +77,7 @@ def test_a_criterion_with_data_needs_them(small_net: ModelGraph, digits: Dataset
 
 
 def test_layers_are_cut_alike_where_that_is_asked(digits_net: ModelGraph) -> None:
-    after = sizes(prune(digits_net, None, replace(HALF, scope="layer")).graph)
+    after = sizes(prune(digits_net, None, replace(HALF, scope="layer", round_to=1)).graph)
     kept = np.array([after[name] / size for name, size in sizes(digits_net).items()])
     widest_channel = 1 / min(sizes(digits_net).values())
     assert np.ptp(kept) <= 2 * widest_channel
@@ -104,6 +104,18 @@ def test_several_steps_end_where_one_does(small_net: ModelGraph, digits: Dataset
     assert result.reached == NEAR_HALF
     assert len(result.history) == 1 + 1 + 2  # 0.4 of 3 epochs before the last step, each part's last epoch being a part of one
     assert all(record.validation is not None for record in result.history)
+
+
+def test_widths_are_multiples_of_eight_where_the_target_allows() -> None:
+    torch.manual_seed(0)
+    layers = [layer for width in (64, 64, 64, 64) for layer in (nn.LazyLinear(width), nn.ReLU())]
+    net = nn.Sequential(*layers, nn.LazyLinear(10))
+    net(torch.zeros(1, 64))
+    graph = graph_from_module(net, [TensorSpec("x", (None, 64))], source="wide")
+    for target, multiple in ((0.456, 8), (0.4, 4), (0.5, 2)):
+        result = prune(graph, None, PruneConfig(target=Target("flops", target)))
+        assert result.met
+        assert math.gcd(8, *sizes(result.graph).values()) == multiple
 
 
 def test_network_slimming_trains_the_whole_network_first(small_net: ModelGraph, digits: Dataset) -> None:
@@ -145,7 +157,7 @@ def _sabotage(monkeypatch: pytest.MonkeyPatch, layer: str | None) -> None:
 
 def test_a_group_whose_cut_is_wrong_is_put_back_and_named(digits_net: ModelGraph, monkeypatch: pytest.MonkeyPatch) -> None:
     _sabotage(monkeypatch, "layer3.0.conv1")
-    result = prune(digits_net, None, HALF)
+    result = prune(digits_net, None, replace(HALF, round_to=1))
     after, before = sizes(result.graph), sizes(digits_net)
     assert [name for name in before if after[name] == before[name]] == ["layer3.0.conv1"]
     assert {skip.group: skip.reason for skip in result.skipped}["layer3.0.conv1"].startswith("cutting it changes what the model computes")
