@@ -176,9 +176,10 @@ def _planned(prunable: Prunable, scores: list[torch.Tensor], cost: Footprint, co
 
 
 def _scores(prunable: Prunable, recovery: Recovery | None, config: PruneConfig) -> list[torch.Tensor]:
-    batches = None if recovery is None else list(recovery.calibration())
+    criterion = CRITERIA[config.criterion]
+    batches = list(recovery.calibration()) if recovery is not None and criterion.needs_data else None
     context = Context(prunable.graph.module, prunable.groups, batches, None if batches is None else loss, config.seed)
-    return [normalize(score, config.normalize) for score in CRITERIA[config.criterion](context)]
+    return [normalize(score, config.normalize) for score in criterion(context)]
 
 
 def _floored(scores: torch.Tensor, floor: float, width: int) -> torch.Tensor:

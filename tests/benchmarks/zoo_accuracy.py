@@ -7,13 +7,13 @@ authors of the weights say of all 10,000 test images, `measured` what these N im
 from __future__ import annotations
 
 import json
-import platform
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from common import cpu
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -52,13 +52,6 @@ def measure(path: Path, images: torch.Tensor, labels: torch.Tensor) -> dict[str,
         "interval": round(1.96 * (accuracy * (1 - accuracy) / len(labels)) ** 0.5, 4),
         "seconds": round(time.perf_counter() - started, 1),
     }
-
-
-def cpu() -> str:
-    """The processor's name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def main(folder: str, archive: str) -> None:
