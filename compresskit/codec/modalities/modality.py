@@ -1,0 +1,69 @@
+"""What a kind of data is: formats that it recognises by their content, a reader and a writer.
+
+A new kind is one new file that registers an instance in `MODALITIES` and is imported in `__init__.py`. It imports the library
+that knows the format inside `read` and `write`, so that a picture is read without the libraries for sound, scans and climate.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compresskit.codec.signal import Signal
+from compresskit.data.limits import Budget
+from compresskit.registry import Registry
+
+
+class Modality(Protocol):
+    """One kind of data. Stateless: everything that `write` needs is in the signal.
+
+    Attributes:
+        formats: the names of its formats, each the suffix of its files without the first dot: "png", "nii.gz". No two modalities share one.
+    """
+
+    formats: tuple[str, ...]
+
+    def sniff(self, data: bytes, name: str) -> str | None:
+        """The format of `data` if it is one of this modality's, else None.
+
+        Decided by content; `name` settles what the content leaves open. No two modalities recognise one file. Raises nothing.
+        """
+        ...
+
+    def read(self, data: bytes, format: str, *, name: str, variable: str | None, budget: Budget) -> Signal:
+        """Read a file.
+
+        Args:
+            data: the whole file.
+            format: one of `formats`, sniffed or named by the user.
+            name: for messages and the signal.
+            variable: which of the file's variables, where a file can have several.
+            budget: what may be allocated; asked before each array.
+
+        Raises:
+            InputError: damaged, over a limit, or of a kind that cannot be restored.
+            UsageError: `variable` is not in the file, or is ambiguous.
+        """
+        ...
+
+    def write(self, signal: Signal, format: str) -> bytes:
+        """The file whose samples are `signal.values`, as `read` found it where `format` is the signal's own.
+
+        Raises:
+            InputError: `signal.metadata` is damaged.
+            UsageError: `format` cannot hold these samples.
+        """
+        ...
+
+    def default_output(self, format: str) -> str:
+        """The format to restore a file of `format` in: the same, unless that would change the samples again."""
+        return format
+
+    def axes(self, metadata: bytes, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], ...]:
+        """Latitudes and longitudes [degrees] of a signal of `shape`, from its metadata alone; () where it is not on the globe."""
+        return ()
+
+
+MODALITIES: Registry[Modality] = Registry("modality")
