@@ -1,0 +1,131 @@
+"""The tagged sections behind a header, and the two shapes that their payloads have. Specified in FORMAT.md, "Sections"."""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from compresskit.codec.limits import PART_BYTES, MemoryBudget
+from compresskit.codec.varint import Cursor, pack_varint
+from compresskit.errors import InputError
+
+_OPTIONAL = 0x80
+_RAW_DEFLATE = -zlib.MAX_WBITS
+
+
+class Tag(IntEnum):
+    """Sections of this version. Those from 0x80 on are optional: a reader skips the ones that it does not know."""
+
+    DIGEST = 1
+    NAMES = 2
+    METADATA = 3
+    MISSING = 4
+    TABLES = 5
+    BASE = 6
+    CHUNKS = 7
+    RESIDUALS = 8
+
+
+_KNOWN = frozenset(Tag)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section: its payload, and the bytes that it takes with tag and length."""
+
+    payload: memoryview
+    size: int
+
+
+def section_name(tag: int) -> str:
+    """How people call a section: "chunks", or "section 200" where this version does not know it."""
+    return Tag(tag).name.lower() if tag in _KNOWN else f"section {tag}"
+
+
+def pack_sections(payloads: Mapping[Tag, bytes]) -> bytes:
+    """Tag, length and payload of each section that is not empty, by rising tag."""
+    pieces = ((bytes((tag,)), pack_varint(len(payload)), payload) for tag, payload in sorted(payloads.items()) if payload)
+    return b"".join(itertools.chain.from_iterable(pieces))
+
+
+def read_sections(cursor: Cursor) -> dict[int, Section]:
+    """All sections up to the end of `cursor` by tag, optional ones that this version does not know included. Copies nothing.
+
+    Raises:
+        InputError: cut off, out of order, repeated, or not optional and unknown.
+    """
+    sections: dict[int, Section] = {}
+    last = 0
+    while cursor.remaining:
+        start, tag = cursor.offset, cursor.byte()
+        if tag <= last:
+            raise InputError(f"damaged bitstream: section {tag} behind section {last}")
+        if tag < _OPTIONAL and tag not in _KNOWN:
+            raise InputError(f"bitstream with section {tag}, which this version does not know and cannot skip: a newer compresskit may")
+        sections[tag] = Section(cursor.view(cursor.varint()), cursor.offset - start)
+        last = tag
+    return sections
+
+
+def pack_parts(parts: Sequence[bytes]) -> bytes:
+    """A table of contents, then the parts: their number, the length of each, and all of them end to end. No parts are no bytes."""
+    if not parts:
+        return b""
+    return b"".join([pack_varint(len(parts)), *(pack_varint(len(part)) for part in parts), *parts])
+
+
+def read_parts(packed: bytes | memoryview, budget: MemoryBudget, what: str) -> tuple[bytes, ...]:
+    """The counterpart of `pack_parts`.
+
+    Raises:
+        InputError: the table of contents and the parts disagree, or there are too many parts for the budget.
+    """
+    if not packed:
+        return ()
+    cursor = Cursor(packed)
+    count = cursor.varint()
+    if not 1 <= count <= cursor.remaining:
+        raise InputError(f"damaged bitstream: {count} {what} declared in {cursor.remaining} bytes")
+    budget.take(count * PART_BYTES, f"{count} {what}")
+    lengths = [cursor.varint() for _ in range(count)]
+    if sum(lengths) != cursor.remaining:
+        raise InputError(f"damaged bitstream: {what} of {sum(lengths)} bytes declared where {cursor.remaining} are left")
+    return tuple(cursor.take(length) for length in lengths)
+
+
+def squeeze(data: bytes) -> bytes:
+    """The length of `data`, then the data: deflated where that is smaller. No data are no bytes."""
+    if not data:
+        return b""
+    deflater = zlib.compressobj(9, zlib.DEFLATED, _RAW_DEFLATE)
+    deflated = deflater.compress(data) + deflater.flush()
+    return pack_varint(len(data)) + min(data, deflated, key=len)
+
+
+def unsqueeze(packed: bytes | memoryview, budget: MemoryBudget, what: str) -> bytes:
+    """The counterpart of `squeeze`. Inflates no further than the declared length, which must fit the budget.
+
+    Raises:
+        InputError: the data do not inflate to their declared length, or that is over the budget.
+    """
+    if not packed:
+        return b""
+    cursor = Cursor(packed)
+    length = cursor.varint()
+    # Once for the data, once for the parts that they are cut into.
+    budget.take(2 * length, what)
+    rest = cursor.view(cursor.remaining)
+    if len(rest) == length:
+        return bytes(rest)
+    inflater = zlib.decompressobj(_RAW_DEFLATE)
+    try:
+        # One byte more than declared, to see data that do not end there.
+        data = inflater.decompress(rest, length + 1)
+    except zlib.error as error:
+        raise InputError(f"damaged bitstream: {what} do not inflate ({error})") from error
+    if len(data) != length or not inflater.eof or inflater.unused_data:
+        raise InputError(f"damaged bitstream: {what} do not inflate to the {length} bytes declared")
+    return data
