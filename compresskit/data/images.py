@@ -5,18 +5,21 @@ Images are stretched to the model's input (bilinear, antialiased) and converted 
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from compresskit.data.layout import image_size
 from compresskit.data.limits import Budget
 from compresskit.data.roles import array_files, split_of
 from compresskit.data.source import SOURCES, Pair, Raw, Request, Source
-from compresskit.errors import InputError
+from compresskit.errors import CompresskitError, InputError
 from compresskit.progress import Progress
 from compresskit.wording import first_line
 
@@ -31,19 +34,30 @@ def read_image(path: Path, channels: int, height: int, width: int, budget: Budge
     Raises:
         InputError: unreadable, damaged, or over the limit on pixels.
     """
+    with open_image(path, str(path), budget, _FORMATS) as image:
+        pixels = _eight_bit(image).convert(_MODES[channels]).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(pixels).reshape(height, width, channels)
+
+
+@contextlib.contextmanager
+def open_image(source: Path | BinaryIO, what: str, budget: Budget, formats: tuple[str, ...]) -> Iterator[ImageFile]:
+    """Open an image of one of Pillow's `formats`, to be decoded inside the `with` block.
+
+    Raises:
+        InputError: over the limit on pixels; or unreadable, which includes any exception of Pillow's in the block.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's on size: the limit below is ours, and an error
         try:
-            with Image.open(path, formats=_FORMATS) as image:
-                budget.check_pixels(*image.size, str(path))
-                pixels = _eight_bit(image).convert(_MODES[channels]).resize((width, height), Image.Resampling.BILINEAR)
-        except InputError:
+            with Image.open(source, formats=formats) as image:
+                budget.check_pixels(*image.size, what)
+                yield image
+        except CompresskitError:
             raise
         except Image.DecompressionBombError:
-            raise InputError(f"{path}: far over {budget.limits.max_pixels} pixels; the limit is --max-pixels") from None
+            raise InputError(f"{what}: far over {budget.limits.max_pixels} pixels; the limit is --max-pixels") from None
         except Exception as error:  # damaged files make Pillow's decoders raise over a dozen kinds
-            raise InputError(f"{path}: not a readable image ({first_line(error)})") from error
-    return np.asarray(pixels).reshape(height, width, channels)
+            raise InputError(f"{what}: not a readable image ({first_line(error)})") from error
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
