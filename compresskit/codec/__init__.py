@@ -1,0 +1,1 @@
+"""Signals as implicit neural representations: COIN and COIN++, as a file format that decodes exactly."""
