@@ -170,7 +170,7 @@ def test_a_layer_that_could_break_exactness_is_refused(changes: dict[str, object
 )
 def test_layers_that_do_not_fit_together_are_refused(shapes: list[tuple[int, int]]) -> None:
     layers = tuple(IntegerLayer(_int(*shape), _int(shape[0]), 1) for shape in shapes)
-    with pytest.raises(InputError, match="there must be a hidden one|hidden layers must have one width"):
+    with pytest.raises(InputError, match=r"there must be a hidden one|hidden layers must have one width"):
         IntegerNetwork(layers)
 
 
