@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import os
 import signal
 import sys
@@ -31,6 +32,16 @@ app = typer.Typer(
     context_settings={"help_option_names": []},
 )
 app.command(cls=Command)(prune)
+
+
+_MEMORY_SIGNS = (
+    "can't allocate memory",  # torch
+    "out of memory",  # CUDA
+    "could not create a primitive",  # oneDNN
+    "std::bad_alloc",  # ONNX Runtime
+    "failed to map segment",  # the loader of shared libraries
+)
+"""How libraries say that memory ran out, those that raise no MemoryError."""
 
 
 class Signalled(BaseException):
@@ -61,6 +72,8 @@ def run() -> NoReturn:
     """The entry point of the `compresskit` command."""
     # Threads that spin while they wait make a shared machine several times slower; read once, when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Likewise when ONNX Runtime loads: what users do, and to which models, is not told to anyone.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     sys.exit(main(sys.argv[1:], Console()))
 
 
@@ -87,6 +100,9 @@ def main(arguments: Sequence[str], console: Console) -> int:
 
 def explain(error: BaseException) -> tuple[int, str]:
     """The exit code that `error` ends the process with, and the line that explains it ("": none needed)."""
+    # First of all: a reader that ran out of memory takes the file for damaged.
+    if any(map(_lacked_memory, _with_causes(error))):
+        return ExitCode.INPUT, "not enough memory: a smaller --batch-size or model needs less"
     match error:
         case CompresskitError():
             return error.code, str(error)
@@ -98,14 +114,27 @@ def explain(error: BaseException) -> tuple[int, str]:
             return 128 + error.number, f"ended by {signal.Signals(error.number).name}"
         case BrokenPipeError():
             return 128 + signal.SIGPIPE, ""
-        case MemoryError():
-            return ExitCode.INPUT, "out of memory: a smaller --batch-size or model would need less"
-        case RuntimeError() if "can't allocate memory" in str(error) or "out of memory" in str(error):
-            # How torch reports it.
-            return ExitCode.INPUT, "out of memory: a smaller --batch-size or model would need less"
         case _:
             about = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             return ExitCode.BUG, f"unexpected {about}; this is a fault of compresskit: please report it with what --traceback shows"
+
+
+def _lacked_memory(error: BaseException) -> bool:
+    match error:
+        case MemoryError():
+            return True
+        case OSError():
+            return error.errno == errno.ENOMEM
+        case CompresskitError() | TyperException():
+            return False
+        case _:
+            return any(sign in str(error) for sign in _MEMORY_SIGNS)
+
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _usage_message(error: TyperException) -> str:

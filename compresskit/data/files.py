@@ -31,8 +31,8 @@ def reading(name: Path | str) -> Iterator[None]:
         raise InputError(f"{name}: damaged or truncated ({first_line(error)})") from error
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror or first_line(error)})") from error
-    except MemoryError as error:
-        raise InputError(f"{name}: does not fit in memory; use fewer samples") from error
+    except MemoryError:
+        raise InputError(f"not enough memory for {name}: use fewer samples") from None
 
 
 @contextmanager

@@ -32,6 +32,7 @@ def open_session(model: bytes, *, threads: int = 1) -> onnxruntime.InferenceSess
     """
     import onnxruntime  # costs a tenth of a second, and most commands never run a model
 
+    onnxruntime.disable_telemetry_events()  # since 1.29 it would send names and hashes of models to its makers
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -63,12 +64,28 @@ def test_usage_errors_are_one_line_with_the_way_out(invoke: Invoke, arguments: l
         (BrokenPipeError(), 141),
         (MemoryError(), 3),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), 3),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), 3),
+        (RuntimeError("could not create a primitive"), 3),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 3),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 3),
+        (OSError(errno.EIO, "out of memory.onnx cannot be read"), 1),
         (RuntimeError("shape mismatch"), 1),
         (ZeroDivisionError(), 1),
     ],
 )
 def test_every_error_has_its_code(error: BaseException, code: int) -> None:
     assert explain(error)[0] == code
+
+
+def test_a_reader_that_lacked_memory_does_not_blame_the_file() -> None:
+    """Nor does a check blame the model."""
+    for error in (InputError("the file is damaged"), GuardError("ONNX Runtime cannot run the exported model")):
+        error.__cause__ = ValueError()
+        assert explain(error) == (error.code, str(error))
+        error.__cause__.__cause__ = Exception("[ONNXRuntimeError] : 1 : FAIL : std::bad_alloc")
+        code, message = explain(error)
+        assert (code, message.partition(":")[0]) == (3, "not enough memory")
+    assert explain(InputError("out of memory.onnx: no such file")) == (3, "out of memory.onnx: no such file")
 
 
 def test_every_class_of_ours_has_an_exit_code() -> None:

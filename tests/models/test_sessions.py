@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,6 +60,14 @@ def endless() -> bytes:
     loop = helper.make_node("Loop", ["limit", "yes", "x"], ["y"], body=body)
     graph = helper.make_graph([loop], "g", [x], [y], [limit, yes])
     return helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString()
+
+
+def test_the_runtime_tells_nobody_which_models_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(onnxruntime, "disable_telemetry_events", lambda: calls.append("silenced"))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: calls.append("opened"))
+    sessions.open_session(model())
+    assert calls == ["silenced", "opened"]
 
 
 def test_a_model_that_never_ends_is_stopped() -> None:
