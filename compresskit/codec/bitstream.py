@@ -175,7 +175,7 @@ def _pack_name(name: str) -> bytes:
         # A file name that is not UTF-8 has its odd bytes as surrogates in Python.
         return name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        raise InputError(f"bitstream with name {name!r}: expected Unicode") from error
+        raise InputError(f"bitstream with name {name[:64]!r}: expected Unicode") from error
 
 
 def _read_name(packed: bytes) -> str:

@@ -8,11 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import numpy as np
-
 from compresskit.codec.limits import ITEM_BYTES, MemoryBudget
 from compresskit.codec.signal import Scale
-from compresskit.codec.stream import DTYPES, MAX_AXES, Item, check_layout
+from compresskit.codec.stream import DTYPES, MAX_AXES, MAX_WORD, Item, check_layout
 from compresskit.codec.varint import Cursor, pack_number, pack_varint
 from compresskit.errors import InputError
 
@@ -154,7 +152,8 @@ def read_layout(cursor: Cursor, count: int, budget: MemoryBudget) -> Item:
     peak = cursor.number() if flags & _PEAK_GIVEN else _usual_peak(scale)
     item = Item("", modality, format_, dtype, shape, scale, peak, sphere=bool(flags & _SPHERE))
     check_layout(item)
-    budget.take(count * (ITEM_BYTES + math.prod(shape) * np.dtype(dtype).itemsize), f"{count} x {format_} of shape {shape}")
+    # The last character of a dtype is the bytes of a sample.
+    budget.take(count * (ITEM_BYTES + math.prod(shape) * int(dtype[-1])), f"{count} x {format_} of shape {shape}")
     return item
 
 
@@ -184,7 +183,10 @@ def _pack_word(word: str) -> bytes:
 
 
 def _read_word(cursor: Cursor) -> str:
-    return cursor.take(cursor.varint()).decode("ascii", "replace")
+    length = cursor.varint()
+    if length > MAX_WORD:
+        raise InputError(f"damaged bitstream: a word of {length} letters, where {MAX_WORD} are the most")
+    return cursor.take(length).decode("ascii", "replace")
 
 
 def _known(table: Sequence[T], code: int, what: str) -> T:

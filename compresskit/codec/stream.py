@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from compresskit.codec.signal import Scale
 from compresskit.errors import InputError
-from compresskit.wording import listed, shown
+from compresskit.wording import listed
 
 METHODS = ("coin++", "coin", "plain")
 GUARDS = ("none", "max-error", "lossless")
@@ -19,8 +19,9 @@ DIGEST_BYTES = 32
 MAX_AXES = 8
 MAX_BITS = 16
 MAX_LEVELS = 2**16
+MAX_WORD = 32
 
-_WORD = re.compile(r"[a-z0-9][a-z0-9._+-]{0,31}")
+_WORD = re.compile(rf"[a-z0-9][a-z0-9._+-]{{0,{MAX_WORD - 1}}}")
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,22 @@ def check_header(header: Header) -> None:
     Raises:
         InputError: one has a value that no bitstream may hold.
     """
-    _require(header.method in METHODS, f"method {header.method!r}: expected one of {listed(METHODS)}")
-    _require(header.guard in GUARDS, f"guard {header.guard!r}: expected one of {listed(GUARDS)}")
-    _require(len(header.base) in (0, BASE_BYTES), f"base named by {len(header.base)} bytes: expected {BASE_BYTES}, or none")
-    _require(len(header.digest) in (0, DIGEST_BYTES), f"digest of {len(header.digest)} bytes: expected {DIGEST_BYTES}, or none")
-    _require(0 <= header.bits <= MAX_BITS, f"{header.bits} bits: expected 0 to {MAX_BITS}")
-    _require(len(header.patch) <= MAX_AXES and min(header.patch, default=1) >= 1, f"patch {header.patch}: expected edges of 1 and more")
-    tolerable = math.isfinite(header.tolerance) and header.tolerance >= 0 and (header.guard != "none" or header.tolerance == 0)
-    _require(tolerable, f"tolerance {header.tolerance} with guard {header.guard}: expected a finite number from 0 up, and 0 without a guard")
+    if header.method not in METHODS:
+        raise InputError(f"bitstream with method {header.method!r}: expected one of {listed(METHODS)}")
+    if header.guard not in GUARDS:
+        raise InputError(f"bitstream with guard {header.guard!r}: expected one of {listed(GUARDS)}")
+    if len(header.base) not in (0, BASE_BYTES):
+        raise InputError(f"bitstream with a base named by {len(header.base)} bytes: expected {BASE_BYTES}, or none")
+    if len(header.digest) not in (0, DIGEST_BYTES):
+        raise InputError(f"bitstream with a digest of {len(header.digest)} bytes: expected {DIGEST_BYTES}, or none")
+    if not 0 <= header.bits <= MAX_BITS:
+        raise InputError(f"bitstream with symbols of {header.bits} bits: expected 0 to {MAX_BITS}")
+    if len(header.patch) > MAX_AXES or min(header.patch, default=1) < 1:
+        raise InputError(f"bitstream with patches of {header.patch}: expected up to {MAX_AXES} edges, of 1 and more")
+    if not 0 <= header.tolerance < math.inf:
+        raise InputError(f"bitstream with tolerance {header.tolerance}: expected a finite number from 0 up")
+    if header.guard == "none" and header.tolerance != 0:
+        raise InputError(f"bitstream with tolerance {header.tolerance}, but without a guard: expected 0")
 
 
 def check_layout(item: Item) -> None:
@@ -117,16 +126,21 @@ def check_layout(item: Item) -> None:
         InputError: one has a value that no bitstream may hold.
     """
     for word in (item.modality, item.format):
-        _require(_WORD.fullmatch(word) is not None, f"{shown(word)!r}: expected a modality or format of up to 32 letters, digits and ._+-")
-    _require(item.dtype in DTYPES, f"dtype {shown(item.dtype)!r}: expected one of {listed(DTYPES, len(DTYPES))}")
-    axes = len(item.shape) - 2
-    _require(1 <= axes <= MAX_AXES and min(item.shape) >= 1, f"shape {item.shape}: expected frames, 1 to {MAX_AXES} axes, channels, none of them 0")
-    scale = item.scale
-    _require(1 <= scale.levels <= MAX_LEVELS, f"{scale.levels} levels: expected 1 to {MAX_LEVELS}")
-    _require(math.isfinite(scale.step) and scale.step > 0, f"step {scale.step}: expected a positive, finite number")
-    top = scale.low + scale.step * (scale.levels - 1)
-    _require(math.isfinite(scale.low) and math.isfinite(top), f"levels from {scale.low} to {top}: expected finite numbers")
-    _require(math.isfinite(item.peak) and item.peak >= 0, f"peak {item.peak}: expected a finite number from 0 up")
+        if not _WORD.fullmatch(word):
+            raise InputError(f"bitstream with a modality or format {word!r}: expected up to {MAX_WORD} of a-z, 0-9 and ._+-, no mark at the start")
+    if item.dtype not in DTYPES:
+        raise InputError(f"bitstream with dtype {item.dtype!r}: expected one of {listed(DTYPES, len(DTYPES))}")
+    if not 1 <= len(item.shape) - 2 <= MAX_AXES or min(item.shape) < 1:
+        raise InputError(f"bitstream with shape {item.shape}: expected frames, 1 to {MAX_AXES} axes, channels, none of them 0")
+    low, step, levels = item.scale.low, item.scale.step, item.scale.levels
+    if not 1 <= levels <= MAX_LEVELS:
+        raise InputError(f"bitstream with {levels} levels: expected 1 to {MAX_LEVELS}")
+    if not 0 < step < math.inf:
+        raise InputError(f"bitstream with step {step}: expected a positive, finite number")
+    if not (math.isfinite(low) and math.isfinite(low + step * (levels - 1))):
+        raise InputError(f"bitstream with levels from {low} to {low + step * (levels - 1)}: expected finite numbers")
+    if not 0 <= item.peak < math.inf:
+        raise InputError(f"bitstream with peak {item.peak}: expected a finite number from 0 up")
 
 
 def check_name(name: str) -> None:
@@ -135,9 +149,5 @@ def check_name(name: str) -> None:
     Raises:
         InputError: it is no plain file name.
     """
-    _require("/" not in name and "\0" not in name and name not in (".", ".."), f"name {name!r}: expected a file name without a folder")
-
-
-def _require(condition: bool, otherwise: str) -> None:
-    if not condition:
-        raise InputError(f"bitstream with {otherwise}")
+    if "/" in name or "\0" in name or name in (".", ".."):
+        raise InputError(f"bitstream with name {name[:64]!r}: expected a file name without a folder")
