@@ -97,16 +97,14 @@ def read_parts(packed: bytes | memoryview, budget: MemoryBudget, what: str) -> t
 
 
 def squeeze(data: bytes) -> bytes:
-    """The length of `data`, then the data: deflated where that is smaller. No data are no bytes."""
-    if not data:
-        return b""
+    """The length of `data`, then the data: deflated where that is smaller."""
     deflater = zlib.compressobj(9, zlib.DEFLATED, _RAW_DEFLATE)
     deflated = deflater.compress(data) + deflater.flush()
     return pack_varint(len(data)) + min(data, deflated, key=len)
 
 
 def unsqueeze(packed: bytes | memoryview, budget: MemoryBudget, what: str) -> bytes:
-    """The counterpart of `squeeze`. Inflates no further than the declared length, which must fit the budget.
+    """The counterpart of `squeeze`; b"" for no bytes at all. Inflates no further than the declared length, which must fit the budget.
 
     Raises:
         InputError: the data do not inflate to their declared length, or that is over the budget.
