@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from compresskit.data.layout import image_size
@@ -54,6 +54,8 @@ def open_image(source: Path | BinaryIO, what: str, budget: Budget, formats: tupl
                 yield image
         except CompresskitError:
             raise
+        except UnidentifiedImageError:  # its words are those of `source`, which may be an address in memory
+            raise InputError(f"{what}: not a readable image; expected {' or '.join(formats)}") from None
         except Image.DecompressionBombError:
             raise InputError(f"{what}: far over {budget.limits.max_pixels} pixels; the limit is --max-pixels") from None
         except Exception as error:  # damaged files make Pillow's decoders raise over a dozen kinds

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import PurePath
 
-from compresskit.codec.modalities import audio, image  # noqa: F401  imported to register
+from compresskit.codec.modalities import array, audio, image, volume  # noqa: F401  imported to register
 from compresskit.codec.modalities.modality import MODALITIES, Modality
 from compresskit.codec.signal import Signal
 from compresskit.data.limits import DEFAULT_LIMITS, Budget, Limits
 from compresskit.errors import InputError, UsageError
 from compresskit.wording import shown
 
-__all__ = ["MODALITIES", "Modality", "default_output", "format_of_name", "read", "sniff", "write"]
+__all__ = ["MODALITIES", "Modality", "default_output", "format_of_name", "formats", "read", "sniff", "write"]
 
 _ALIASES: Mapping[str, str] = {"jpg": "jpeg", "tif": "tiff", "wave": "wav", "oga": "ogg", "nc4": "nc"}
 
@@ -46,8 +46,7 @@ def sniff(data: bytes, name: str) -> tuple[str, str]:
     Raises:
         InputError: it is empty, or of no known kind.
     """
-    if not data:
-        raise InputError(f"{shown(name)}: is empty; expected a file to encode")
+    _refuse_empty(data, name)
     for modality, reader in MODALITIES.items():
         format = reader.sniff(data, name)
         if format is not None:
@@ -69,6 +68,7 @@ def read(data: bytes, name: str, *, format: str | None = None, variable: str | N
         InputError: empty, damaged, over a limit, of no known kind, or of a kind that cannot be restored.
         UsageError: `format` is unknown, or `variable` is not in the file.
     """
+    _refuse_empty(data, name)
     modality, format = sniff(data, name) if format is None else _named(format)
     signal = MODALITIES[modality].read(data, format, name=shown(name), variable=variable, budget=Budget(limits))
     if not signal.values.size:
@@ -93,6 +93,11 @@ def write(signal: Signal, format: str | None = None) -> bytes:
     if wanted not in modality.formats:
         raise UsageError(f"{signal.modality} data cannot be written as {wanted}: choose from {', '.join(modality.formats)}")
     return modality.write(signal, wanted)
+
+
+def _refuse_empty(data: bytes, name: str) -> None:
+    if not data:
+        raise InputError(f"{shown(name)}: is empty; expected a file to encode")
 
 
 def _named(format: str) -> tuple[str, str]:

@@ -95,11 +95,15 @@ class AudioFiles(Modality):
     formats = ("wav", "flac", "ogg")
 
     def sniff(self, data: bytes, name: str) -> str | None:
+        """By the first bytes."""
         if is_wav(data):
             return "wav"
         return {b"fLaC": "flac", b"OggS": "ogg"}.get(data[:4])
 
     def read(self, data: bytes, format: str, *, name: str, variable: str | None, budget: Budget) -> Signal:
+        """See `Modality.read`."""
+        if variable is not None:
+            raise UsageError(f"{name}: a sound has no variables to choose from; leave out {variable!r}")
         import soundfile
 
         try:
@@ -118,6 +122,7 @@ class AudioFiles(Modality):
         return Signal(samples[np.newaxis], "audio", format, scale, peak, AudioMetadata(subtype, rate, envelope).pack(), name=name)
 
     def write(self, signal: Signal, format: str) -> bytes:
+        """See `Modality.write`; a WAV file as it was, where it still has as many samples."""
         metadata = AudioMetadata.unpack(signal.metadata)
         kind, samples = _SUBTYPES[metadata.subtype], signal.values[0]
         if samples.dtype != kind.dtype or not 1 <= samples.shape[1] <= _MAX_CHANNELS:
@@ -129,6 +134,7 @@ class AudioFiles(Modality):
         raise UsageError(f"{format} would change the samples: choose from wav, flac")
 
     def default_output(self, format: str) -> str:
+        """A lossless format for a lossy one."""
         return "wav" if format == "ogg" else format
 
 

@@ -44,6 +44,7 @@ class ImageFiles(Modality):
     formats = tuple(_KEEPS)
 
     def sniff(self, data: bytes, name: str) -> str | None:
+        """By the first bytes."""
         if data.startswith(b"\x89PNG\r\n\x1a\n"):
             return "png"
         if data.startswith(b"\xff\xd8\xff"):
@@ -57,6 +58,9 @@ class ImageFiles(Modality):
         return None
 
     def read(self, data: bytes, format: str, *, name: str, variable: str | None, budget: Budget) -> Signal:
+        """See `Modality.read`."""
+        if variable is not None:
+            raise UsageError(f"{name}: a picture has no variables to choose from; leave out {variable!r}")
         with open_image(io.BytesIO(data), name, budget, (format.upper(),)) as image:
             if getattr(image, "is_animated", False) and format != "jpeg":  # a JPEG's further frames are previews of the first
                 raise InputError(f"{name}: has several frames or pages; expected one picture, so save each to a file of its own")
@@ -72,6 +76,7 @@ class ImageFiles(Modality):
         return Signal(values, "image", format, Scale(0, 1, top + 1), top, metadata.pack(), name=name)
 
     def write(self, signal: Signal, format: str) -> bytes:
+        """See `Modality.write`."""
         values, metadata = signal.values[0], ImageMetadata.unpack(signal.metadata)
         kind = values.dtype.itemsize, values.shape[-1]
         if kind not in _KEEPS[format]:
@@ -80,6 +85,7 @@ class ImageFiles(Modality):
         return write_png16(values, metadata) if kind[0] == 2 and kind[1] > 1 else _saved(values, metadata, format)
 
     def default_output(self, format: str) -> str:
+        """A lossless format for a lossy one."""
         return "png" if format == "jpeg" else format
 
 
