@@ -22,8 +22,8 @@ MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 2**16
 
 
-def read_npy(stream: IO[bytes], name: str, budget: Budget) -> np.ndarray:
-    """Read one array; never unpickles.
+def read_npy(stream: IO[bytes], name: str, budget: Budget, kinds: str = "biufUS") -> np.ndarray:
+    """Read one array whose dtype is of one of `kinds`; never unpickles.
 
     Raises:
         InputError: not `.npy`, damaged, of Python objects or of a structured type, or over the budget.
@@ -31,7 +31,7 @@ def read_npy(stream: IO[bytes], name: str, budget: Budget) -> np.ndarray:
     shape, fortran_order, dtype = _read_header(stream, name)
     if dtype.hasobject:
         raise InputError(f"{name}: holds pickled Python objects, which are never loaded; save it with a numeric dtype")
-    if dtype.kind not in "biufUS":
+    if dtype.kind not in kinds:
         raise InputError(f"{name}: has dtype {dtype}; expected numbers, or strings for labels")
     if fortran_order:
         return read_values(stream, shape[::-1], dtype, name, budget).transpose()

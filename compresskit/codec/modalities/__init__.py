@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import PurePath
 
-from compresskit.codec.modalities import array, audio, image, volume  # noqa: F401  imported to register
+from compresskit.codec.modalities import array, audio, climate, image, volume  # noqa: F401  imported to register
 from compresskit.codec.modalities.modality import MODALITIES, Modality
 from compresskit.codec.signal import Signal
 from compresskit.data.limits import DEFAULT_LIMITS, Budget, Limits
