@@ -6,7 +6,10 @@ except in a TIFF, which is turned upright.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +64,8 @@ class ImageFiles(Modality):
         """See `Modality.read`."""
         if variable is not None:
             raise UsageError(f"{name}: a picture has no variables to choose from; leave out {variable!r}")
-        with open_image(io.BytesIO(data), name, budget, (format.upper(),)) as image:
+        quiet = _stderr_closed() if format == "tiff" else contextlib.nullcontext()
+        with quiet, open_image(io.BytesIO(data), name, budget, (format.upper(),)) as image:
             if getattr(image, "is_animated", False) and format != "jpeg":  # a JPEG's further frames are previews of the first
                 raise InputError(f"{name}: has several frames or pages; expected one picture, so save each to a file of its own")
             mode = _exact_mode(image)
@@ -69,9 +73,12 @@ class ImageFiles(Modality):
             if not mode or kind not in _KEEPS[self.default_output(format)]:
                 raise InputError(f"{name}: a {format} with such samples could not be restored; expected gray or RGB, best as a PNG")
             budget.take(image.width * image.height * kind[0] * kind[1], name)
-            pixels = read_png16(data) if is_png16(image) else np.asarray(image.convert(mode)).astype(f"u{kind[0]}", copy=False)
+            expanded = image if image.mode == mode else image.convert(mode)
+            pixels = read_png16(data) if is_png16(image) else np.asarray(expanded).astype(f"u{kind[0]}", copy=False)
             metadata = ImageMetadata.of(image)
         values = pixels.reshape(1, *pixels.shape[:2], kind[1])
+        if format == "webp" and kind[1] == 4 and (values[..., 3] == 255).all():
+            values = values[..., :3].copy()  # libwebp, too, drops such an alpha from what it writes
         top = int(np.iinfo(values.dtype).max)
         return Signal(values, "image", format, Scale(0, 1, top + 1), top, metadata.pack(), name=name)
 
@@ -87,6 +94,24 @@ class ImageFiles(Modality):
     def default_output(self, format: str) -> str:
         """A lossless format for a lossy one."""
         return "png" if format == "jpeg" else format
+
+
+@contextlib.contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Send file descriptor 2 nowhere: libtiff reports damage there, in lines of its own beside our one."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _exact_mode(image: ImageFile) -> str:

@@ -159,6 +159,16 @@ def test_jpeg_is_restored_without_a_second_loss() -> None:
         write(signal, "jpg")
 
 
+def test_an_opaque_alpha_of_webp_is_dropped_in_reading_as_it_is_in_writing() -> None:
+    data = bytearray(_file(_picture("RGB"), "webp"))
+    data[data.index(b"VP8L") + 12] |= 0x10  # "alpha is used", RFC 9649, section 3.4
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == "RGBA"
+    signal = read(bytes(data), "a.webp")
+    assert signal.values.shape[-1] == 3
+    assert np.array_equal(read(write(signal), "a.webp").values, signal.values)
+
+
 def test_one_bit_is_cut_in_the_middle() -> None:
     signal = read(_file(_picture("1"), "png"), "a.png")
     noisy = np.where(signal.values > 127, 140, 100).astype(np.uint8)
@@ -221,9 +231,21 @@ def test_the_budget_is_asked() -> None:
     assert read(_file(_picture("RGB"), "png"), "a.png", limits=Limits(max_bytes=9 * 11 * 3)).values.size == 9 * 11 * 3
 
 
-@pytest.mark.parametrize("format", ["png", "jpeg", "tiff", "bmp", "webp"])
-def test_damage_is_one_clear_line_or_a_picture(format: str, capfd: pytest.CaptureFixture[str]) -> None:
-    data = _file(_picture("RGB", 40, 40), format)
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("png", {}),
+        ("jpeg", {}),
+        ("tiff", {}),
+        ("tiff", {"compression": "tiff_deflate"}),
+        ("tiff", {"compression": "tiff_lzw"}),
+        ("bmp", {}),
+        ("webp", {}),
+    ],
+    ids=["png", "jpeg", "tiff", "tiff deflate", "tiff lzw", "bmp", "webp"],
+)
+def test_damage_is_one_clear_line_or_a_picture(format: str, options: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
+    data = _file(_picture("RGB", 40, 40), format, **options)
     rng = np.random.default_rng(1)
     for cut in range(12, len(data) - 3, max(1, len(data) // 40)):
         _read_or_refuse(data[:cut])
