@@ -89,15 +89,22 @@ def _write_classic(contents: Contents, name: str) -> bytes:
 def _open_hdf5(data: bytes, name: str, budget: Budget) -> Iterator[Contents]:
     with using("h5netcdf", name):
         import h5netcdf
-        import h5py  # noqa: F401  h5netcdf finds out too late that it is missing
+        import h5py
 
-        with h5netcdf.File(io.BytesIO(data), "r") as file:
-            if file.groups:
-                raise InputError(f"{name}: has groups ({shown(next(iter(file.groups)))}); expected all variables in the root group")
-            fields = tuple(_hdf5_field(key, item, name, budget) for key, item in file.variables.items())
-            unlimited = tuple(key for key, dimension in file.dimensions.items() if dimension.isunlimited())
-            deflated = tuple(key for key, item in file.variables.items() if item.compression)
-            yield Contents("netcdf4", fields, _attributes(file.attrs, name), unlimited, deflated)
+        with h5py.File(io.BytesIO(data), "r") as container:
+            # h5netcdf's first step, where one that fails on it would print a traceback later, when it is collected.
+            container.attrs.get("_nc3_strict")
+            with h5netcdf.File(container, "r") as file:
+                yield _hdf5_contents(file, name, budget)
+
+
+def _hdf5_contents(file: Any, name: str, budget: Budget) -> Contents:
+    if file.groups:
+        raise InputError(f"{name}: has groups ({shown(next(iter(file.groups)))}); expected all variables in the root group")
+    fields = tuple(_hdf5_field(key, item, name, budget) for key, item in file.variables.items())
+    unlimited = tuple(key for key, dimension in file.dimensions.items() if dimension.isunlimited())
+    deflated = tuple(key for key, item in file.variables.items() if item.compression)
+    return Contents("netcdf4", fields, _attributes(file.attrs, name), unlimited, deflated)
 
 
 def _hdf5_field(key: str, item: Any, name: str, budget: Budget) -> Field:

@@ -336,7 +336,7 @@ def test_truncations_are_refused(original: bytes) -> None:
 
 
 @settings(max_examples=150)
-@given(st.sampled_from([npz(t=TEMPERATURE, lat=LAT, lon=LON), netcdf3()]), st.data())
+@given(st.sampled_from([npz(t=TEMPERATURE, lat=LAT, lon=LON), netcdf3(), netcdf4()]), st.data())
 def test_damaged_files_are_refused_or_read(original: bytes, data: st.DataObject) -> None:
     damaged = bytearray(original)
     for _ in range(data.draw(st.integers(1, 3))):
