@@ -3,6 +3,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -110,6 +113,25 @@ def test_threads_and_batches_do_not_matter() -> None:
         assert np.array_equal(evaluate(network, coordinates, shifts, 256), expected)
     for patch in range(9):
         assert np.array_equal(evaluate(network, coordinates[patch::9], shifts[patch : patch + 1], 256)[0], expected[patch, patch::9])
+
+
+GENERATION = """
+import hashlib, numpy as np
+from compresskit.codec.exact import IntegerLayer, IntegerNetwork, evaluate, grid
+def layer(out, fan_in, fraction):
+    weight = np.arange(out * fan_in).reshape(out, fan_in) * 7919 % 65521 - 32768
+    return IntegerLayer(weight, np.arange(1, out + 1) * 4123456789, fraction)
+network = IntegerNetwork((layer(64, 2, 14), layer(64, 64, 16), layer(64, 64, 16), layer(3, 64, 20)))
+print(hashlib.sha256(evaluate(network, grid((40, 30)), None, 65536).astype("<i8").tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("capability", ["default", "avx2"])
+def test_every_processor_gives_the_same_samples(capability: str) -> None:
+    """Torch chooses its code by the processor; these choices can be forced. The hash is that of every version to come."""
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability, "MKL_CBWR": "COMPATIBLE"}
+    done = subprocess.run([sys.executable, "-c", GENERATION], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "cfd1657ed7c12757370dda2481afd9259828d0d8197d2ab381b50d32b4458639"
 
 
 def test_the_largest_sums_are_exact() -> None:
