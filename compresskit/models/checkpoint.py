@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -20,8 +21,9 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 
 from compresskit.errors import CompresskitError, InputError, UntrustedError
-from compresskit.models.graph import ModelGraph, Normalization, TensorSpec
+from compresskit.models.graph import ELEMENTS, ModelGraph, Normalization, TensorSpec
 from compresskit.models.graph_json import DTYPES, decode_graph, encode_graph
+from compresskit.models.shapes import shapes
 from compresskit.models.torch_file import ZIP_MAGIC, check_extent, load_tensors
 from compresskit.wording import first_line
 
@@ -62,7 +64,7 @@ def load_checkpoint(data: bytes) -> ModelGraph:
     """The model in a checkpoint, in evaluation mode on the CPU.
 
     Raises:
-        InputError: it is no checkpoint, of another version, damaged, or holds what no checkpoint may hold.
+        InputError: it is no checkpoint, of another version, damaged, holds what no checkpoint may hold, or cannot be run in reasonable memory.
     """
     start = _seal_start(data)
     if start < 0:
@@ -115,6 +117,7 @@ def _decode(description: Any, state: Mapping[str, torch.Tensor]) -> ModelGraph:
     placeholders = sum(node.op == "placeholder" for node in graph.module.graph.nodes)
     if placeholders != len(graph.inputs):
         raise InputError(f"the checkpoint describes {len(graph.inputs)} inputs, its graph has {placeholders}")
+    shapes(graph)  # refuses what cannot run, and what would take all memory when it does
     return graph
 
 
@@ -124,7 +127,7 @@ def _encode_spec(spec: TensorSpec) -> dict[str, Any]:
 
 def _decode_spec(encoded: Mapping[str, Any]) -> TensorSpec:
     shape = tuple(encoded["shape"])
-    if not all(size is None or (type(size) is int and size >= 0) for size in shape):
+    if not all(size is None or (type(size) is int and size >= 0) for size in shape) or math.prod(size or 1 for size in shape) > ELEMENTS:
         raise InputError(f"the checkpoint gives {encoded['name']!r} the shape {shape}")
     return TensorSpec(str(encoded["name"]), shape, DTYPES[encoded["dtype"]])
 

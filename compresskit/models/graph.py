@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import fx, nn
 
+ELEMENTS = 1 << 31
+"""Most entries of one tensor: whatever asks for more is damaged, or made to exhaust memory."""
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -76,19 +79,18 @@ class ModelGraph:
 
 
 def random_inputs(specs: Sequence[TensorSpec], batch: int, *, free_batch: bool, seed: int = 0) -> tuple[torch.Tensor, ...]:
-    """Random tensors for `specs`: standard normal where floating, zeros elsewhere.
-
-    Open sizes become `batch`; with `free_batch`, axis 0 does too where the file fixes it.
-    """
+    """Random tensors for `specs`, of their `input_shapes`: standard normal where floating, zeros elsewhere."""
     rng = torch.Generator().manual_seed(seed)
+    return tuple(
+        torch.randn(shape, generator=rng).to(spec.dtype) if spec.dtype.is_floating_point else torch.zeros(shape, dtype=spec.dtype)
+        for spec, shape in zip(specs, input_shapes(specs, batch, free_batch=free_batch), strict=True)
+    )
 
-    def draw(spec: TensorSpec) -> torch.Tensor:
-        shape = spec.sized(batch)
-        if free_batch and shape:
-            shape = (batch, *shape[1:])
-        return torch.randn(shape, generator=rng).to(spec.dtype) if spec.dtype.is_floating_point else torch.zeros(shape, dtype=spec.dtype)
 
-    return tuple(draw(spec) for spec in specs)
+def input_shapes(specs: Sequence[TensorSpec], batch: int, *, free_batch: bool) -> list[tuple[int, ...]]:
+    """The shapes of `specs` in a run. Open sizes become `batch`; with `free_batch`, axis 0 does too where the file fixes it."""
+    shapes = [spec.sized(batch) for spec in specs]
+    return [(batch, *shape[1:]) if free_batch and shape else shape for shape in shapes]
 
 
 def leaf(graph: ModelGraph | fx.GraphModule, node: fx.Node) -> nn.Module:

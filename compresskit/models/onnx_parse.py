@@ -10,15 +10,12 @@ import numpy as np
 import onnx
 
 from compresskit.errors import InputError
-from compresskit.models.graph import TensorSpec
+from compresskit.models.graph import ELEMENTS, TensorSpec
 from compresskit.models.onnx_ops.values import OPS, TORCH_DTYPES, Node
 from compresskit.wording import first_line
 
 OPSETS = range(7, 25)
 """Versions of the operator set whose meaning the handlers know; 6 and below broadcast by attributes."""
-
-ELEMENTS = 1 << 31
-"""Most entries of one tensor."""
 
 _PLAIN_DOMAINS = ("", "ai.onnx")
 

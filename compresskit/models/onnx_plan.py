@@ -21,13 +21,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from compresskit.errors import InputError
-from compresskit.models.graph import TensorSpec
+from compresskit.models.graph import ELEMENTS, TensorSpec
 from compresskit.models.onnx_names import Names
 from compresskit.models.onnx_ops import OPS, Node, Value
 from compresskit.models.onnx_ops.indexing import run_of
 from compresskit.models.onnx_ops.linear import LINEAR
 from compresskit.models.onnx_ops.values import tensor
-from compresskit.models.onnx_parse import ELEMENTS
 from compresskit.wording import first_line
 
 FOLDED = 1 << 26

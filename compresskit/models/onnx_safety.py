@@ -18,12 +18,12 @@ import onnx.numpy_helper
 from google.protobuf.message import DecodeError
 
 from compresskit.errors import InputError
+from compresskit.models.graph import ELEMENTS
 from compresskit.wording import first_line
 
 Graph: TypeAlias = onnx.GraphProto | onnx.FunctionProto
 
 MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
-_MAX_ELEMENTS = 2**31
 _PLAINLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # no symbolic link, no waiting for a pipe
 _MAX_NODES = 100_000
 _MAX_DEPTH = 32  # of functions calling functions, and of graphs within graphs
@@ -143,8 +143,8 @@ def _integers(tensor: onnx.TensorProto) -> list[int]:
 
 
 def _check_size(name: str, shape: list[int]) -> None:
-    if math.prod(max(0, size) for size in shape) > _MAX_ELEMENTS:
-        raise InputError(f"{name!r} would have the shape {shape}: over {_MAX_ELEMENTS} elements")
+    if math.prod(max(0, size) for size in shape) > ELEMENTS:
+        raise InputError(f"{name!r} would have the shape {shape}: over {ELEMENTS} elements")
 
 
 def _check_contents(tensor: onnx.TensorProto) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from compresskit.errors import InputError
-from compresskit.models.graph import ModelGraph
+from compresskit.models.graph import ELEMENTS, ModelGraph, input_shapes
 from compresskit.wording import first_line
 
 
@@ -19,9 +20,10 @@ def shapes(graph: ModelGraph, batch: int = 1) -> dict[str, Any]:
     """`propagate` from the graph's own inputs, at `batch` where the graph runs at any batch and at its own batch elsewhere.
 
     Raises:
-        InputError: a node does not fit its inputs.
+        InputError: as `propagate`.
     """
-    return propagate(graph.module, graph.example(batch))
+    sizes = input_shapes(graph.inputs, batch, free_batch=graph.free_batch)
+    return propagate(graph.module, [torch.empty(shape, dtype=spec.dtype) for spec, shape in zip(graph.inputs, sizes, strict=True)])
 
 
 def propagate(module: fx.GraphModule, inputs: Sequence[Tensor]) -> dict[str, Any]:
@@ -32,7 +34,8 @@ def propagate(module: fx.GraphModule, inputs: Sequence[Tensor]) -> dict[str, Any
     not copied, running statistics not moved, and leaves in training mode are read as in evaluation.
 
     Raises:
-        InputError: a node does not fit its inputs, or its result's shape hangs on their values; the message names it.
+        InputError: a node does not fit its inputs, its result's shape hangs on their values, or it makes a tensor or a number of absurd size;
+            the message names it.
     """
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
         recorder = _Recorder(module, mode)
@@ -62,6 +65,8 @@ class _Recorder(fx.Interpreter):
         except Exception as error:  # operators raise whatever they like on shapes that do not fit
             line = first_line(error)
             raise InputError(f"node {n.name!r} ({n.target}) does not fit its inputs: {line}") from error
+        if any(tensor.numel() > ELEMENTS for tensor in tensors(value)) or (isinstance(value, int) and abs(value) > sys.maxsize):
+            raise InputError(f"node {n.name!r} ({n.target}) makes a tensor or a number of absurd size")
         self.values[n.name] = value
         return value
 

@@ -1,34 +1,14 @@
-"""What the hostile tests share: their makers, and a child process to read in."""
+"""What the hostile tests share: a child process to read in."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 Work = Callable[[int], object]
-
-
-@pytest.fixture(scope="session")
-def maker() -> Callable[[str], ModuleType]:
-    """Imports a script of this folder by its stem."""
-
-    def load(stem: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(f"hostile_{stem}", Path(__file__).with_name(f"{stem}.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses and pickles look it up there
-        spec.loader.exec_module(module)
-        return module
-
-    return load
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,17 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from compresskit.errors import CompresskitError
+from compresskit.models.checkpoint import save_checkpoint
+from compresskit.models.graph import TensorSpec
+from compresskit.models.lift import graph_from_module
 from compresskit.models.load import load_model
 from compresskit.models.torch_file import load_tensors
 
@@ -94,10 +99,26 @@ def test_bombs_are_refused_in_time_and_in_little_memory(name: str, in_child: Cal
     assert in_child(lambda pipe: os.write(pipe, _verdict(data).encode())) == (0, "refused")
 
 
-def _verdict(data: bytes) -> str:
+@pytest.fixture(scope="module")
+def checkpoint() -> bytes:
+    net = nn.Sequential(nn.Linear(4, 3), nn.ReLU()).eval()
+    return save_checkpoint(graph_from_module(net, (TensorSpec("x", (None, 4)),), source="t"))
+
+
+def test_a_sealed_checkpoint_may_not_ask_for_the_moon(
+    checkpoint: bytes, maker: Callable[[str], ModuleType], in_child: Callable[..., tuple[int, str]]
+) -> None:
+    script = maker("make_checkpoint")
+    assert load_model(script.forge(checkpoint, lambda description: script.square(description, 1))).outputs
+    for name, edit in script.BOMBS.items():
+        data = script.forge(checkpoint, edit)
+        assert in_child(lambda pipe, data=data: os.write(pipe, _verdict(data, None).encode())) == (0, "refused"), name
+
+
+def _verdict(data: bytes, arch: str | None = "mlp") -> str:
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     try:
-        load_model(data, arch="mlp")
+        load_model(data, arch=arch)
     except CompresskitError as error:
         verdict = "several lines" if "\n" in str(error) else "refused"
     except BaseException as error:

@@ -1,0 +1,27 @@
+"""What tests of several folders share."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def maker() -> Callable[[str], ModuleType]:
+    """Imports a script of the folder `hostile` by its stem."""
+
+    def load(stem: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f"hostile_{stem}", Path(__file__).parent / f"hostile/{stem}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses and pickles look it up there
+        spec.loader.exec_module(module)
+        return module
+
+    return load
