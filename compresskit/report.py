@@ -15,6 +15,38 @@ from compresskit.errors import InputError
 SCHEMA_VERSION = 1
 
 T = TypeVar("T")
+R = TypeVar("R", bound="JsonReport")
+
+
+class JsonReport:
+    """Base of every report: a frozen dataclass of JSON values, tuples, mappings and further dataclasses."""
+
+    def to_json(self) -> str:
+        """One JSON object, `schema_version` first, ending in a newline.
+
+        Raises:
+            ValueError: a figure is not finite.
+        """
+        body = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}  # type: ignore[call-overload]
+        return json.dumps(body, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls: type[R], text: str) -> R:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InputError: not JSON, another schema version, or a field that is missing, unknown or of the wrong type.
+        """
+        try:
+            body = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"not a report: {error}") from error
+        if not isinstance(body, dict):
+            raise InputError(f"not a report: expected a JSON object, found {type(body).__name__}")
+        version = body.pop("schema_version", None)
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise InputError(f"report schema version {version!r} is unknown: this release reads version {SCHEMA_VERSION}")
+        return _decode(cls, body, "report")
 
 
 @dataclass(frozen=True)
@@ -135,7 +167,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(JsonReport):
     """What one command did.
 
     Attributes:
@@ -165,33 +197,6 @@ class Report:
     stages: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     outputs: tuple[Output, ...] = ()
-
-    def to_json(self) -> str:
-        """One JSON object, `schema_version` first, ending in a newline.
-
-        Raises:
-            ValueError: a figure is not finite.
-        """
-        body = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
-        return json.dumps(body, indent=2, allow_nan=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Report:
-        """Read what `to_json` wrote.
-
-        Raises:
-            InputError: not JSON, another schema version, or a field that is missing, unknown or of the wrong type.
-        """
-        try:
-            body = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"not a report: {error}") from error
-        if not isinstance(body, dict):
-            raise InputError(f"not a report: expected a JSON object, found {type(body).__name__}")
-        version = body.pop("schema_version", None)
-        if version != SCHEMA_VERSION or isinstance(version, bool):
-            raise InputError(f"report schema version {version!r} is unknown: this release reads version {SCHEMA_VERSION}")
-        return _decode(cls, body, "report")
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:

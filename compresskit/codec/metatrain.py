@@ -1,0 +1,209 @@
+"""The outer loop: learn a base network whose latents fit patches in a few steps.
+
+The thesis differentiates through three gradient steps on latents (CAVIA; section 5.2.2), which takes the time of nine plain steps. Here a linear
+map of the patch stands in for the inner loop while the network learns: an amortised fit, begun at the principal components of the
+training patches and learned along. It is needed no longer once the network is: `fit` finds better latents from zero.
+
+    patch --encoder (principal components at first)--> latent --mapping--> shifts --SIREN at some points--> error --> all of them learn
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compresskit.codec.modulation import Modulated, render
+from compresskit.codec.siren import MIDDLE, Siren, init
+from compresskit.errors import GuardError, InputError
+from compresskit.progress import SILENT, Progress
+from compresskit.training import checkpoints
+
+Draw = Callable[[int, torch.Generator], Tensor]
+"""`draw(count, generator)` gives patches (count, N, channels) with samples in 0..1, always at the same N points."""
+
+COMPONENT_PATCHES = 4096
+LATENT_DEVIATION = 0.5
+ENCODER_RATE = 0.1  # of the network's learning rate
+WARMUP_STEPS = 50
+CURVE_POINTS = 100
+
+
+@dataclass(frozen=True)
+class TrainBaseConfig:
+    """How a base network is learned.
+
+    Attributes:
+        width, depth, omega: of the SIREN.
+        latents: length of a latent vector; at most COMPONENT_PATCHES and the samples of a patch.
+        bandwidth: coordinates reach from -bandwidth to bandwidth (thesis, C.3.5: 5 for sound).
+        steps: of the outer loop.
+        batch: patches a step.
+        points: of each patch a step looks at.
+        lr: Adam's peak learning rate; one cosine to zero.
+        seed: of everything drawn.
+        checkpoint: where to keep the state, None for nowhere.
+        checkpoint_minutes: between two of them.
+        resume: go on from the checkpoint, where there is one.
+    """
+
+    width: int = 64
+    depth: int = 5
+    omega: float = 30.0
+    latents: int = 128
+    bandwidth: float = 1.0
+    steps: int = 10_000
+    batch: int = 64
+    points: int = 256
+    lr: float = 1e-3
+    seed: int = 0
+    checkpoint: Path | None = None
+    checkpoint_minutes: float = 5.0
+    resume: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedBase:
+    """What `train` learned: the network, and its curve of (step, PSNR in dB of the training batches since the last point)."""
+
+    network: Modulated
+    curve: tuple[tuple[int, float], ...]
+
+
+@dataclass(eq=False)
+class _State:
+    """Everything that changes from step to step."""
+
+    parameters: dict[str, Tensor]
+    optimizer: torch.optim.Adam
+    generator: torch.Generator
+    curve: list[tuple[int, float]]
+    step: int = 0
+
+
+def train(draw: Draw, x: Tensor, config: TrainBaseConfig, progress: Progress = SILENT) -> TrainedBase:
+    """Learn a base network.
+
+    Args:
+        draw: where patches come from.
+        x: (N, dims) coordinates of their points in [-1, 1].
+        config: sizes and schedule.
+        progress: told every step.
+
+    Raises:
+        InputError: the checkpoint is damaged or of another training.
+        GuardError: the loss is no longer finite.
+    """
+    state = _begin(draw, x, config)
+    if config.resume and config.checkpoint is not None and checkpoints.exists(config.checkpoint):
+        _restore(state, config, progress)
+    progress.stage("train base", config.steps)
+    progress.advance(state.step)
+    every, saved, recent = max(config.steps // CURVE_POINTS, 1), time.monotonic(), []
+    while state.step < config.steps:
+        recent.append(_step(state, draw, x, config))
+        if not math.isfinite(recent[-1]):
+            raise GuardError(f"training diverged at step {state.step}: lower the learning rate of {config.lr:g}")
+        if state.step % every == 0:
+            state.curve.append((state.step, round(-10 * math.log10(sum(recent) / len(recent)), 3)))
+            recent.clear()
+        progress.advance(1, psnr=state.curve[-1][1] if state.curve else 0.0)
+        if config.checkpoint is not None and time.monotonic() - saved > 60 * config.checkpoint_minutes:
+            _save(state, config)
+            saved = time.monotonic()
+    if config.checkpoint is not None:
+        _save(state, config)
+    return TrainedBase(_network(state.parameters, config, trained=True), tuple(state.curve))
+
+
+def _begin(draw: Draw, x: Tensor, config: TrainBaseConfig) -> _State:
+    generator = torch.Generator().manual_seed(config.seed)
+    sample = draw(COMPONENT_PATCHES, generator)
+    encoder, mean = _components(sample.flatten(1) - MIDDLE, config.latents, config.seed)
+    siren = init(x.shape[1], config.width, config.depth, sample.shape[-1], config.omega, generator)
+    mapping = torch.randn(config.depth * config.width, config.latents, generator=generator) / (config.omega * math.sqrt(config.latents))
+    parameters = {f"weight.{i}": w for i, w in enumerate(siren.weights)} | {f"bias.{i}": b for i, b in enumerate(siren.biases)}
+    parameters["weight.0"] *= config.bandwidth
+    # So that typical latents turn angles by about a radian in all.
+    parameters["mapping"] = mapping * (0.3 / LATENT_DEVIATION)
+    parameters |= {"encoder": encoder, "mean": mean}
+    for tensor in parameters.values():
+        tensor.requires_grad_()
+    fast = [tensor for name, tensor in parameters.items() if name not in ("encoder", "mean")]
+    groups = [{"params": fast, "scale": 1.0}, {"params": [parameters["encoder"], parameters["mean"]], "scale": ENCODER_RATE}]
+    return _State(parameters, torch.optim.Adam(groups, lr=config.lr), generator, [])
+
+
+def _components(flat: Tensor, latents: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Map (N x channels, L) from centred patches to their principal components, each of standard deviation LATENT_DEVIATION, and the mean patch."""
+    mean = flat.mean(dim=0)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        _, deviations, directions = torch.svd_lowrank(flat - mean, q=latents)
+    scale = (deviations / math.sqrt(len(flat))).clamp(min=1e-4)
+    return directions * (LATENT_DEVIATION / scale), mean
+
+
+def _step(state: _State, draw: Draw, x: Tensor, config: TrainBaseConfig) -> float:
+    rate = min(1.0, (state.step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * state.step / config.steps))
+    for group in state.optimizer.param_groups:
+        group["lr"] = config.lr * rate * group["scale"]
+    patches = draw(config.batch, state.generator)
+    chosen = torch.randperm(len(x), generator=state.generator)[: config.points]
+    latents = (patches.flatten(1) - MIDDLE - state.parameters["mean"]) @ state.parameters["encoder"]
+    loss = (render(_network(state.parameters, config), x[chosen], latents) - patches[:, chosen]).square().mean()
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(list(state.parameters.values()), 1.0)
+    state.optimizer.step()
+    state.step += 1
+    return loss.item()
+
+
+def _network(parameters: dict[str, Tensor], config: TrainBaseConfig, *, trained: bool = False) -> Modulated:
+    if trained:
+        parameters = {name: tensor.detach().clone() for name, tensor in parameters.items()}
+    layers = range(config.depth + 1)
+    siren = Siren(tuple(parameters[f"weight.{i}"] for i in layers), tuple(parameters[f"bias.{i}"] for i in layers), config.omega)
+    return Modulated(siren, parameters["mapping"])
+
+
+def _identity(config: TrainBaseConfig) -> dict[str, Any]:
+    """What a checkpoint must agree on with the training that goes on from it."""
+    fixed = replace(config, checkpoint=None, checkpoint_minutes=0.0, resume=False)
+    return {name: value for name, value in vars(fixed).items() if not name.startswith("checkpoint")}
+
+
+def _save(state: _State, config: TrainBaseConfig) -> None:
+    assert config.checkpoint is not None
+    checkpoints.save(
+        config.checkpoint,
+        {
+            "config": _identity(config),
+            "parameters": {name: tensor.detach() for name, tensor in state.parameters.items()},
+            "optimizer": state.optimizer.state_dict(),
+            "generator": state.generator.get_state(),
+            "curve": [list(point) for point in state.curve],
+            "step": state.step,
+        },
+    )
+
+
+def _restore(state: _State, config: TrainBaseConfig, progress: Progress) -> None:
+    assert config.checkpoint is not None
+    saved = checkpoints.load(config.checkpoint, progress)
+    if saved.get("config") != _identity(config):
+        raise InputError(f"{config.checkpoint} is of a training with other settings: remove it, or give the same ones")
+    with torch.no_grad():
+        for name, tensor in state.parameters.items():
+            tensor.copy_(saved["parameters"][name])
+    state.optimizer.load_state_dict(saved["optimizer"])
+    state.generator.set_state(saved["generator"])
+    state.curve[:] = [(int(step), float(value)) for step, value in saved["curve"]]
+    state.step = saved["step"]
