@@ -9,6 +9,7 @@ Everything is integer arithmetic: writer and reader hold the same tables on ever
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -23,15 +24,15 @@ SCALE_BITS = 8
 """Bits after the binary point of an expected magnitude."""
 
 _LOWEST, _HIGHEST = -10, 30  # the contexts lie between the powers of 2**(1/2) from 2**-5 to 2**15
-_EDGES = np.array([int(np.floor(2.0 ** (SCALE_BITS + half / 2))) for half in range(_LOWEST, _HIGHEST)])
+_EDGES = np.array([math.isqrt(1 << 2 * SCALE_BITS + half) for half in range(_LOWEST, _HIGHEST)])
 PARAMETERS = len(_EDGES) + 1
 """The context of weights and other side information."""
 
 _CONTEXTS = PARAMETERS + 1
 _INCREMENT = 32
-_PRIOR = 12 * _INCREMENT
-_LIMIT = (1 << 15) * _INCREMENT
-_SHORTEST, _LONGEST = 256, 16384  # portions
+_PRIOR = 100 * _INCREMENT
+_LIMIT = (1 << 11) * _INCREMENT
+_SHORTEST, _LONGEST = 256, 1024  # portions
 _FRACTION = 30
 
 

@@ -22,7 +22,7 @@ Ints = NDArray[np.int64]
 
 _LANE = 4096
 _FRAME = 1024
-_ORDER = 16
+_ORDER = 20
 _FIT_FROM = 64  # samples: below, weights cost more than they save
 _AT_ONCE = 16  # steps whose errors are coded together
 _WINDOWS = (4, 16, 48)  # steps of errors that make a context

@@ -25,9 +25,9 @@ from compresskit.errors import InputError
 
 Ints = NDArray[np.int64]
 
-_BLOCK = 1 << 16  # samples that share weights
+_BLOCK = 1 << 14  # samples that share weights
 _FIT_FROM = 64  # samples: below, weights cost more than they save
-_SCALE_FROM = 256
+_SCALE_FROM = 128
 _CHANNELS_BEFORE = 3  # that predict a channel
 _WEIGHT_COST = 12  # bits, about
 _BEFORE, _AFTER = 1, 2  # neighbours kept on either side of a block, in steps
@@ -92,12 +92,13 @@ def code_grid(coder: Coder, values: Ints, prediction: Ints | None, top: int, ord
         guess = 0 if hint is None else int(hint[origin])
         plane[origin] = guess + int(parameters(coder, 1, np.array([plane[origin] - guess]))[0])
         for halving in halvings(plane.shape, order):
-            before = planes[max(0, channel - _CHANNELS_BEFORE) : channel]
+            outside = None if hint is None else _Around(hint, halving)
+            channels = [_Around(other, halving) for other in planes[max(0, channel - _CHANNELS_BEFORE) : channel]]
             around = _Surroundings(
                 own=_Around(plane, halving),
                 errors=_Around(errors[channel], halving),
-                outside=None if hint is None else _Around(hint, halving),
-                channels=[_Around(other, halving) for other in before],
+                outside=outside,
+                others=[*channels, *([outside] if outside else [])],
                 errors_before=errors[channel - 1][halving.new] if channel else None,
             )
             _code_new(coder, around, errors[channel][halving.new], top)
@@ -134,12 +135,15 @@ class _Around:
 
 @dataclass(frozen=True)
 class _Surroundings:
-    """What is known around new samples: of their channel, its errors, its outside prediction, and the channels before."""
+    """What is known around new samples: of their channel, its errors and its outside prediction.
+
+    `others` are the grids that are known at the new samples too: the channels before, and the outside prediction last.
+    """
 
     own: _Around
     errors: _Around
     outside: _Around | None
-    channels: Sequence[_Around]
+    others: Sequence[_Around]
     errors_before: Ints | None
 
 
@@ -159,19 +163,22 @@ def _code_new(coder: Coder, around: _Surroundings, errors: Ints, top: int) -> No
 
 
 def _predict(coder: Coder, around: _Surroundings, rows: slice, features: Sequence[Ints]) -> Ints:
-    """Predictions of the block `rows`: one of a few plain rules, or a weighted sum."""
+    """Predictions of the block `rows`, by one of a few rules, which the encoder chooses.
+
+    The plain ones are the mean of the two nearest, moved as another grid moves from its own mean there, and the outside prediction
+    itself; the last is a fitted sum.
+    """
     truth, before, after = around.own.new[rows], around.own.at(rows, 0), around.own.at(rows, 1)
     mean = before + after + 1 >> 1
+    near = [before, around.own.at(rows, -1), around.own.at(rows, 2), *(samples for _, samples in around.own.diagonal(rows))]
     plain = [mean]
+    for other in around.others:
+        near += [other.new[rows], other.at(rows, 0), other.at(rows, 1)]
+        plain.insert(0, other.new[rows] + (before - other.at(rows, 0) + after - other.at(rows, 1) + 1 >> 1))
     if around.outside is not None:
-        hint = around.outside.new[rows]
-        moved = hint + (before - around.outside.at(rows, 0) + after - around.outside.at(rows, 1) + 1 >> 1)
-        plain = [moved, mean, hint]
+        plain.append(around.outside.new[rows])
     if truth.size < _FIT_FROM:
         return plain[0]
-    near = [before, around.own.at(rows, -1), around.own.at(rows, 2), *(samples for _, samples in around.own.diagonal(rows))]
-    for other in (*around.channels, *([around.outside] if around.outside else [])):
-        near += [other.new[rows], other.at(rows, 0), other.at(rows, 1)]
     weights, choice = None, 0
     if coder.encoding:
         weights = fit_weights([samples - mean for samples in near], truth - mean, features)
