@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -162,6 +163,33 @@ def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
         check_target(tmp_path / "model.onnx", force=True)
 
 
+def test_a_folder_that_is_closed_to_us_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `test_a_read_only_folder_is_refused`, where root runs the tests."""
+    asked = []
+    monkeypatch.setattr(os, "access", lambda *asked_for: asked.append(asked_for))
+    with pytest.raises(OutputError, match=f"the folder {tmp_path} is not writable"):
+        check_target(tmp_path / "model.onnx", force=True)
+    assert asked == [(tmp_path, os.W_OK | os.X_OK)]
+
+
+def test_a_fault_in_the_block_is_not_called_an_error_of_writing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with write_atomic(tmp_path / "model.onnx", force=True):
+            raise RuntimeError("shape mismatch")
+
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        fail()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_input_that_is_gone_protects_nothing(tmp_path: Path) -> None:
+    """The output may be there or not."""
+    target = tmp_path / "model.onnx"
+    for data in (b"first", b"second"):
+        write_bytes(target, data, force=True, protect=[tmp_path / "gone.onnx"])
+        assert target.read_bytes() == data
+
+
 @NEEDS_FULL_DEVICE
 def test_a_full_device_is_one_line() -> None:
     with pytest.raises(OutputError, match="cannot write /dev/full: no space left on device"):
@@ -235,6 +263,33 @@ def test_a_closed_standard_output_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("sys.stdout", None)
     with pytest.raises(OutputError, match="it is closed"):
         write_bytes(STDOUT, b"data", force=False)
+
+
+class Broken(io.BytesIO):
+    """A stream that fails to be flushed."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
+
+    def flush(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (OSError(28, "No space left on device"), OutputError, "^cannot write the standard output: no space left on device$"),
+        (OSError(), OutputError, "^cannot write the standard output: oserror$"),
+        (BrokenPipeError(32, "Broken pipe"), BrokenPipeError, "Broken pipe"),
+    ],
+)
+def test_a_standard_output_that_fails(error: OSError, kind: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = SimpleNamespace(buffer=Broken(error), isatty=lambda: False)
+    monkeypatch.setattr("sys.stdout", stream)
+    with pytest.raises(kind, match=said):
+        write_bytes(STDOUT, b"data", force=False)
+    assert stream.buffer.getvalue() == b"data"
 
 
 WRITES_TO_STDOUT = """

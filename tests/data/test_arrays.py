@@ -58,6 +58,70 @@ def test_idx_comes_back(array: np.ndarray, packed: bool, tmp_path_factory: pytes
     np.testing.assert_array_equal(read_idx(path, Budget(Limits())), array)
 
 
+def _header(length: int, version: int = 1) -> bytes:
+    """An `.npy` of one byte, 7, whose header is padded to `length` bytes."""
+    text = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1,)}"
+    return b"\x93NUMPY" + bytes([version, 0]) + length.to_bytes(2 * version, "little") + text + b" " * (length - len(text) - 1) + b"\n\x07"
+
+
+def test_npy_headers_of_both_versions(refused) -> None:
+    for data in (_header(118), _header(118, 2), _header(9_000, 2)):
+        assert read_npy(io.BytesIO(data), "a", Budget(Limits())).tolist() == [7]
+    for version in (0, 3, 255):
+        with refused("a: not a NumPy array (version 1 or 2"):
+            read_npy(io.BytesIO(b"\x93NUMPY" + bytes([version]) + _header(118)[7:]), "a", Budget(Limits()))
+    for start in (b"", b"\x93NUMPY", b"\x93NUMPZ\x01\x00" + bytes(200)):
+        with refused("a: not a NumPy array"):
+            read_npy(io.BytesIO(start), "a", Budget(Limits()))
+
+
+def test_an_npy_header_that_claims_much_is_not_read(refused) -> None:
+    """The stream stands where it stood: NumPy's own limit comes after the reading."""
+    for claimed, words, at in ((2**16 + 1, "a header of 65537 bytes", 12), (2**16, "damaged header", 12 + 2**16)):
+        stream = io.BytesIO(b"\x93NUMPY\x02\x00" + claimed.to_bytes(4, "little") + b" " * 2**17)
+        with refused(words):
+            read_npy(stream, "a", Budget(Limits()))
+        assert stream.tell() == at
+
+
+@pytest.mark.parametrize("dtype", ["c8", "M8[s]", "m8[s]", "V4"])
+def test_npy_of_what_is_no_number_and_no_label(dtype: str, refused) -> None:
+    with refused("a: has dtype", "expected numbers, or strings for labels"):
+        read_npy(io.BytesIO(_npy(np.zeros(2, dtype))), "a", Budget(Limits()))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "not an IDX file"),
+        (b"\0\0\x08", "not an IDX file"),
+        (b"\0\1\x08\1\0\0\0\1\7", "not an IDX file"),
+        (b"\1\0\x08\1\0\0\0\1\7", "not an IDX file"),
+        (b"\0\0\x0a\1\0\0\0\1\7", "not an IDX file"),
+        (b"\0\0\x08\0\7", "not an IDX file"),
+        (b"\0\0\x08\x09" + b"\0\0\0\1" * 9 + b"\7", "not an IDX file"),
+        (b"\0\0\x08\2\0\0\0\1\0\0\0", "truncated in its header"),
+        (b"\0\0\x08\1\0\0\0\2\7", "truncated: 1 of 2 bytes"),
+        (b"\0\0\x08\1\0\0\0\1\7\7", "holds more bytes"),
+    ],
+    ids=["empty", "short", "second byte", "first byte", "type", "no axes", "nine axes", "axes cut", "values cut", "values left"],
+)
+def test_idx_headers(content: bytes, said: str, tmp_path: Path, refused) -> None:
+    path = tmp_path / "d"
+    path.write_bytes(content)
+    with refused(f"{path}: {said}"):
+        read_idx(path, Budget(Limits()))
+    path.write_bytes(b"\0\0\x08\x08" + b"\0\0\0\1" * 8 + b"\7")
+    assert read_idx(path, Budget(Limits())).tolist() == [[[[[[[[7]]]]]]]]
+
+
+@pytest.mark.parametrize("format", ["npy", "idx"])
+def test_one_array_is_no_data_set(format: str, tmp_path: Path, images, idx_bytes, refused) -> None:
+    (tmp_path / "d").write_bytes(_npy(images()[0]) if format == "npy" else idx_bytes(images()[0]))
+    with refused(f"{tmp_path / 'd'}: is samples or labels alone; give both"):
+        load_data(tmp_path / "d", input_shape=SHAPE)
+
+
 @pytest.mark.parametrize(
     "keys",
     [
@@ -152,6 +216,13 @@ def test_npy_bombs(name: str, kind: str, tmp_path: Path, refused, little_memory)
     # tracemalloc counts an allocation in full, although its pages are never touched
     with refused("bomb", *words), little_memory(2**31 if "1 GiB" in name else 2**26):
         load_data(source, input_shape=(4,))
+
+
+def test_more_than_any_machine_holds_is_one_line_whatever_the_limit(tmp_path: Path, refused) -> None:
+    (tmp_path / "x.npy").write_bytes(_claims("(1152921504606846976,)", "'|u1'"))
+    np.save(tmp_path / "y.npy", np.arange(4))
+    with refused("not enough memory for", "x.npy", "use fewer samples"):
+        load_data(f"{tmp_path}/x.npy,{tmp_path}/y.npy", input_shape=(1,), limits=Limits(max_bytes=2**62))
 
 
 def test_bombs_that_are_what_they_claim(tmp_path: Path, refused, little_memory) -> None:

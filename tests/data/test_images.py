@@ -73,6 +73,13 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.png", 1, 1, 4, BUDGET).ravel().tolist() == [0, 1, 128, 255]
 
 
+def test_the_limit_on_pixels_is_the_last_size_that_passes(tmp_path: Path, refused) -> None:
+    _save(tmp_path / "a.png", np.zeros((5, 7), np.uint8))
+    assert read_image(tmp_path / "a.png", 1, 5, 7, Budget(Limits(max_pixels=35))).shape == (5, 7, 1)
+    with refused("a.png: 7x5 is over 34 pixels", "--max-pixels"):
+        read_image(tmp_path / "a.png", 1, 5, 7, Budget(Limits(max_pixels=34)))
+
+
 @pytest.mark.parametrize("size", [(6000, 6000), (20000, 20000), (2**31 - 1, 2**31 - 1)])
 def test_image_bombs(size: tuple[int, int], tmp_path: Path, refused, little_memory) -> None:
     _folder(tmp_path)

@@ -12,6 +12,8 @@ import pytest
 from onnx import numpy_helper
 
 from compresskit.errors import InputError
+from compresskit.models import onnx_safety
+from compresskit.models.graph import ELEMENTS
 from compresskit.models.onnx_safety import read_onnx
 
 
@@ -32,15 +34,52 @@ WEIGHTS = np.linspace(-1, 1, 4, dtype=np.float32)
 def test_attacks_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
-    data = MAKER.ATTACKS[name](folder)
+    attack, said = MAKER.ATTACKS[name]
+    data = attack(folder)
     for where in (folder, None):
         with pytest.raises(InputError) as caught:
             read_onnx(data, folder=where)
+        assert said in str(caught.value) or (where is None and "a model on the standard input has no folder" in str(caught.value))
         assert "\n" not in str(caught.value)
 
 
 def test_short_chains_and_shallow_graphs_are_not_attacks() -> None:
-    assert len(read_onnx(MAKER._chain(5)).functions) == 5
+    assert len(read_onnx(MAKER.chain(32)).functions) == 32
+    assert len(read_onnx(MAKER.nested(30)).graph.node) == 2
+
+
+def test_the_limit_on_nodes_counts_those_in_functions_and_subgraphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain, nested = MAKER.chain(3), MAKER.nested(1)
+    for data, nodes in ((chain, 4), (nested, 6)):
+        monkeypatch.setattr(onnx_safety, "_MAX_NODES", nodes)
+        read_onnx(data)
+        monkeypatch.setattr(onnx_safety, "_MAX_NODES", nodes - 1)
+        with pytest.raises(InputError, match=f"more than {nodes - 1} nodes"):
+            read_onnx(data)
+
+
+def test_the_limit_on_elements_is_the_last_size_that_passes() -> None:
+    proto = MAKER.model()
+    size = proto.graph.input[0].type.tensor_type.shape.dim[1]
+    size.dim_value = ELEMENTS
+    read_onnx(proto.SerializeToString())
+    size.dim_value += 1
+    with pytest.raises(InputError, match="'x' would have the shape"):
+        read_onnx(proto.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits"), [("INT4", 4), ("UINT4", 4), ("INT2", 2), ("FLOAT8E5M2", 8), ("BFLOAT16", 16), ("COMPLEX128", 128), ("BOOL", 8)]
+)
+def test_the_bytes_of_a_weight_follow_from_its_type(kind: str, bits: int) -> None:
+    """Three entries, packed: 2 bytes where each takes 4 bits."""
+    proto, size = MAKER.model(), -(-3 * bits // 8)
+    weight = proto.graph.initializer.add(name="k", data_type=getattr(onnx.TensorProto, kind), dims=(3,), raw_data=bytes(size))
+    assert read_onnx(proto.SerializeToString()).graph.initializer[1].raw_data == bytes(size)
+    for wrong in (size - 1, size + 1):
+        weight.raw_data = bytes(wrong)
+        with pytest.raises(InputError, match=f"'k' of shape .3. should hold {size} bytes, it holds {wrong}"):
+            read_onnx(proto.SerializeToString())
 
 
 @pytest.mark.parametrize("offset", [0, 12])

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from compresskit.errors import InputError
+from compresskit.models import sniff as sniff_module
 from compresskit.models.checkpoint import save_checkpoint
 from compresskit.models.graph import TensorSpec
 from compresskit.models.lift import graph_from_module
-from compresskit.models.sniff import Kind, sniff
+from compresskit.models.sniff import EXPECTED, Kind, sniff
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "count": torch.tensor(3)}
 SHARED = Path(__file__).parents[2] / "../shared/data/onnx"
@@ -101,6 +103,135 @@ def test_onnx_files_from_everywhere() -> None:
 def test_what_is_no_model_is_named(data: bytes, said: str) -> None:
     with pytest.raises(InputError, match=said):
         sniff(data)
+
+
+@pytest.mark.parametrize(("magic", "description"), sniff_module._OTHERS, ids=lambda value: "" if isinstance(value, bytes) else value)
+def test_files_that_are_often_where_a_model_should_be(magic: bytes, description: str) -> None:
+    with pytest.raises(InputError) as caught:
+        sniff(magic + bytes(100))
+    assert str(caught.value) == f"this is {description}; {EXPECTED}"
+
+
+def archived(*names: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"N.")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (["a/data.pkl"], Kind.TENSORS),
+        (["data.pkl"], Kind.TENSORS),
+        (["a/data.pkl", "a/constants.pkl"], Kind.TORCHSCRIPT),
+        (["a/code/net.py", "a/data.pkl"], Kind.TORCHSCRIPT),
+        (["a/archive_format", "a/data.pkl"], Kind.PT2),
+        (["serialized_exported_program.json"], Kind.PT2),
+        (["a/models/model.json", "a/data.pkl"], Kind.PT2),
+        (["a/x/code/net.py", "a/data.pkl"], Kind.TENSORS),
+        (["a.npy", "b.npy"], "an .npz archive of arrays"),
+        (["a.npy", "b.txt"], "none that PyTorch writes"),
+        (["a/x/data.pkl"], "none that PyTorch writes"),
+    ],
+)
+def test_zip_archives_are_told_apart_by_their_members(names: list[str], kind: Kind | str) -> None:
+    if isinstance(kind, Kind):
+        assert sniff(archived(*names)) is kind
+    else:
+        with pytest.raises(InputError, match=kind):
+            sniff(archived(*names))
+
+
+def test_which_kinds_run_code() -> None:
+    assert {kind for kind in Kind if kind.runs_code} == {Kind.PICKLED, Kind.RAW_PICKLE, Kind.TORCHSCRIPT, Kind.PT2}
+
+
+@pytest.mark.parametrize(
+    ("data", "known"),
+    [
+        (b"\x02\0\0\0\0\0\0\0{}", True),
+        (b"\xff\xff\xff\xff\0\0\0\0{}", True),
+        (b"\0\0\0\0\x01\0\0\0{}", False),
+        (b"\x01\0\0\0\0\0\0\0{", False),
+        (b"\x02\0\0\0\0\0\0\0[]", False),
+    ],
+    ids=["small", "the longest header", "too long a header", "too short a file", "no object"],
+)
+def test_safetensors_begin_with_the_length_of_an_object(data: bytes, known: bool) -> None:
+    if known:
+        assert sniff(data) is Kind.SAFETENSORS
+    else:
+        with pytest.raises(InputError, match="no known kind"):
+            sniff(data)
+
+
+GRAPH = b"\x3a\x02\x12\x00"  # field 7, two bytes
+
+
+@pytest.mark.parametrize(
+    ("data", "known"),
+    [
+        (GRAPH, True),
+        (b"\x08\x07" + GRAPH, True),
+        (b"\x08" + b"\xff" * 9 + b"\x01" + GRAPH, True),
+        (b"\x08" + b"\x80" * 10 + GRAPH, True),
+        (GRAPH[:3], True),
+        (b"\x3a\xff\x01" + bytes(100), True),
+        (b"\xba\x00\x00", True),
+        (b"\x08\x07", False),
+        (b"\x38\x02" + GRAPH, False),
+        (b"\x0a\x02\x12\x00" + GRAPH, False),
+        (b"\x4a\x00" + GRAPH, False),
+        (GRAPH + b"\x4a\x00", False),
+    ],
+    ids=[
+        "a graph alone",
+        "a version before it",
+        "ten bytes of a number",
+        "a number without end",
+        "cut in the graph",
+        "a graph longer than the file",
+        "a key in two bytes",
+        "no graph",
+        "a graph that is a number",
+        "a version that is bytes",
+        "a field that no model has",
+        "such a field behind it",
+    ],
+)
+def test_an_onnx_model_has_the_fields_of_one_and_a_graph(data: bytes, known: bool) -> None:
+    if known:
+        assert sniff(data) is Kind.ONNX
+    else:
+        with pytest.raises(InputError, match="no known kind"):
+            sniff(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "known"),
+    [
+        (b"(lp0\n.", True),
+        (b"(l0.", True),
+        (b"(l.", False),
+        (b"\x80\x02]q\x00.", True),
+        (b"\x80\x04\x95\x10\0\0\0", True),
+        (b"\x80\x05\x95\x10\0\0\0", True),
+        (b"\x80\x06\x95\x10\0\0\0", False),
+        (b"\x81\x04\x95\x10\0\0\0", False),
+        (b"\x80\x04\xff", False),
+        (b"N" * 10_000 + b"?", True),
+        (b"N" * 9_999 + b"?", False),
+    ],
+    ids=["text", "four opcodes", "three opcodes", "binary", "cut", "cut, 5", "cut, 6", "cut, no protocol", "no opcode", "long", "not long enough"],
+)
+def test_a_pickle_is_known_by_its_opcodes(data: bytes, known: bool) -> None:
+    if known:
+        assert sniff(data) is Kind.RAW_PICKLE
+    else:
+        with pytest.raises(InputError, match="no known kind"):
+            sniff(data)
 
 
 @given(st.binary(max_size=200))
