@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compresskit.data.dataset import Dataset, Split
 from compresskit.models.graph import ModelGraph, Normalization, TensorSpec
@@ -34,6 +34,29 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+class _Around(nn.Module):
+    """A function between a layer of 12 outputs and a layer that reads what it gives."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], width: int) -> None:
+        super().__init__()
+        self.function = function
+        self.first, self.last = nn.Linear(4, 12), nn.Linear(width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self.first(x)))
+
+
+def _around(function: Callable[[Tensor], Tensor], batch: int | None = None) -> ModelGraph:
+    width = function(torch.zeros(batch or 2, 12)).shape[-1]
+    return graph_from_module(_Around(function, width), [TensorSpec("x", (batch, 4))], source="test", free_batch=batch is None)
+
+
+@pytest.fixture(scope="session")
+def around() -> Callable[..., ModelGraph]:
+    """Lifts a function with a layer `first` of 12 outputs before it and a layer `last` behind it; `batch`: one that it bakes in."""
+    return _around
 
 
 @pytest.fixture(scope="session")

@@ -80,22 +80,18 @@ def test_factors_of_shapes_that_share_none() -> None:
     assert common_factors((4, 6), (6, 4)) is None
 
 
-class Call(nn.Module):
-    """A function behind a linear layer of 12 outputs and before one that reads what it gives."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor], width: int) -> None:
-        super().__init__()
-        self.function = function
-        self.first, self.last = nn.Linear(4, 12), nn.Linear(width, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.function(self.first(x)))
+Coupled = Callable[[Callable[[Tensor], Tensor]], Coupling]
 
 
-def coupled(function: Callable[[Tensor], Tensor]) -> tuple[ModelGraph, Coupling]:
-    width = function(torch.zeros(2, 12)).shape[-1]
-    graph = graph_from_module(Call(function, width), [TensorSpec("x", (None, 4))], source="test")
-    return graph, couple(graph, measure(graph))
+@pytest.fixture
+def coupled(around: Callable[..., ModelGraph]) -> Coupled:
+    """What is tied to what in the graph around a function."""
+
+    def couple_around(function: Callable[[Tensor], Tensor]) -> Coupling:
+        graph = around(function)
+        return couple(graph, measure(graph))
+
+    return couple_around
 
 
 PASSED: dict[str, tuple[Callable[[Tensor], Tensor], np.ndarray]] = {
@@ -112,9 +108,9 @@ PASSED: dict[str, tuple[Callable[[Tensor], Tensor], np.ndarray]] = {
 
 
 @pytest.mark.parametrize("name", PASSED)
-def test_labels_arrive_where_the_values_do(name: str) -> None:
+def test_labels_arrive_where_the_values_do(name: str, coupled: Coupled) -> None:
     function, order = PASSED[name]
-    _, found = coupled(function)
+    found = coupled(function)
     assert np.array_equal(found.tensors["last.weight"][1], found.tensors["first.weight"][0][order])  # type: ignore[index]
     assert not set(np.unique(found.tensors["first.weight"][0][order])) & set(found.pinned)  # type: ignore[index]
 
@@ -129,9 +125,9 @@ TIED: dict[str, tuple[Callable[[Tensor], Tensor], list[list[int]]]] = {
 
 
 @pytest.mark.parametrize("name", TIED)
-def test_what_must_go_together_is_tied(name: str) -> None:
+def test_what_must_go_together_is_tied(name: str, coupled: Coupled) -> None:
     function, classes = TIED[name]
-    _, found = coupled(function)
+    found = coupled(function)
     labels = found.tensors["first.weight"][0]
     assert labels is not None
     assert len(np.unique(labels)) == len(classes)
@@ -153,9 +149,9 @@ PINNED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 
 
 @pytest.mark.parametrize("name", PINNED)
-def test_what_cannot_be_cut_is_pinned_with_the_reason(name: str) -> None:
+def test_what_cannot_be_cut_is_pinned_with_the_reason(name: str, coupled: Coupled) -> None:
     function, reason = PINNED[name]
-    _, found = coupled(function)
+    found = coupled(function)
     labels = found.tensors["first.weight"][0]
     assert labels is not None
     assert {found.pinned.get(label) for label in labels.tolist()} == {reason}
