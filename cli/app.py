@@ -102,7 +102,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     """The exit code that `error` ends the process with, and the line that explains it ("": none needed)."""
     # First of all: a reader that ran out of memory takes the file for damaged.
     if any(map(_lacked_memory, _with_causes(error))):
-        return ExitCode.INPUT, "not enough memory: a smaller --batch-size or model needs less"
+        return ExitCode.INPUT, "not enough memory: a smaller model, input or --batch-size needs less"
     match error:
         case CompresskitError():
             return error.code, str(error)

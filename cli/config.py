@@ -27,7 +27,10 @@ else:
 
 PREFIX = "COMPRESSKIT_"
 COMMAND_LINE_ONLY = frozenset(
-    {"model", "trust", "config", "output", "stdout", "force", "json", "report", "plot", "checkpoint", "resume", "dry_run", "traceback", "help"}
+    {
+        *("model", "file", "files", "trust", "config", "traceback", "help", "train_base", "info", "test", "dry_run"),
+        *("output", "stdout", "force", "json", "report", "plot", "preview", "checkpoint", "resume"),
+    }
 )
 """What a file that happens to lie in the working folder must not be able to do: run code, choose and replace files."""
 NAMES_CODE = frozenset({"arch", "data"})
@@ -46,10 +49,14 @@ def load_into(context: typer.Context, explicit: str | None) -> str | None:
     environ: Mapping[str, str] = context.obj.environ
     known = {str(parameter.name) for parameter in context.command.params}
     command = str(context.command.name)
-    others = {str(name) for name in getattr(context.parent.command, "commands", {})} if context.parent else set()
+    commands: Mapping[str, Any] = getattr(context.parent.command, "commands", {}) if context.parent else {}
+    anywhere = known.union(*({str(parameter.name) for parameter in other.params} for other in commands.values()))
     layers: dict[str, Any] = {}
     for path, table in _files(Path(explicit) if explicit else None, environ):
-        layers.update(_of_command(table, command, known, others, path))
+        general, sections = _split(table, commands, path)
+        # At the top is what any command takes: this one need not know all of it.
+        layers.update({name: value for name, value in _checked(general, anywhere, path).items() if name in known})
+        layers.update(_checked(sections.get(command, {}), known, path))
     for name in known - COMMAND_LINE_ONLY:
         if value := environ.get(PREFIX + name.upper()):
             layers[name] = value
@@ -88,13 +95,13 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise InputError(f"cannot read {path}: not TOML: {error}") from error
 
 
-def _of_command(table: Mapping[str, Any], command: str, known: set[str], others: set[str], path: Path) -> dict[str, Any]:
-    """The entries for `command`, its own section last."""
-    general = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
-    for key in table.keys() - general.keys():
-        if key not in others:
-            raise UsageError(f"{path}: unknown section [{key}]{_nearest(key, others)}")
-    return {**_checked(general, known, path), **_checked(table.get(command, {}), known, path)}
+def _split(table: Mapping[str, Any], commands: Iterable[str], path: Path) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
+    """The entries at the top, and the sections by command."""
+    sections = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+    for key in sections:
+        if key not in commands:
+            raise UsageError(f"{path}: unknown section [{key}]{_nearest(key, commands)}")
+    return {key: value for key, value in table.items() if key not in sections}, sections
 
 
 def _checked(entries: Mapping[str, Any], known: set[str], path: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Console:
 
     Attributes:
         arguments: the command line without the program's name.
+        given: the parameters that it gives a value to; others have theirs from the environment or a file, or none.
         verbosity: -2: nothing, -1: errors only, 0: warnings and results, 1: the steps too.
         bars: whether a progress bar may be drawn where `stderr` is a terminal.
         color: whether colour may be used where the stream is a terminal.
@@ -36,6 +37,7 @@ class Console:
     stderr: TextIO = field(default_factory=lambda: sys.stderr or io.StringIO())
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     arguments: tuple[str, ...] = ()
+    given: frozenset[str] = frozenset()
     verbosity: int = 0
     bars: bool = True
     color: bool = True

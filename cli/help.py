@@ -9,11 +9,10 @@ from typing import Any
 
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from .options import PANELS
+from .options import GENERAL, PANELS
 
 WIDEST = 110
 COLUMN = 28
-GENERAL = "General"
 
 
 class Command(TyperCommand):
@@ -53,10 +52,10 @@ def panels(command: TyperCommand) -> Iterator[tuple[str, list[TyperOption | Type
     if arguments:
         yield "Arguments", list(arguments)
     shown = [parameter for parameter in command.params if isinstance(parameter, TyperOption) and not parameter.hidden]
-    for panel in (*PANELS, None):
-        of_panel: list[TyperOption | TyperArgument] = [option for option in shown if option.rich_help_panel == panel]
+    for panel in PANELS:
+        of_panel: list[TyperOption | TyperArgument] = [option for option in shown if (option.rich_help_panel or GENERAL) == panel]
         if of_panel:
-            yield panel or GENERAL, of_panel
+            yield panel, of_panel
 
 
 def names(parameter: Any) -> str:

@@ -1,8 +1,8 @@
 """The options that commands share, as frozen dataclasses: a field is an option, a command's options are their sum.
 
-ModelOptions   DataOptions   OutputOptions   RunOptions      the groups
-     └─────────────┴───────┬───────┴─────────────┘
-                      PruneOptions                           adds its own, and is what `takes` hands to the command
+ModelOptions   DataOptions   ModelOutputOptions   ReportOptions   RunOptions      the groups
+     └─────────────┴──────────┬───────┴────────────────┴──────────────┘
+                         PruneOptions                         adds its own, and is what `takes` hands to the command
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import inspect
 import math
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -24,8 +24,9 @@ from compresskit.errors import UsageError
 from . import config
 from .console import Console
 
-TARGET, DATA, MODEL, OUTPUT, METHOD, TRAINING, RUN = "Target", "Data", "Model", "Output", "Method", "Training", "This run"
-PANELS = (TARGET, DATA, OUTPUT, METHOD, TRAINING, MODEL, RUN)
+TARGET, DATA, MODEL, OUTPUT, METHOD, TRAINING = "Target", "Data", "Model", "Output", "Method", "Training"
+RUN, GENERAL = "This run", "General"
+PANELS = (TARGET, DATA, OUTPUT, METHOD, TRAINING, MODEL, RUN, GENERAL)
 """Groups of options in the order in which `--help` lists them: what most people need, first."""
 
 T = TypeVar("T")
@@ -42,7 +43,11 @@ def _print_help(context: typer.Context, wanted: bool) -> None:
         raise typer.Exit
 
 
-Help = Annotated[bool, option(RUN, "Show this and exit.", "-h", "--help", is_eager=True, callback=_print_help)]
+MaxBytes = Annotated[str | None, option(RUN, "Refuse to unpack more than this from one file: 500MB, 8GB.", "--max-bytes", metavar="N")]
+DryRun = Annotated[bool, option(RUN, "Check everything, say what would be done, write nothing.", "--dry-run")]
+Device = Annotated[str, option(RUN, "auto, cpu, cuda or cuda:N.", "--device", metavar="D")]
+DrawnSeed = Annotated[int | None, option(RUN, "Seed of everything random; drawn, and reported, unless given.", "--seed", metavar="N", min=0)]
+Help = Annotated[bool, option(GENERAL, "Show this and exit.", "-h", "--help", is_eager=True, callback=_print_help)]
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class ModelOptions:
     ] = None
     input: Annotated[str | None, option(MODEL, "Shape of one input without the batch: 3,32,32.", "--input", metavar="SHAPE")] = None
     trust: Annotated[bool, option(MODEL, "Load a file that runs code when it is loaded (.pt2, TorchScript, pickled modules).", "--trust")] = False
-    max_bytes: Annotated[str | None, option(MODEL, "Refuse to unpack more than this from one file: 500MB, 8GB.", "--max-bytes", metavar="N")] = None
+    max_bytes: MaxBytes = None
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,17 @@ Resume = Annotated[bool, option(TRAINING, "Go on from --checkpoint, to the resul
 
 
 @dataclass(frozen=True)
-class OutputOptions:
-    """Where results go."""
+class ReportOptions:
+    """How results are handed over."""
+
+    force: Annotated[bool, option(OUTPUT, "Replace existing files.", "-f", "--force")] = False
+    json: Annotated[bool, option(OUTPUT, "Print the report as one JSON object in place of tables.", "--json")] = False
+    report: Annotated[str | None, option(OUTPUT, "Write the report as JSON.", "--report", metavar="FILE")] = None
+
+
+@dataclass(frozen=True)
+class ModelOutputOptions:
+    """Where a model goes."""
 
     output: Annotated[
         list[str] | None,
@@ -112,31 +126,25 @@ class OutputOptions:
         ),
     ] = None
     stdout: Annotated[bool, option(OUTPUT, "Write the model to the standard output (ONNX).", "-c", "--stdout")] = False
-    force: Annotated[bool, option(OUTPUT, "Replace existing files.", "-f", "--force")] = False
-    json: Annotated[bool, option(OUTPUT, "Print the report as one JSON object in place of tables.", "--json")] = False
-    report: Annotated[str | None, option(OUTPUT, "Write the report as JSON.", "--report", metavar="FILE")] = None
     plot: Annotated[str | None, option(OUTPUT, "Draw the widths before and after (.png, .svg, .pdf).", "--plot", metavar="FILE")] = None
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the machine should do, and how much it should say."""
+    """How much of the machine to use, and how much to say."""
 
     threads: Annotated[
-        int | None, option(RUN, "Threads to compute with; 0: all; as many as the model can use unless given.", "-T", "--threads", metavar="N", min=0)
+        int | None, option(RUN, "Threads to compute with; 0: all; as many as help unless given.", "-T", "--threads", metavar="N", min=0)
     ] = None
-    device: Annotated[str, option(RUN, "auto, cpu, cuda or cuda:N.", "--device", metavar="D")] = "auto"
-    seed: Annotated[int | None, option(RUN, "Seed of everything random; drawn, and reported, unless given.", "--seed", metavar="N", min=0)] = None
-    dry_run: Annotated[bool, option(RUN, "Check everything, say what would be done, write nothing.", "--dry-run")] = False
     config: Annotated[
         str | None,
-        option(RUN, "Take options from this TOML file.", "--config", metavar="FILE", is_eager=True, callback=config.load_into),
+        option(GENERAL, "Take options from this TOML file.", "--config", metavar="FILE", is_eager=True, callback=config.load_into),
     ] = None
-    verbose: Annotated[int, option(RUN, "Say what is being done, and list everything.", "-v", "--verbose", count=True)] = 0
-    quiet: Annotated[int, option(RUN, "Say nothing but errors; twice: not even those.", "-q", "--quiet", count=True)] = 0
-    no_progress: Annotated[bool, option(RUN, "Draw no progress bar.", "--no-progress")] = False
-    no_color: Annotated[bool, option(RUN, "Use no colour (NO_COLOR does the same).", "--no-color")] = False
-    traceback: Annotated[bool, option(RUN, "Show where in the code an error came from.", "--traceback")] = False
+    verbose: Annotated[int, option(GENERAL, "Say what is being done, and list everything.", "-v", "--verbose", count=True)] = 0
+    quiet: Annotated[int, option(GENERAL, "Say nothing but errors; twice: not even those.", "-q", "--quiet", count=True)] = 0
+    no_progress: Annotated[bool, option(GENERAL, "Draw no progress bar.", "--no-progress")] = False
+    no_color: Annotated[bool, option(GENERAL, "Use no colour (NO_COLOR does the same).", "--no-color")] = False
+    traceback: Annotated[bool, option(GENERAL, "Show where in the code an error came from.", "--traceback")] = False
     help: Help = False
 
     def apply_to(self, console: Console) -> None:
@@ -155,11 +163,14 @@ def takes(options: type[T]) -> Callable[[Callable[[Console, T], None]], Callable
     ... def prune(console: Console, options: PruneOptions) -> None: ...
     """
     hints = typing.get_type_hints(options, include_extras=True)
-    fields = sorted(dataclasses.fields(options), key=lambda field: _panel_index(hints[field.name]))  # type: ignore[arg-type]
+    shared = {field.name for group in options.__bases__ if dataclasses.is_dataclass(group) for field in dataclasses.fields(group)}
+    # In every panel, what only this command has comes first.
+    fields = sorted(dataclasses.fields(options), key=lambda field: (_panel_index(hints[field.name]), field.name in shared))  # type: ignore[arg-type]
 
     def decorate(function: Callable[[Console, T], None]) -> Callable[..., None]:
         def command(context: typer.Context, **values: Any) -> None:
             _refuse_nonfinite(values)
+            context.obj.given = frozenset(name for name in values if _on_command_line(context, name))
             parsed = options(**values)
             if isinstance(parsed, RunOptions):
                 parsed.apply_to(context.obj)
@@ -211,7 +222,7 @@ def shape(text: str | None, name: str) -> tuple[int, ...] | None:
 def _refuse_nonfinite(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"--{name.replace('_', '-')} {value}: expected a finite number")
+            raise UsageError(f"{spelled(name)} {value}: expected a finite number")
 
 
 def byte_count(text: str | None, name: str) -> int | None:
@@ -227,6 +238,36 @@ def byte_count(text: str | None, name: str) -> int | None:
     if value < 1:
         raise UsageError(f"{name} {text!r}: expected a number of bytes, such as 500MB or 8GB")
     return value
+
+
+def refuse_beside(console: Console, flag: str, names: Collection[str]) -> None:
+    """Refuse those of the options `names` (fields) that the command line gives although they have no say beside `flag`.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name in sorted(console.given & set(names)):
+        raise UsageError(f"{spelled(name)} has no say in {flag}: leave one of them out")
+
+
+def refuse_without(console: Console, flag: str, names: Collection[str]) -> None:
+    """Likewise those that have no say without `flag`.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name in sorted(console.given & set(names)):
+        raise UsageError(f"{spelled(name)} goes with {flag}")
+
+
+def spelled(name: str) -> str:
+    """The option that is the field `name`: max_error is --max-error."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _on_command_line(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _panel_index(annotation: Any) -> int:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from compresskit.errors import UsageError
 from compresskit.pruning.config import PruneConfig, PruneRequest, Quantity, Target, parse_pattern, parse_target
 from compresskit.runtime import SEED_LIMIT
+from compresskit.writers import STDOUT, write_bytes
 
 from . import options as shared
 from .console import Console
-from .options import METHOD, TARGET, DataOptions, ModelOptions, OutputOptions, RunOptions, option, takes
-from .results import check_outputs, choose_outputs, deliver, read_model
+from .options import METHOD, TARGET, DataOptions, ModelOptions, ModelOutputOptions, ReportOptions, RunOptions, option, takes
+from .plot import check_plot, draw_widths
+from .results import beside, check_outputs, deliver, protected, read_stdin
 
 SUFFIX = ".pruned.onnx"
+FORMATS = (".onnx", ".pt", ".safetensors")
 # Said again here because the registries load torch; a test holds the two together.
 Criterion = Literal["l1", "l2", "l1-first", "l2-first", "bn-scale", "taylor", "fpgm", "lamp", "hessian", "random", "uniform"]
 Normalizer = Literal["none", "mean", "max"]
 
 
 @dataclass(frozen=True)
-class PruneOptions(RunOptions, OutputOptions, DataOptions, ModelOptions):
+class PruneOptions(RunOptions, ReportOptions, ModelOutputOptions, DataOptions, ModelOptions):
     """All that can be said to `compresskit prune`."""
 
     flops: Annotated[str | None, option(TARGET, "Keep this much of the multiply-accumulates: 0.5, or 30M.", "--flops", metavar="T")] = None
@@ -66,6 +70,9 @@ class PruneOptions(RunOptions, OutputOptions, DataOptions, ModelOptions):
     checkpoint: shared.Checkpoint = PruneRequest.checkpoint
     checkpoint_minutes: shared.CheckpointMinutes = PruneRequest.checkpoint_minutes
     resume: shared.Resume = PruneRequest.resume
+    device: shared.Device = "auto"
+    seed: shared.DrawnSeed = None
+    dry_run: shared.DryRun = False
 
 
 @takes(PruneOptions)
@@ -80,17 +87,42 @@ def prune(console: Console, options: PruneOptions) -> None:
       cat model.onnx | compresskit prune - --flops 0.5 -o - > small.onnx
     """
     config = _config(options)
-    outputs = choose_outputs(options.model, options, SUFFIX)
-    check_outputs(console, options, options, outputs)
+    outputs = _outputs(options)
+    check_outputs(console, options, outputs, what="the model", inputs=(options.model,), drawings={"--plot": options.plot})
     request = _request(console, options, config, outputs)
     # Only now, so that --help and wrong options are answered at once.
     from compresskit.pruning.pipeline import run
 
+    from .tables import report_tables
+
     with console.progress() as progress:
         outcome = run(request, progress)
-    deliver(console, options, options, outcome.report, outcome.standard_output, verbose=options.verbose > 0, write=not options.dry_run)
+    report, write = outcome.report, not options.dry_run
+    if options.plot and write:
+        drawing = draw_widths(report, Path(options.plot).suffix)
+        write_bytes(Path(options.plot), drawing, force=options.force, protect=protected((options.model,)))
+    tables = report_tables(report, verbose=options.verbose > 0)
+    deliver(console, options, report, tables, outcome.standard_output, inputs=(options.model,), warnings=report.warnings, write=write)
     if outcome.failure is not None:
         raise outcome.failure
+
+
+def _outputs(options: PruneOptions) -> tuple[str, ...]:
+    """Where the model goes: as asked, else `<stem>.pruned.onnx` beside the input, else the standard output for a piped input.
+
+    Raises:
+        UsageError: a suffix that stands for no format, or a drawing that cannot be made.
+    """
+    asked = (*(options.output or ()), *((STDOUT,) if options.stdout else ()))
+    for name in asked:
+        if name != STDOUT and Path(name).suffix.lower() not in FORMATS and not Path(name).is_char_device():
+            raise UsageError(f"cannot write {name}: the suffix decides the format, one of {', '.join(FORMATS)}")
+    if options.plot and options.plot != STDOUT:
+        check_plot(Path(options.plot))
+    if asked or options.model == STDOUT:
+        return asked or (STDOUT,)
+    factory = options.model.rpartition(":")[2] if ":" in options.model and not Path(options.model).is_file() else ""
+    return (beside(options.model, (factory or Path(options.model).stem) + SUFFIX),)
 
 
 def _config(options: PruneOptions) -> PruneConfig:
@@ -122,7 +154,7 @@ def _config(options: PruneOptions) -> PruneConfig:
 def _request(console: Console, options: PruneOptions, config: PruneConfig, outputs: tuple[str, ...]) -> PruneRequest:
     max_bytes = shared.byte_count(options.max_bytes, "--max-bytes")
     return PruneRequest(
-        model=read_model(console, options.model, max_bytes),
+        model=read_stdin(console, "model", max_bytes) if options.model == STDOUT else options.model,
         config=config,
         outputs=outputs,
         data=options.data,

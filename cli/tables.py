@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 
-from compresskit.report import LayerRow, Measure, Report
+from compresskit.report import LayerRow, Measure, Output, Report
 
 LAYERS_SHOWN = 8
 SKIPPED_SHOWN = 5
@@ -40,8 +40,27 @@ def size(value: int) -> str:
     return f"{count(value)}B".replace("kB", " kB").replace("MB", " MB").replace("GB", " GB") if value >= 1000 else f"{value} B"
 
 
+def wrote(outputs: Sequence[Output]) -> Iterator[str]:
+    """A line for every file that was written."""
+    for output in outputs:
+        yield f"wrote {'the standard output' if output.path == '-' else output.path} ({output.format}, {size(output.bytes)})"
+
+
+def plural(number: int, noun: str) -> str:
+    """A number of things in words: 2 threads."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def plain_table(*headings: str, left: int = 1) -> Table:
+    """An empty table in the one style of all: columns under a line, the first `left` of them aligned left, the others right."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index < left else "right", overflow="fold")
+    return table
+
+
 def _measures(before: Measure, after: Measure) -> Table:
-    table = _table("", "before", "after", "kept")
+    table = plain_table("", "before", "after", "kept")
     rows: list[tuple[str, Callable[[Measure], int], Callable[[int], str]]] = [
         ("MACs", lambda measure: measure.macs, count),
         ("parameters", lambda measure: measure.parameters, count),
@@ -61,7 +80,7 @@ def _measures(before: Measure, after: Measure) -> Table:
 
 
 def _layers(rows: list[LayerRow], total: int) -> Table:
-    table = _table("layer", "kind", "width", "MACs", "kept", left=2)
+    table = plain_table("layer", "kind", "width", "MACs", "kept", left=2)
     for row in rows:
         width = f"{row.width_before} → {row.width_after}" if row.width_before != row.width_after else f"{row.width_before}"
         macs = f"{count(row.macs_before)} → {count(row.macs_after)}"
@@ -73,7 +92,7 @@ def _layers(rows: list[LayerRow], total: int) -> Table:
 
 def _skipped(report: Report, verbose: bool) -> Iterator[RenderableType]:
     shown = report.skipped if verbose else report.skipped[:SKIPPED_SHOWN]
-    yield f"left whole: {_plural(len(report.skipped), 'group')}"
+    yield f"left whole: {plural(len(report.skipped), 'group')}"
     for skip in shown:
         yield f"  {skip.group}: {skip.reason}"
     if len(report.skipped) > len(shown):
@@ -85,28 +104,16 @@ def _closing(report: Report) -> Iterator[str]:
     accuracy, latency = report.after.accuracy or report.before.accuracy, report.after.latency
     if accuracy is not None:
         interval = ", with its 95% interval" if accuracy.low is not None else ""
-        yield f"accuracy: {accuracy.metric} of {_plural(accuracy.count, 'test sample')}{interval}"
+        yield f"accuracy: {accuracy.metric} of {plural(accuracy.count, 'test sample')}{interval}"
     if latency is not None:
-        yield f"latency: ONNX Runtime, batch {latency.batch}, {_plural(latency.threads, 'thread')}"
+        yield f"latency: ONNX Runtime, batch {latency.batch}, {plural(latency.threads, 'thread')}"
     if report.target is not None:
         target = report.target
         yield f"target: --{target.kind} {_amount(target.requested, target.unit)}, reached {_amount(target.reached, target.unit)}"
     if report.parity is not None:
-        yield f"checked in ONNX Runtime: largest difference {report.parity.max_abs_error:.2g} over {_plural(report.parity.inputs, 'input')}"
-    for output in report.outputs:
-        yield f"wrote {'the standard output' if output.path == '-' else output.path} ({output.format}, {size(output.bytes)})"
-    yield f"seed {report.seed}, {report.device}, {_plural(report.threads, 'thread')}, {sum(report.stages.values()):.1f} s"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
-def _table(*headings: str, left: int = 1) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if index < left else "right", overflow="fold")
-    return table
+        yield f"checked in ONNX Runtime: largest difference {report.parity.max_abs_error:.2g} over {plural(report.parity.inputs, 'input')}"
+    yield from wrote(report.outputs)
+    yield f"seed {report.seed}, {report.device}, {plural(report.threads, 'thread')}, {sum(report.stages.values()):.1f} s"
 
 
 def _amount(value: float, unit: str) -> str:

@@ -27,7 +27,7 @@ from compresskit.models.load import load_model
 SAMPLE = Path(__file__).parents[2] / "sample_data/digits_resnet.pt"
 PRUNE = [sys.executable, "-m", "compresskit.cli", "prune"]
 ROOM = 256 << 20
-NOT_ENOUGH = "not enough memory: a smaller --batch-size or model needs less"
+NOT_ENOUGH = "not enough memory: a smaller model, input or --batch-size needs less"
 
 # The disk lives as long as the shell: what is on it goes to the standard output in the end.
 ON_A_DISK_OF_1_MB = """
