@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from compresskit.data.files import head, open_stream, read_values
+from compresskit.data.files import open_stream, read_values
 from compresskit.data.limits import Budget
-from compresskit.data.roles import array_files, read_array_files
-from compresskit.data.source import SOURCES, Raw, Request, Source
+from compresskit.data.roles import array_source
+from compresskit.data.source import SOURCES
 from compresskit.errors import InputError
 
 _DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -40,18 +40,4 @@ def _is_magic(start: bytes) -> bool:
     return len(start) >= 4 and start[:2] == b"\0\0" and start[2] in _DTYPES and 1 <= start[3] <= _MAX_AXES
 
 
-def _is_idx(path: Path) -> bool:
-    return path.is_file() and _is_magic(head(path, 4))
-
-
-def _matches(request: Request) -> bool:
-    if request.file and _is_idx(request.file):
-        raise InputError(f"{request.file}: is samples or labels alone; give both (--data images,labels) or their folder")
-    return any(map(_is_idx, array_files(request).values()))
-
-
-def _read(request: Request) -> Raw:
-    return read_array_files(request, lambda path: read_idx(path, request.budget))
-
-
-SOURCES.register("idx")(Source(_matches, _read))
+SOURCES.register("idx")(array_source(_is_magic, read_idx))

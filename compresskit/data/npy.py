@@ -11,10 +11,10 @@ from typing import IO
 
 import numpy as np
 
-from compresskit.data.files import head, open_stream, read_values
+from compresskit.data.files import open_stream, read_values
 from compresskit.data.limits import Budget
-from compresskit.data.roles import array_files, read_array_files
-from compresskit.data.source import SOURCES, Raw, Request, Source
+from compresskit.data.roles import array_source
+from compresskit.data.source import SOURCES
 from compresskit.errors import InputError
 from compresskit.wording import first_line
 
@@ -61,18 +61,4 @@ def _read_file(path: Path, budget: Budget) -> np.ndarray:
         return read_npy(stream, str(path), budget)
 
 
-def _is_npy(path: Path) -> bool:
-    return path.is_file() and head(path).startswith(MAGIC)
-
-
-def _matches(request: Request) -> bool:
-    if request.file and _is_npy(request.file):
-        raise InputError(f"{request.file}: is samples or labels alone; give both, as in --data x.npy,y.npy")
-    return any(map(_is_npy, array_files(request).values()))
-
-
-def _read(request: Request) -> Raw:
-    return read_array_files(request, lambda path: _read_file(path, request.budget))
-
-
-SOURCES.register("npy")(Source(_matches, _read))
+SOURCES.register("npy")(array_source(lambda start: start.startswith(MAGIC), _read_file))

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from compresskit.data.source import Pair, Raw, Request
+from compresskit.data.files import head
+from compresskit.data.limits import Budget
+from compresskit.data.source import Pair, Raw, Request, Source
 from compresskit.errors import InputError
 from compresskit.wording import listed
 
@@ -84,12 +86,26 @@ def array_files(request: Request) -> dict[Role, Path]:
     return {role: path for path in sorted(request.folder.iterdir()) if path.is_file() and (role := role_of(path.name))}
 
 
-def read_array_files(request: Request, read: Callable[[Path], np.ndarray]) -> Raw:
-    """Read a pair `X,Y`, or a folder of files that are named after their role.
+def array_source(is_start: Callable[[bytes], bool], read: Callable[[Path, Budget], np.ndarray]) -> Source:
+    """The source of one kind of file that holds one array: a pair `X,Y` of them, or a folder where they are named after their role.
 
-    Raises:
-        InputError: a file is missing, or `read` raises it.
+    Args:
+        is_start: whether a file that begins with these bytes is of the kind.
+        read: reads one file; raises InputError.
     """
+
+    def is_array(path: Path) -> bool:
+        return path.is_file() and is_start(head(path))
+
+    def matches(request: Request) -> bool:
+        if request.file and is_array(request.file):
+            raise InputError(f"{request.file}: is samples or labels alone; give both (--data X,Y) or their folder")
+        return any(map(is_array, array_files(request).values()))
+
+    return Source(matches, lambda request: _read_array_files(request, lambda path: read(path, request.budget)))
+
+
+def _read_array_files(request: Request, read: Callable[[Path], np.ndarray]) -> Raw:
     if len(request.paths) == 2:
         return Raw(Pair(read(request.paths[0]), read(request.paths[1])))
     folder = request.paths[0]
