@@ -6,6 +6,8 @@ Images are stretched to the model's input (bilinear, antialiased) and converted 
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -51,7 +53,8 @@ def open_image(source: Path | BinaryIO, what: str, budget: Budget, formats: tupl
         try:
             with Image.open(source, formats=formats) as image:
                 budget.check_pixels(*image.size, what)
-                yield image
+                with _stderr_closed() if image.format == "TIFF" else contextlib.nullcontext():
+                    yield image
         except CompresskitError:
             raise
         except UnidentifiedImageError:  # its words are those of `source`, which may be an address in memory
@@ -60,6 +63,22 @@ def open_image(source: Path | BinaryIO, what: str, budget: Budget, formats: tupl
             raise InputError(f"{what}: far over {budget.limits.max_pixels} pixels; the limit is --max-pixels") from None
         except Exception as error:  # damaged files make Pillow's decoders raise over a dozen kinds
             raise InputError(f"{what}: not a readable image ({first_line(error)})") from error
+
+
+@contextlib.contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Send file descriptor 2 nowhere: libtiff reports damage there, in lines of its own beside our one."""
+    if sys.__stderr__ is None:  # it is closed already, and the descriptor may by now be that of the image
+        yield
+        return
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -110,6 +113,36 @@ def test_damaged_images_are_named(tmp_path: Path, refused) -> None:
         (tmp_path / "bad.png").write_bytes(bad)
         with refused("bad.png", "not a readable image"):
             read_image(tmp_path / "bad.png", 3, 8, 8, BUDGET)
+
+
+def _damaged_tiff() -> bytes:
+    """One whose checksum, behind its pixels, does not match."""
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(pixels).save(buffer, "TIFF", compression="tiff_deflate")
+    data = bytearray(buffer.getvalue())
+    data[data.index(b"\x78\x9c") + 1000] ^= 1
+    return bytes(data)
+
+
+def test_libtiff_does_not_write_to_stderr_what_the_error_says(tmp_path: Path, refused, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.tiff").write_bytes(_damaged_tiff())
+    with refused("a.tiff: not a readable image"):
+        read_image(tmp_path / "a.tiff", 3, 8, 8, BUDGET)
+    os.write(2, b"open again")
+    assert capfd.readouterr().err == "open again"
+
+
+def test_a_tiff_is_read_where_stderr_is_closed(tmp_path: Path) -> None:
+    """The file that is opened first is then number 2."""
+    path = tmp_path / "a.tiff"
+    Image.new("L", (3, 2), 7).save(path, compression="tiff_deflate")
+    script = (
+        "import sys; from pathlib import Path; from compresskit.data.images import read_image; from compresskit.data.limits import Budget, Limits\n"
+        "print(read_image(Path(sys.argv[1]), 1, 2, 3, Budget(Limits())).ravel().tolist())\n"
+    )
+    done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", script, path], stdout=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{[7] * 6}\n")
 
 
 def test_folders_that_are_not_data(tmp_path: Path, refused) -> None:

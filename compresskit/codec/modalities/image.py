@@ -6,10 +6,7 @@ except in a TIFF, which is turned upright.
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +61,7 @@ class ImageFiles(Modality):
         """See `Modality.read`."""
         if variable is not None:
             raise UsageError(f"{name}: a picture has no variables to choose from; leave out {variable!r}")
-        quiet = _stderr_closed() if format == "tiff" else contextlib.nullcontext()
-        with quiet, open_image(io.BytesIO(data), name, budget, (format.upper(),)) as image:
+        with open_image(io.BytesIO(data), name, budget, (format.upper(),)) as image:
             if getattr(image, "is_animated", False) and format != "jpeg":  # a JPEG's further frames are previews of the first
                 raise InputError(f"{name}: has several frames or pages; expected one picture, so save each to a file of its own")
             mode = _exact_mode(image)
@@ -94,24 +90,6 @@ class ImageFiles(Modality):
     def default_output(self, format: str) -> str:
         """A lossless format for a lossy one."""
         return "png" if format == "jpeg" else format
-
-
-@contextlib.contextmanager
-def _stderr_closed() -> Iterator[None]:
-    """Send file descriptor 2 nowhere: libtiff reports damage there, in lines of its own beside our one."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # it is closed
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _exact_mode(image: ImageFile) -> str:
