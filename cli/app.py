@@ -20,6 +20,8 @@ from typer.exceptions import TyperException
 from compresskit.errors import CompresskitError, ExitCode
 
 from .console import Console
+from .decode import decode
+from .encode import encode
 from .help import Command, Group
 from .options import Help
 from .prune import prune
@@ -31,7 +33,8 @@ app = typer.Typer(
     # `Help` in options.py is the option in its place, which prints on our console.
     context_settings={"help_option_names": []},
 )
-app.command(cls=Command)(prune)
+for command in (prune, encode, decode):
+    app.command(cls=Command)(command)
 
 
 _MEMORY_SIGNS = (
@@ -65,7 +68,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_print_version)] = False,
     help: Help = False,
 ) -> None:
-    """Make models smaller: any model file in, a smaller ONNX file out."""
+    """Make models and data files smaller, and say what that costs."""
 
 
 def run() -> NoReturn:

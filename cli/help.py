@@ -31,7 +31,7 @@ class Group(TyperGroup):
 
 def command_help(command: TyperCommand, context: Any, width: int) -> str:
     """The help of one command, lines of at most `width` characters where words allow."""
-    parts = [f"Usage: {context.command_path} [OPTIONS] {' '.join(_arguments(command))}".rstrip(), *_description(command, width)]
+    parts = [f"Usage: {context.command_path} [OPTIONS] {' '.join(arguments(command))}".rstrip(), *_description(command, width)]
     for heading, options in panels(command):
         parts.append("\n".join([f"{heading}:", *(row for option in options for row in _row(names(option), described(option), width))]))
     return "\n\n".join(parts)
@@ -77,14 +77,15 @@ def described(parameter: Any) -> str:
     return text
 
 
+def arguments(command: TyperCommand) -> Sequence[str]:
+    """What follows the options: FILE..."""
+    return [str(parameter.metavar) for parameter in command.params if isinstance(parameter, TyperArgument)]
+
+
 def _description(command: TyperCommand | TyperGroup, width: int) -> list[str]:
     """Paragraphs of the docstring: those that start with blanks are examples, and stay as they are."""
     paragraphs = (command.help or "").strip().split("\n\n")
     return [text if "\n  " in text else textwrap.fill(text, width) for text in paragraphs if text]
-
-
-def _arguments(command: TyperCommand) -> Sequence[str]:
-    return [str(parameter.metavar) for parameter in command.params if isinstance(parameter, TyperArgument)]
 
 
 def _row(name: str, text: str, width: int) -> list[str]:

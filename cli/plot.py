@@ -12,8 +12,8 @@ from compresskit.report import Report
 FORMATS = (".png", ".svg", ".pdf")
 
 
-def check_plot(path: Path) -> None:
-    """Find out, before any work is done, whether a drawing can be made for `path`.
+def check_plot(path: Path, flag: str) -> None:
+    """Find out, before any work is done, whether the drawing that `flag` asks for can be made for `path`.
 
     Raises:
         UsageError: its suffix is none of `FORMATS`, or Matplotlib is missing.
@@ -21,7 +21,7 @@ def check_plot(path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"cannot draw {path}: the suffix decides the format, one of {', '.join(FORMATS)}")
     if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError("--plot needs Matplotlib: pip install 'compresskit[plot]'")
+        raise UsageError(f"{flag} needs Matplotlib: pip install 'compresskit[plot]'")
 
 
 def draw_widths(report: Report, suffix: str) -> bytes:

@@ -118,7 +118,7 @@ def _outputs(options: PruneOptions) -> tuple[str, ...]:
         if name != STDOUT and Path(name).suffix.lower() not in FORMATS and not Path(name).is_char_device():
             raise UsageError(f"cannot write {name}: the suffix decides the format, one of {', '.join(FORMATS)}")
     if options.plot and options.plot != STDOUT:
-        check_plot(Path(options.plot))
+        check_plot(Path(options.plot), "--plot")
     if asked or options.model == STDOUT:
         return asked or (STDOUT,)
     factory = options.model.rpartition(":")[2] if ":" in options.model and not Path(options.model).is_file() else ""

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from .app import app
-from .help import command_help, described, names, panels
+from .help import arguments, command_help, described, names, panels
 
 NAME = "compresskit"
 WIDTH = 100
@@ -101,7 +101,7 @@ def zsh() -> str:
             text = flag.help.replace("'", "'\\''").replace("[", "\\[").replace("]", "\\]").replace(":", "\\:")
             value = f":value:({' '.join(flag.choices)})" if flag.choices else ":file:_files" if flag.valued else ""
             lines += [f"            '*{spelling}[{text}]{value}' \\" for spelling in flag.spellings]
-        lines += ["            '1:model:_files' ;;"]
+        lines += ["            '*:file:_files' ;;"]
     return "\n".join([*lines, "    esac", "}", f'_{NAME} "$@"', ""])
 
 
@@ -121,8 +121,10 @@ def fish() -> str:
 
 def man_page() -> str:
     """The manual, in man(7) macros."""
-    lines = [f'.TH {NAME.upper()} 1 "" "" "User Commands"', ".SH NAME", f"{NAME} \\- make models smaller"]
-    lines += [".SH SYNOPSIS", *(f".B {NAME} {name}\n[\\fIOPTIONS\\fR] \\fIMODEL\\fR\n.br" for name in commands())]
+    lines = [f'.TH {NAME.upper()} 1 "" "" "User Commands"', ".SH NAME", f"{NAME} \\- make models and data files smaller"]
+    lines.append(".SH SYNOPSIS")
+    for name, command in commands().items():
+        lines += [f".B {NAME} {name}", f"[\\fIOPTIONS\\fR] \\fI{' '.join(arguments(command))}\\fR", ".br"]
     for name, command in commands().items():
         description, _, examples = (command.help or "").partition("\n\n")
         lines += [f'.SH "{NAME} {name}"', _roff(description), ".SS Examples", ".nf", _roff(examples.partition("\n")[2]), ".fi"]
@@ -145,7 +147,7 @@ EXIT_CODES = (
     ("2", "the options are wrong, or an output exists"),
     ("3", "an input cannot be read, or an output cannot be written"),
     ("4", "the target cannot be met; the best that can is written, and named"),
-    ("5", "a guard failed: accuracy fell by more than --max-drop, the written model computes something else, training diverged"),
+    ("5", "a guard failed: accuracy fell by more than --max-drop, --verify or a check of the output found a difference, training diverged"),
     ("6", "the file would run code when it is loaded, and --trust was not given"),
     ("129, 130, 143", "ended by SIGHUP, Ctrl-C or SIGTERM; nothing half-made is left"),
 )

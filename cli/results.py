@@ -69,8 +69,9 @@ def check_outputs(
         OutputError: a folder is missing or read-only.
     """
     besides = {"--report": options.report, **drawings}
-    if STDOUT in besides.values():
-        raise UsageError(f"{' and '.join(besides)} take files: --json prints the report on the standard output")
+    for flag, name in besides.items():
+        if name == STDOUT:
+            raise UsageError(f"{flag} takes a file: only --json prints on the standard output")
     names = [name for name in (*outputs, *besides.values()) if name]
     for name in names:
         if names.count(name) > 1:

@@ -13,7 +13,19 @@ _compresskit() {
             --flops|--params|--size|--sparsity|--pattern|--max-drop|--data|--mean|--std|--label-column|-o|--output|--plot|--report|--floor|--steps|--round-to|--epochs|--lr|--batch-size|--label-smoothing|--distill|--checkpoint|--checkpoint-minutes|--arch|--input|--device|--seed|--max-bytes|-T|--threads|--config) return ;;
         esac
         [[ $word == -* ]] && COMPREPLY=($(compgen -W "--flops --params --size --sparsity --pattern --max-drop --data --mean --std --label-column -o --output -c --stdout --plot -f --force --json --report --criterion --scope --normalize --floor --steps --round-to --epochs --lr --batch-size --optimizer --schedule --label-smoothing --augment --distill --checkpoint --checkpoint-minutes --resume --arch --input --trust --device --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
-    *) COMPREPLY=($(compgen -W "prune --version --help" -- "$word")) ;;
+    encode)
+        case "$previous" in
+            --method) COMPREPLY=($(compgen -W "auto coin++ coin" -- "$word")); return ;;
+            --modality) COMPREPLY=($(compgen -W "image gray audio volume" -- "$word")); return ;;
+            --quality|--psnr|--bpp|--kbps|--max-error|--format|--var|-o|--output|--preview|--report|--bits|--patch|--base|--steps|--latents|--width|--depth|--checkpoint|-j|--jobs|-T|--threads|--seed|--max-bytes|--config) return ;;
+        esac
+        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--quality --psnr --bpp --kbps --max-error --lossless --fallback --format --var -o --output -c --stdout --verify --preview -f --force --json --report --method --bits --patch --base --embed-base --steps --train-base --modality --latents --width --depth --checkpoint --resume -j --jobs --dry-run -T --threads --seed --max-bytes --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
+    decode)
+        case "$previous" in
+            --item|--region|--scale|-o|--output|--format|--report|--base|--max-memory|-T|--threads|--config) return ;;
+        esac
+        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--item --region --scale -o --output -c --stdout --format -t --test --dry-run --info -f --force --json --report --base --max-memory -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -W "prune encode decode --version --help" -- "$word")) ;;
     esac
 }
 complete -o default -F _compresskit compresskit

@@ -232,7 +232,7 @@ def _decode_dataclass(kind: type[T], value: Any, where: str) -> T:
 
 def _expect(kind: type | tuple[type, ...], value: Any, where: str) -> Any:
     # A bool is an int to Python, but not in a report.
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
         wanted = kind.__name__ if isinstance(kind, type) else "number"
         raise InputError(f"{where}: expected {wanted}, found {type(value).__name__}")
     return value

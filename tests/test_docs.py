@@ -72,12 +72,19 @@ def test_every_example_is_accepted(line: str, monkeypatch: pytest.MonkeyPatch, t
     class Reached(BaseException):
         pass
 
-    def run(request: Any, progress: Any) -> None:
+    def run(*request: Any) -> None:
         seen.append(request)
         raise Reached
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("compresskit.pruning.pipeline.run", run)
+    for entry in (
+        "pruning.pipeline.run",
+        "codec.pipeline.encode",
+        "codec.decoding.decode",
+        "codec.decoding.read_stream",
+        "codec.training.train_base",
+    ):
+        monkeypatch.setattr(f"compresskit.{entry}", run)
     console = Console(stdin=io.BytesIO(b"model"), stdout=io.StringIO(), stderr=io.StringIO(), environ={})
     main(shlex.split(line)[1:], console)
     assert len(seen) == 1, console.stderr.getvalue() if isinstance(console.stderr, io.StringIO) else ""
@@ -105,6 +112,8 @@ def test_the_python_in_the_readme_runs(monkeypatch: pytest.MonkeyPatch, capsys: 
         (["compresskit", "prune", "m", "--flo"], {"--flops", "--floor"}),
         (["compresskit", "prune", "m", "--scope", ""], {"global", "layer"}),
         (["compresskit", "prune", "m"], {""}),
+        (["compresskit", "encode", "a.png", "b.png", "--method", ""], {"auto", "coin++", "coin"}),
+        (["compresskit", "decode", "--in"], {"--info"}),
         (["compresskit", "prune", "m", "--data", "--f"], {""}),
     ],
 )

@@ -28,10 +28,15 @@ def _command_line(*arguments: str) -> str:
         "import compresskit.cli.app",
         "import compresskit.report, compresskit.writers, compresskit.errors, compresskit.registry, compresskit.progress, compresskit.runtime",
         "import compresskit.pruning.config",
+        "import compresskit.codec.config, compresskit.codec.reports",
         _command_line("--help"),
         _command_line("--version"),
         _command_line("prune", "--help"),
         _command_line("prune", "model.onnx", "--flops", "0"),
+        _command_line("encode", "--help"),
+        _command_line("encode", "scan.nii", "--quality", "0"),
+        _command_line("decode", "--help"),
+        _command_line("decode", "scan.coinpp", "-o", "a.nii", "-c"),
     ],
 )
 def test_nothing_heavy_is_imported(statement: str) -> None:

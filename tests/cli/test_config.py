@@ -38,6 +38,13 @@ def test_a_command_s_own_section_beats_the_top(invoke: Invoke, pipeline: Any) ->
     assert (pipeline.asked.threads, pipeline.asked.config.label_smoothing, pipeline.asked.mean) == (3, 0.1, (0.4, 0.5))
 
 
+def test_an_entry_at_the_top_need_not_suit_every_command(invoke: Invoke, pipeline: Any, decoder: Any) -> None:
+    Path("compresskit.toml").write_text('threads = 2\nseed = 3\ncriterion = "l1"\nmax-memory = "1GB"\n[encode]\nquality = 7\n')
+    assert (invoke(*PRUNE).code, invoke("decode", "s.coinpp").code) == (0, 0)
+    assert (pipeline.asked.config.seed, pipeline.asked.threads) == (3, 2)
+    assert (decoder.asked.threads, decoder.asked.max_memory) == (2, 10**9)
+
+
 def test_pyproject_serves_where_there_is_no_file_of_its_own(invoke: Invoke, pipeline: Any) -> None:
     Path("pyproject.toml").write_text('[tool.compresskit.prune]\ncriterion = "fpgm"\n[tool.other]\nx = 1\n')
     invoke(*PRUNE)

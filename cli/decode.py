@@ -1,0 +1,143 @@
+"""`compresskit decode`: from the command line to `DecodeRequest`, and from the outcome to what is printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compresskit.codec.config import DecodeRequest
+from compresskit.codec.reports import DecodeReport
+from compresskit.errors import UsageError
+from compresskit.runtime import versions
+from compresskit.writers import STDOUT
+
+from . import options as shared
+from .console import Console
+from .options import DATA, METHOD, OUTPUT, RUN, ReportOptions, RunOptions, option, refuse_beside, takes
+from .results import check_outputs, deliver, read_stdin
+
+DECODING_ONLY = frozenset({"output", "stdout", "format", "item", "region", "scale", "base", "test"})
+"""Options that have no say in --info."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeOptions(RunOptions, ReportOptions):
+    """All that can be said to `compresskit decode`."""
+
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What encode wrote; -: standard input.")]
+    item: Annotated[int | None, option(DATA, "Decode only this one of an archive, counted from 0.", "--item", metavar="N", min=0)] = None
+    region: Annotated[
+        str | None,
+        option(DATA, "Decode a part: axis=from:to,.. of lat, lon in degrees, x, y, z, t in samples.", "--region", metavar="R"),
+    ] = None
+    scale: Annotated[int, option(DATA, "How many times finer to sample each axis.", "--scale", metavar="N", min=1)] = DecodeRequest.scale
+    output: Annotated[
+        str | None,
+        option(
+            OUTPUT,
+            "Write here; a folder/ for an archive; -: standard output; else to FILE.decoded.FORMAT beside the input.",
+            "-o",
+            "--output",
+            metavar="FILE",
+        ),
+    ] = None
+    stdout: Annotated[bool, option(OUTPUT, "Write to the standard output.", "-c", "--stdout")] = False
+    format: Annotated[
+        str | None, option(OUTPUT, "What to write (png, wav, ...); else as the suffix of -o says, else the original's.", "--format", metavar="F")
+    ] = None
+    test: Annotated[bool, option(OUTPUT, "Decode and check everything, write nothing.", "-t", "--test", "--dry-run")] = False
+    info: Annotated[bool, option(OUTPUT, "Say what is in the file, without decoding it.", "--info")] = False
+    base: Annotated[
+        str | None, option(METHOD, "The base network that the file names, where it neither ships nor is embedded.", "--base", metavar="FILE")
+    ] = None
+    max_memory: Annotated[str | None, option(RUN, "Refuse a file that unpacks to more than this: 512MB, 8GB.", "--max-memory", metavar="N")] = None
+
+
+@takes(DecodeOptions)
+def decode(console: Console, options: DecodeOptions) -> None:
+    """Decode what encode wrote: the file as it was, a part of it, or a finer one.
+
+    Examples:
+      compresskit decode scan.coinpp
+      compresskit decode photo.coinpp -o photo.png
+      compresskit decode set.coinpp -o out/ --item 3
+      compresskit decode t2m.coinpp --region lat=30:60,lon=-10:40
+      compresskit decode photo.coinpp --scale 2
+      compresskit decode --info scan.coinpp
+      cat scan.coinpp | compresskit decode - -o - --format nii > scan.nii
+    """
+    if options.info:
+        refuse_beside(console, "--info", DECODING_ONLY)
+        _info(console, options)
+        return
+    request = _request(console, options)
+    # Only now, so that --help and wrong options are answered at once.
+    from compresskit.codec.decoding import decode as run
+
+    from .signals import decode_tables
+
+    with console.progress() as progress:
+        outcome = run(request, progress)
+    report = outcome.report
+    tables = decode_tables(report, verbose=options.verbose > 0)
+    deliver(console, options, report, tables, outcome.standard_output, inputs=_read(options), warnings=report.warnings, write=not options.test)
+    if outcome.failure is not None:
+        raise outcome.failure
+
+
+def _info(console: Console, options: DecodeOptions) -> None:
+    """Show what a bitstream holds."""
+    request = _request(console, options)
+    from compresskit.codec.decoding import describe, read_stream
+
+    from .signals import info_tables
+
+    stream = describe(read_stream(request), request.max_memory)
+    report = DecodeReport("decode", console.arguments, versions(), options.threads or 0, stream, verified=False)
+    deliver(console, options, report, info_tables(stream, verbose=options.verbose > 0), inputs=(options.file,))
+
+
+def _request(console: Console, options: DecodeOptions) -> DecodeRequest:
+    output = _output(options)
+    # Where a folder or a default name is asked for, only the library knows the files.
+    checked = () if options.test or options.info or output is None or _is_folder(output) else (output,)
+    check_outputs(console, options, checked, what="the decoded file", inputs=_read(options), drawings={})
+    max_memory = shared.byte_count(options.max_memory, "--max-memory")
+    return DecodeRequest(
+        input=options.file,
+        output=output,
+        format=options.format,
+        item=options.item,
+        region=options.region,
+        scale=options.scale,
+        base=options.base,
+        test=options.test,
+        max_memory=max_memory,
+        threads=options.threads or 0,
+        force=options.force,
+        standard_input=read_stdin(console, "bitstream", max_memory, "--max-memory") if options.file == STDOUT else None,
+        arguments=console.arguments,
+    )
+
+
+def _output(options: DecodeOptions) -> str | None:
+    """Where the decoded file goes: as asked, else the standard output for a piped input, else None: beside the input.
+
+    Raises:
+        UsageError: that is said twice.
+    """
+    if options.stdout and options.output not in (None, STDOUT):
+        raise UsageError(f"-o {options.output} and --stdout contradict each other: give one")
+    return STDOUT if options.stdout or (options.output is None and options.file == STDOUT) else options.output
+
+
+def _is_folder(name: str) -> bool:
+    return name.endswith("/") or Path(name).is_dir()
+
+
+def _read(options: DecodeOptions) -> tuple[str, ...]:
+    """The files that are read."""
+    return (options.file, *((options.base,) if options.base else ()))
