@@ -79,6 +79,7 @@ FORGERIES: dict[str, tuple[Edit, str]] = {
     "setting": (lambda d: d["graph"]["leaves"]["0"]["config"].update(out_channels=1 << 40), "its layer expects (1099511627776"),
     "settings": (lambda d: d["graph"]["leaves"]["0"]["config"].update(device="cuda"), "a layer of type 'Conv2d'"),
     "text bomb": (lambda d: calls(d, "operator.mul", "a", 1 << 40), "calls operator.mul on something that is no number"),
+    "tuple bomb": (lambda d: calls(d, "operator.mul", {"tuple": [1]}, 1 << 40), "calls operator.mul on something that is no number"),
     "unknown form": (lambda d: node(d, "call_function").update(args=[{"eval": CODE}]), "a value of form 'eval'"),
     "no such node": (lambda d: node(d, "call_function").update(args=[{"node": "nothing"}]), "none that compresskit writes ('nothing')"),
     "op": (lambda d: node(d, "call_function").update(op="call_method"), "a node of kind 'call_method'"),

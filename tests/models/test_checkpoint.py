@@ -9,17 +9,19 @@ from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from hypothesis.extra import numpy as hnp
+from torch import fx, nn
 from torch.nn import functional as F
 
 from compresskit.errors import InputError
 from compresskit.models.checkpoint import Container, is_checkpoint, load_checkpoint, save_checkpoint
 from compresskit.models.graph import ModelGraph, Normalization, TensorSpec
-from compresskit.models.graph_json import decode_value, encode_value
+from compresskit.models.graph_json import DTYPES, decode_value, encode_value
 from compresskit.models.lift import graph_from_module
 from compresskit.models.safe_ops import function_of, name_of
 
@@ -98,6 +100,34 @@ def test_round_trip_is_equal_to_the_bit(make: Callable[[], ModelGraph], containe
     ours, theirs = again.module(*example), graph.module(*example)
     ours, theirs = (result if isinstance(result, tuple) else (result,) for result in (ours, theirs))
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def of_one_tensor(tensor: torch.Tensor) -> ModelGraph:
+    """A graph that gives its input and a tensor of its own."""
+    nodes = fx.Graph()
+    nodes.output((nodes.placeholder("x"), nodes.create_node("get_attr", "kept")))
+    scalar = TensorSpec("x", (None, 1))
+    return ModelGraph(fx.GraphModule({"kept": tensor}, nodes), (scalar,), (scalar, TensorSpec("kept", tuple(tensor.shape), tensor.dtype)))
+
+
+def bits(tensor: torch.Tensor) -> bytes:
+    return bytes(tensor.detach().clone(memory_format=torch.contiguous_format).untyped_storage())
+
+
+@given(
+    container=st.sampled_from(CONTAINERS),
+    array=hnp.arrays(st.one_of(hnp.integer_dtypes(endianness="="), hnp.floating_dtypes(endianness="=")), hnp.array_shapes(min_dims=0, min_side=0)),
+    kind=st.sampled_from(sorted(DTYPES)),
+    trained=st.booleans(),
+)
+@settings(max_examples=1000, deadline=None)
+def test_every_tensor_comes_back(container: Container, array: np.ndarray, kind: str, trained: bool) -> None:
+    with np.errstate(all="ignore"):
+        tensor = torch.as_tensor(array.astype(np.float64)).to(DTYPES[kind])
+    kept = nn.Parameter(tensor) if trained and tensor.is_floating_point() else tensor
+    again = load_checkpoint(save_checkpoint(of_one_tensor(kept), container)).module.kept
+    assert (again.dtype, again.shape, type(again)) == (kept.dtype, kept.shape, type(kept))
+    assert bits(again) == bits(kept)
 
 
 @given(
