@@ -61,6 +61,40 @@ def test_a_step_that_fails_is_one_line_and_leaves_nothing(tmp_path: Path, step: 
     assert not list(tmp_path.iterdir())
 
 
+def test_the_bytes_are_on_the_disk_before_they_have_the_name_and_then_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[object] = []
+    replace, fsync = os.replace, os.fsync
+
+    def synced(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        steps.append("folder" if stat.S_ISDIR(status.st_mode) else status.st_size)
+        fsync(descriptor)
+
+    def renamed(source: Path, target: Path) -> None:
+        steps.append(target.name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    write_bytes(tmp_path / "model.onnx", b"data", force=False)
+    assert steps == [4, "model.onnx", "folder"]
+
+
+def test_a_folder_that_cannot_be_synchronised_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync = os.fsync
+
+    def refuse_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(22, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    descriptors = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    write_bytes(tmp_path / "model.onnx", b"data", force=False)
+    assert (tmp_path / "model.onnx").read_bytes() == b"data"
+    assert not descriptors or len(os.listdir("/proc/self/fd")) == descriptors
+
+
 def test_an_existing_file_stays_without_force(tmp_path: Path) -> None:
     target = tmp_path / "model.onnx"
     target.write_bytes(b"old")

@@ -98,7 +98,7 @@ def _made_from_nothing(op: str) -> bytes:
     return model(nodes=[shape, helper.make_node(op, inputs, ["y"], "blow")]).SerializeToString()
 
 
-def _expanded_by(shape: TensorProto) -> bytes:
+def expanded_by(shape: TensorProto) -> bytes:
     return model(shape, nodes=[helper.make_node("Expand", ["x", "s"], ["y"], "blow")]).SerializeToString()
 
 
@@ -169,8 +169,8 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "2^40 elements of input": (_huge_input, HUGE),
     "ConstantOfShape": (lambda folder: _made_from_nothing("ConstantOfShape"), HUGE),
     "Expand": (lambda folder: _made_from_nothing("Expand"), HUGE),
-    "Expand by a weight": (lambda folder: _expanded_by(numpy_helper.from_array(np.array([1 << 20, 1 << 20]), "s")), HUGE),
-    "Expand by numbers as such": (lambda folder: _expanded_by(helper.make_tensor("s", TensorProto.INT64, [2], [1 << 20, 1 << 20])), HUGE),
+    "Expand by a weight": (lambda folder: expanded_by(numpy_helper.from_array(np.array([1 << 20, 1 << 20]), "s")), HUGE),
+    "Expand by numbers as such": (lambda folder: expanded_by(helper.make_tensor("s", TensorProto.INT64, [2], [1 << 20, 1 << 20])), HUGE),
     "RandomNormal": (lambda folder: _random("RandomNormal"), HUGE),
     "RandomUniform": (lambda folder: _random("RandomUniform"), HUGE),
     "3000 functions in a chain": (lambda folder: chain(3000), DEEP),

@@ -303,6 +303,14 @@ def test_operators_with_effects_are_not_found(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "function", [torch.ops.aten.relu_.default, torch.ops.prims.add.default, torch.ops.aten.relu, torch.relu, len, "aten.relu.default"]
+)
+def test_what_may_not_be_called_has_no_name(function: Any) -> None:
+    with pytest.raises(InputError, match="cannot be stored in a checkpoint"):
+        name_of(function)
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "aten.relu.default",

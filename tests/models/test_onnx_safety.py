@@ -68,18 +68,47 @@ def test_the_limit_on_elements_is_the_last_size_that_passes() -> None:
         read_onnx(proto.SerializeToString())
 
 
-@pytest.mark.parametrize(
-    ("kind", "bits"), [("INT4", 4), ("UINT4", 4), ("INT2", 2), ("FLOAT8E5M2", 8), ("BFLOAT16", 16), ("COMPLEX128", 128), ("BOOL", 8)]
-)
-def test_the_bytes_of_a_weight_follow_from_its_type(kind: str, bits: int) -> None:
-    """Three entries, packed: 2 bytes where each takes 4 bits."""
-    proto, size = MAKER.model(), -(-3 * bits // 8)
-    weight = proto.graph.initializer.add(name="k", data_type=getattr(onnx.TensorProto, kind), dims=(3,), raw_data=bytes(size))
+BITS = {
+    **dict.fromkeys(("DOUBLE", "INT64", "UINT64", "COMPLEX64"), 64),
+    **dict.fromkeys(("FLOAT", "INT32", "UINT32"), 32),
+    **dict.fromkeys(("FLOAT16", "BFLOAT16", "INT16", "UINT16"), 16),
+    **dict.fromkeys(("INT8", "UINT8", "BOOL", "FLOAT8E5M2", "FLOAT8E4M3FN"), 8),
+    **dict.fromkeys(("INT4", "UINT4"), 4),
+    **dict.fromkeys(("INT2", "UINT2"), 2),
+    "COMPLEX128": 128,
+}
+
+
+@pytest.mark.parametrize("kind", BITS)
+def test_the_bytes_of_a_weight_follow_from_its_type(kind: str) -> None:
+    """Nine entries, packed: 5 bytes where each takes 4 bits."""
+    proto, size = MAKER.model(), -(-9 * BITS[kind] // 8)
+    weight = proto.graph.initializer.add(name="k", data_type=getattr(onnx.TensorProto, kind), dims=(9,), raw_data=bytes(size))
     assert read_onnx(proto.SerializeToString()).graph.initializer[1].raw_data == bytes(size)
     for wrong in (size - 1, size + 1):
         weight.raw_data = bytes(wrong)
-        with pytest.raises(InputError, match=f"'k' of shape .3. should hold {size} bytes, it holds {wrong}"):
+        with pytest.raises(InputError, match=f"'k' of shape .9. should hold {size} bytes, it holds {wrong}"):
             read_onnx(proto.SerializeToString())
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_shape_is_read_whichever_way_it_is_stored(raw: bool) -> None:
+    """As long as any that a runtime takes."""
+    sizes = [1] * 126 + [1 << 16, 1 << 16]
+    tensor = onnx.helper.make_tensor("s", onnx.TensorProto.INT64, [128], np.array(sizes).tobytes() if raw else sizes, raw=raw)
+    with pytest.raises(InputError, match="'blow' would have the shape"):
+        read_onnx(MAKER.expanded_by(tensor))
+
+
+def test_large_numbers_that_are_no_sizes_are_not_attacks() -> None:
+    """In an attribute, in a constant of another type (which the operator itself refuses), for another input."""
+    numbers = onnx.helper.make_node("Constant", [], ["k"], value_ints=[1 << 20, 1 << 20])
+    cast = onnx.helper.make_node("Cast", ["k"], ["f"], to=onnx.TensorProto.FLOAT)
+    total = onnx.helper.make_node("ReduceSum", ["f"], ["t"], keepdims=1)
+    nodes = [numbers, cast, total, onnx.helper.make_node("Add", ["x", "t"], ["y"])]
+    assert len(read_onnx(MAKER.model(nodes=nodes).SerializeToString()).graph.node) == 4
+    huge = numpy_helper.from_array(np.array([1 << 20, 1 << 20], np.int32), "s")
+    read_onnx(MAKER.expanded_by(huge))
 
 
 @pytest.mark.parametrize("offset", [0, 12])

@@ -154,10 +154,11 @@ def test_which_kinds_run_code() -> None:
         (b"\x02\0\0\0\0\0\0\0{}", True),
         (b"\xff\xff\xff\xff\0\0\0\0{}", True),
         (b"\0\0\0\0\x01\0\0\0{}", False),
+        (b"\0\0\0\0\0\0\0\x01{}", False),
         (b"\x01\0\0\0\0\0\0\0{", False),
         (b"\x02\0\0\0\0\0\0\0[]", False),
     ],
-    ids=["small", "the longest header", "too long a header", "too short a file", "no object"],
+    ids=["small", "the longest header", "too long a header", "far too long a header", "too short a file", "no object"],
 )
 def test_safetensors_begin_with_the_length_of_an_object(data: bytes, known: bool) -> None:
     if known:
@@ -207,6 +208,18 @@ def test_an_onnx_model_has_the_fields_of_one_and_a_graph(data: bytes, known: boo
     else:
         with pytest.raises(InputError, match="no known kind"):
             sniff(data)
+
+
+@pytest.mark.parametrize("number", range(1, 32))
+def test_the_fields_of_a_model_are_those_that_onnx_has(number: int) -> None:
+    """Each as a number, then as bytes."""
+    field = onnx.ModelProto.DESCRIPTOR.fields_by_number.get(number)
+    for wire in (0, 2):
+        key = number << 3 | wire
+        data = (bytes([key]) if key < 0x80 else bytes([key & 0x7F | 0x80, key >> 7])) + b"\0" + GRAPH
+        known = field is not None and wire == (0 if field.cpp_type == field.CPPTYPE_INT64 else 2)
+        with contextlib.nullcontext() if known else pytest.raises(InputError):
+            assert sniff(data) is Kind.ONNX
 
 
 @pytest.mark.parametrize(
