@@ -78,8 +78,7 @@ def read_values(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype, name
     budget.take(count * dtype.itemsize, name)
     with reading(name):
         values = np.empty(count, dtype)
-        if count:
-            _fill(cast(BufferedIOBase, stream), values.view(np.uint8).data, name)
+        _fill(cast(BufferedIOBase, stream), values.view(np.uint8).data, name)
         # Also makes gzip and zip compare their checksums, which they do at the end only.
         if stream.read(1):
             raise InputError(f"{name}: holds more bytes than its header declares, {shape} of {dtype}")
