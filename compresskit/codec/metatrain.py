@@ -31,7 +31,7 @@ Draw = Callable[[int, torch.Generator], Tensor]
 COMPONENT_PATCHES = 4096
 LATENT_DEVIATION = 0.5
 ENCODER_RATE = 0.1  # of the network's learning rate
-WARMUP_STEPS = 50
+WARMUP_STEPS = 200
 CURVE_POINTS = 100
 
 
@@ -61,7 +61,7 @@ class TrainBaseConfig:
     steps: int = 10_000
     batch: int = 64
     points: int = 256
-    lr: float = 1e-3
+    lr: float = 4e-4
     seed: int = 0
     checkpoint: Path | None = None
     checkpoint_minutes: float = 5.0
@@ -70,10 +70,22 @@ class TrainBaseConfig:
 
 @dataclass(frozen=True, eq=False)
 class TrainedBase:
-    """What `train` learned: the network, and its curve of (step, PSNR in dB of the training batches since the last point)."""
+    """What `train` learned.
+
+    Attributes:
+        network: the base network.
+        encoder, mean: of the amortised fit: (N x channels, L), and what it takes off a patch.
+        curve: (step, PSNR in dB of the training batches since the last point).
+    """
 
     network: Modulated
+    encoder: Tensor
+    mean: Tensor
     curve: tuple[tuple[int, float], ...]
+
+    def encode(self, patches: Tensor) -> Tensor:
+        """Latents (P, L) of `patches` (P, N, channels), by the amortised fit."""
+        return _encoded(patches, self.encoder, self.mean)
 
 
 @dataclass(eq=False)
@@ -119,7 +131,16 @@ def train(draw: Draw, x: Tensor, config: TrainBaseConfig, progress: Progress = S
             saved = time.monotonic()
     if config.checkpoint is not None:
         _save(state, config)
-    return TrainedBase(_network(state.parameters, config, trained=True), tuple(state.curve))
+    return _trained(state, config)
+
+
+def _trained(state: _State, config: TrainBaseConfig) -> TrainedBase:
+    learned = {name: tensor.detach().clone() for name, tensor in state.parameters.items()}
+    return TrainedBase(_network(learned, config), learned["encoder"], learned["mean"], tuple(state.curve))
+
+
+def _encoded(patches: Tensor, encoder: Tensor, mean: Tensor) -> Tensor:
+    return (patches.flatten(1) - MIDDLE - mean) @ encoder
 
 
 def _begin(draw: Draw, x: Tensor, config: TrainBaseConfig) -> _State:
@@ -156,7 +177,7 @@ def _step(state: _State, draw: Draw, x: Tensor, config: TrainBaseConfig) -> floa
         group["lr"] = config.lr * rate * group["scale"]
     patches = draw(config.batch, state.generator)
     chosen = torch.randperm(len(x), generator=state.generator)[: config.points]
-    latents = (patches.flatten(1) - MIDDLE - state.parameters["mean"]) @ state.parameters["encoder"]
+    latents = _encoded(patches, state.parameters["encoder"], state.parameters["mean"])
     loss = (render(_network(state.parameters, config), x[chosen], latents) - patches[:, chosen]).square().mean()
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -166,9 +187,7 @@ def _step(state: _State, draw: Draw, x: Tensor, config: TrainBaseConfig) -> floa
     return loss.item()
 
 
-def _network(parameters: dict[str, Tensor], config: TrainBaseConfig, *, trained: bool = False) -> Modulated:
-    if trained:
-        parameters = {name: tensor.detach().clone() for name, tensor in parameters.items()}
+def _network(parameters: dict[str, Tensor], config: TrainBaseConfig) -> Modulated:
     layers = range(config.depth + 1)
     siren = Siren(tuple(parameters[f"weight.{i}"] for i in layers), tuple(parameters[f"bias.{i}"] for i in layers), config.omega)
     return Modulated(siren, parameters["mapping"])

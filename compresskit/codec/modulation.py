@@ -67,9 +67,10 @@ def errors(network: Modulated, x: Tensor, targets: Tensor, latents: Tensor) -> t
 
 
 @torch.no_grad()
-def jacobian(network: Modulated, x: Tensor) -> Tensor:
-    """Derivatives (N x channels, L) of all samples at `x` (N, dims) with respect to the latents, where these are zero."""
-    _, slopes = _trace(network, x, torch.zeros(1, len(network.mapping)))
+def jacobian(network: Modulated, x: Tensor, latent: Tensor | None = None) -> Tensor:
+    """Derivatives (N x channels, L) of all samples at `x` (N, dims) with respect to the latents, at `latent` (L,), or where these are zero."""
+    shifts = torch.zeros(1, len(network.mapping)) if latent is None else F.linear(latent, network.mapping).unsqueeze(0)
+    _, slopes = _trace(network, x, shifts)
     units = torch.eye(len(network.siren.biases[-1])).unsqueeze(1).expand(-1, len(x), -1)
     by_layer = list(_backwards(network.siren, units, slopes))
     return (torch.cat(by_layer[::-1], dim=2) @ network.mapping).transpose(0, 1).flatten(0, 1)

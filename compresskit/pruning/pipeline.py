@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from compresskit.pruning.engine import PruneResult, prune
 from compresskit.pruning.measure import layer_rows, measure, test_accuracy
 from compresskit.pruning.recovery import Checkpointing
 from compresskit.report import Accuracy, Measure, ModelInfo, ModelInput, Output, Parity, Report, Target
-from compresskit.runtime import seed_everything, select_device, set_threads, versions
+from compresskit.runtime import Clock, seed_everything, select_device, set_threads, versions
 from compresskit.training import checkpoints
 from compresskit.writers import write_bytes
 
@@ -115,19 +113,6 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
         _discard_checkpoints(request)
     standard_output = models[1] if STDOUT in request.outputs and written else None
     return PruneOutcome(report, standard_output, failure)
-
-
-class Clock:
-    """Adds up seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.monotonic() - began, 3)
 
 
 def _read_data(request: PruneRequest, graph: ModelGraph, progress: Progress) -> Dataset | None:

@@ -137,6 +137,10 @@ class AudioFiles(Modality):
         """A lossless format for a lossy one."""
         return "wav" if format == "ogg" else format
 
+    def rate(self, metadata: bytes) -> float | None:
+        """Frames a second."""
+        return float(AudioMetadata.unpack(metadata).rate)
+
 
 def _samples(file: Any, name: str, budget: Budget) -> tuple[NDArray[np.generic], str]:
     """(frames, channels) samples of an opened `soundfile.SoundFile`, in the dtype of their subtype, and this.

@@ -65,5 +65,9 @@ class Modality(Protocol):
         """Latitudes and longitudes [degrees] of a signal of `shape`, from its metadata alone; () where it is not on the globe."""
         return ()
 
+    def rate(self, metadata: bytes) -> float | None:
+        """Sample points a second, of a signal in time; None for everything else."""
+        return None
+
 
 MODALITIES: Registry[Modality] = Registry("modality")

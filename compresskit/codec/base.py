@@ -1,0 +1,189 @@
+"""Base networks as files: the integers that decoding uses, with the quantizers and frequency tables of their latents.
+
+A base network is a safetensors file. Streams name it by the SHA-256 of its bytes, so that a stream can never meet another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from compresskit.codec.config import LATENT_BITS
+from compresskit.codec.entropy import pack_table, unpack_table
+from compresskit.codec.exact import ACTIVATION_BITS, MAX_FRACTION, OFFSET_LIMIT, IntegerLayer, IntegerNetwork
+from compresskit.codec.quantize import LATENT_FRACTION, UniformQuantizer
+from compresskit.errors import InputError
+
+FORMAT = "compresskit.base/1"
+METADATA = "compresskit"
+GEOMETRIES = ("grid", "sphere")
+MAX_BYTES = 64 * 2**20
+MAX_LATENTS = 4096
+_MAPPING_LIMIT = 2**24
+_LATENT_LIMIT = 2**26  # times the mapping's limit and MAX_LATENTS: below 2**62
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """A base network, ready to decode with.
+
+    Attributes:
+        name: for people.
+        geometry: "grid" (coordinates of a patch, -1 to 1) or "sphere" (points on the globe).
+        edges: of the patches that it was trained on.
+        omega: of the SIREN, for encoding.
+        network: without modulations.
+        mapping: (hidden layers x width, latents), from latents to shifts in turns, in units of 2**-`fraction`.
+        fraction: see `mapping`.
+        centers: (latents,) the mean latent, in units of 2**-LATENT_FRACTION.
+        steps: width of a bin, for each number of bits in LATENT_BITS, in the same unit.
+        tables: (latents, 2**bits) frequencies, for each number of bits.
+
+    Raises:
+        InputError: parts do not fit each other, or are out of the bounds within which decoding is exact.
+    """
+
+    name: str
+    geometry: str
+    edges: tuple[int, ...]
+    omega: float
+    network: IntegerNetwork
+    mapping: Integers
+    fraction: int
+    centers: Integers
+    steps: Mapping[int, int]
+    tables: Mapping[int, NDArray[np.uint32]]
+
+    def __post_init__(self) -> None:
+        shifts = self.network.hidden * self.network.width
+        if self.mapping.ndim != 2 or self.mapping.shape[0] != shifts or not 1 <= self.latents <= MAX_LATENTS:
+            raise InputError(f"base network {self.name}: its mapping has shape {self.mapping.shape}, expected ({shifts}, 1 to {MAX_LATENTS})")
+        if self.geometry not in GEOMETRIES or not 0 < self.omega < 1e6 or not 0 <= self.fraction <= MAX_FRACTION:
+            raise InputError(f"base network {self.name}: its geometry, omega or fraction is out of range")
+        if np.abs(self.mapping).max() >= _MAPPING_LIMIT or self.centers.shape != (self.latents,) or np.abs(self.centers).max() >= _LATENT_LIMIT // 2:
+            raise InputError(f"base network {self.name}: its mapping or its mean latent is out of range")
+        for bits in LATENT_BITS:
+            if not 1 <= self.steps[bits] < _LATENT_LIMIT >> (bits + 1) or self.tables[bits].shape != (self.latents, 1 << bits):
+                raise InputError(f"base network {self.name}: its quantizer of {bits} bits is out of range")
+
+    @property
+    def latents(self) -> int:
+        """Length of a latent vector."""
+        return int(self.mapping.shape[1])
+
+    @property
+    def channels(self) -> int:
+        """Samples of a point."""
+        return self.network.channels
+
+    @property
+    def axes(self) -> int:
+        """Spatial axes of the signals that it serves."""
+        return 2 if self.geometry == "sphere" else self.network.dims
+
+    @cached_property
+    def file(self) -> bytes:
+        """Its file."""
+        return save_base(self)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of its file."""
+        return hashlib.sha256(self.file).digest()
+
+    def quantizer(self, bits: int) -> UniformQuantizer:
+        """Bins of one width for all latents, 2**bits of them: the mean latent is the centre of the bin in the middle."""
+        step = np.full(self.latents, self.steps[bits], np.int64)
+        return UniformQuantizer(self.centers - step * (1 << bits - 1) - step // 2, step, bits)
+
+    def shifts(self, latents: Integers) -> Integers:
+        """Shifts (P, hidden layers, width), in the units of `evaluate`, for `latents` (P, L) in units of 2**-LATENT_FRACTION."""
+        sums = (latents @ self.mapping.T).reshape(len(latents), self.network.hidden, self.network.width)
+        layers = [
+            _rescaled(sums[:, index], self.fraction + LATENT_FRACTION - layer.fraction - ACTIVATION_BITS)
+            for index, layer in enumerate(self.network.layers[:-1])
+        ]
+        return np.clip(np.stack(layers, axis=1), 1 - OFFSET_LIMIT, OFFSET_LIMIT - 1)
+
+
+def _rescaled(values: Integers, drop: int) -> Integers:
+    """Values without their `drop` lowest bits, rounded half up; with more of them where it is negative."""
+    return (values + (1 << drop - 1)) >> drop if drop > 0 else values << -drop
+
+
+def save_base(base: Base) -> bytes:
+    """The file of `base`: the same bytes for the same base."""
+    tensors: dict[str, NDArray[np.generic]] = {"mapping": base.mapping.astype(np.int32), "centers": base.centers}
+    for index, layer in enumerate(base.network.layers):
+        tensors |= {f"layers.{index}.weight": layer.weight.astype(np.int32), f"layers.{index}.bias": layer.bias}
+    for bits in LATENT_BITS:
+        tensors[f"tables.{bits}"] = np.frombuffer(pack_table(base.tables[bits]), np.uint8)
+    about = {
+        "format": FORMAT,
+        "name": base.name,
+        "geometry": base.geometry,
+        "edges": base.edges,
+        "omega": base.omega,
+        "fraction": base.fraction,
+        "fractions": [layer.fraction for layer in base.network.layers],
+        "steps": [base.steps[bits] for bits in LATENT_BITS],
+    }
+    # One entry: safetensors writes several in any order.
+    return save(tensors, metadata={METADATA: json.dumps(about)})
+
+
+def load_base(data: bytes, what: str) -> Base:
+    """Read a base network.
+
+    Args:
+        data: the whole file.
+        what: the file's name, for messages.
+
+    Raises:
+        InputError: it is no base network, or a damaged one.
+    """
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{what}: {len(data)} bytes are too many for a base network, {MAX_BYTES} at most")
+    try:
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size]) if size <= len(data) else {}
+        about = json.loads(header["__metadata__"][METADATA])
+        if about["format"] != FORMAT:
+            raise InputError(f"{what}: is no base network of format {FORMAT}")
+        return _assembled(load(data), about)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{what}: is no base network, or a damaged one ({type(error).__name__})") from None
+
+
+def _assembled(tensors: Mapping[str, NDArray[np.generic]], about: Mapping[str, object]) -> Base:
+    fractions, steps, edges = about["fractions"], about["steps"], about["edges"]
+    if not (isinstance(fractions, list) and isinstance(steps, list) and isinstance(edges, list) and len(steps) == len(LATENT_BITS)):
+        raise ValueError("lists are missing")
+    layers = tuple(
+        IntegerLayer(tensors[f"layers.{index}.weight"].astype(np.int64), tensors[f"layers.{index}.bias"].astype(np.int64), int(fraction))
+        for index, fraction in enumerate(fractions)
+    )
+    mapping = tensors["mapping"].astype(np.int64)
+    tables = {bits: unpack_table(tensors[f"tables.{bits}"].tobytes(), (mapping.shape[1], 1 << bits)) for bits in LATENT_BITS}
+    return Base(
+        str(about["name"]),
+        str(about["geometry"]),
+        tuple(int(edge) for edge in edges),
+        float(about["omega"]),  # type: ignore[arg-type]
+        IntegerNetwork(layers),
+        mapping,
+        int(about["fraction"]),  # type: ignore[call-overload]
+        tensors["centers"].astype(np.int64),
+        {bits: int(step) for bits, step in zip(LATENT_BITS, steps, strict=True)},
+        tables,
+    )

@@ -1,0 +1,198 @@
+"""Signals to a stream at one setting, with what every decoder will make of it.
+
+signals --levels--> COIN++ or COIN --codes--> decoded samples --guard--> residuals --> stream, packed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from compresskit.codec import coin
+from compresskit.codec.base import Base
+from compresskit.codec.bitstream import pack
+from compresskit.codec.coinpayload import pack_coin
+from compresskit.codec.coinpp import Layout, decode_signal, fit_signal, layout, quantize_signal
+from compresskit.codec.coordinates import grid
+from compresskit.codec.exact import ACTIVATION_BITS, evaluate
+from compresskit.codec.guard import Guard, decode_guard, encode_guard, fits
+from compresskit.codec.levels import from_levels, to_levels
+from compresskit.codec.patchcode import join, pack_chunk, split
+from compresskit.codec.settings import Setting
+from compresskit.codec.signal import Signal
+from compresskit.codec.stream import BASE_BYTES, Header, Item, Stream
+from compresskit.progress import SILENT, Progress
+
+DIGEST_SHARE = 100
+"""A lossy stream carries the digest of its samples where that is at most one part in so many of it."""
+
+Samples = NDArray[np.generic]
+
+
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """A stream, and what it decodes to.
+
+    Attributes:
+        stream: its parts.
+        data: packed.
+        decoded: of each signal the samples (frames, *spatial, channels), in its own dtype.
+    """
+
+    stream: Stream
+    data: bytes
+    decoded: tuple[Samples, ...]
+
+
+@dataclass(eq=False)
+class Work:
+    """Signals on their way, with the latents that were fitted so far: a change of bits alone needs no new fit.
+
+    Attributes:
+        signals: at least one.
+        base: for COIN++.
+        embed: whether the stream holds the base network.
+        steps: of a fit.
+        guard: what decoding promises.
+    """
+
+    signals: Sequence[Signal]
+    base: Base | None
+    steps: int
+    guard: Guard = field(default_factory=Guard)
+    embed: bool = False
+    progress: Progress = SILENT
+    levels: list[NDArray[np.int64]] = field(default_factory=list)
+    latents: dict[tuple[int, ...], list[NDArray[np.float32]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.levels = [to_levels(signal.values, signal.scale) for signal in self.signals]
+
+
+def item_of(signal: Signal) -> Item:
+    """What a stream says of a signal beside its samples."""
+    missing = b"" if signal.missing is None else zlib.compress(np.packbits(signal.missing).tobytes(), 9)
+    dtype = signal.values.dtype.newbyteorder("<").str
+    return Item(
+        name="",
+        modality=signal.modality,
+        format=signal.format,
+        dtype=dtype,
+        shape=signal.values.shape,
+        scale=signal.scale,
+        peak=signal.peak,
+        metadata=signal.metadata,
+        missing=missing,
+        sphere=is_globe(signal),
+    )
+
+
+def is_globe(signal: Signal) -> bool:
+    """Whether a signal's axes go around the globe, and from far south to far north: elsewhere it is a picture."""
+    if len(signal.axes) != 2:
+        return False
+    latitudes, longitudes = signal.axes
+    cell = 360 / len(longitudes)
+    return bool(np.ptp(latitudes) >= 150 and np.ptp(longitudes) + 1.5 * cell >= 360)
+
+
+def digest_of(decoded: Sequence[Samples]) -> bytes:
+    """SHA-256 of samples, little endian, one signal after the other."""
+    state = hashlib.sha256()
+    for samples in decoded:
+        state.update(np.ascontiguousarray(samples, samples.dtype.newbyteorder("<")).tobytes())
+    return state.digest()
+
+
+def encode_coinpp(work: Work, setting: Setting) -> Coded:
+    """COIN++ at one setting (thesis, section 5.2)."""
+    base = work.base
+    assert base is not None
+    layouts = [_layout(signal, setting) for signal in work.signals]
+    if setting.patch not in work.latents:
+        work.progress.stage("fit", sum(lay.patches(base) for lay in layouts))
+        pairs = zip(work.levels, layouts, strict=True)
+        work.latents[setting.patch] = [fit_signal(base, levels, lay, work.steps, work.progress) for levels, lay in pairs]
+    parts = list(zip(work.latents[setting.patch], work.levels, layouts, strict=True))
+    codes = [quantize_signal(base, setting.bits, latents, levels, lay) for latents, levels, lay in parts]
+    work.progress.stage("decode", sum(map(len, codes)))
+    levels = [decode_signal(base, setting.bits, code, lay, progress=work.progress) for code, lay in zip(codes, layouts, strict=True)]
+    chunks = tuple(pack_chunk(chunk, base.tables[setting.bits]) for chunk in split(join(codes)))
+    header = Header("coin++", base.digest[:BASE_BYTES], setting.patch, setting.bits)
+    return _finished(work, Stream(header, _items(work.signals), chunks, base_file=base.file if work.embed else b""), levels)
+
+
+def encode_coin(work: Work, budgets: Sequence[float], bits: int, seed: int) -> Coded:
+    """COIN: a network for each signal, of as many bits as `budgets` grant it (thesis, section 5.1)."""
+    chunks, decoded = [], []
+    for signal, levels, budget in zip(work.signals, work.levels, budgets, strict=True):
+        coordinates = coin_coordinates(signal.values.shape)
+        channels = signal.values.shape[-1]
+        width, depth = coin.architecture(budget, coordinates.shape[1], channels, bits)
+        targets = torch.from_numpy(levels.reshape(-1, channels)).float() / max(signal.scale.levels - 1, 1)
+        generator = torch.Generator().manual_seed(seed)
+        points = torch.from_numpy(coordinates).float() / 2**ACTIVATION_BITS
+        siren = coin.fit(points, targets, coin.CoinConfig(width, depth, work.steps), generator, work.progress)
+        symbols = coin.quantize(siren, bits)
+        chunks.append(pack_coin(symbols, width, depth))
+        network = coin.network(symbols, coordinates.shape[1], width, depth, channels)
+        decoded.append(evaluate(network, coordinates, None, signal.scale.levels)[0].reshape(signal.values.shape))
+    return _finished(work, Stream(Header("coin", bits=bits), _items(work.signals), tuple(chunks)), decoded)
+
+
+def coin_coordinates(shape: tuple[int, ...], scale: int = 1) -> NDArray[np.int64]:
+    """Coordinates (points, dims) of all samples of a signal; several frames are one more dimension."""
+    spatial = tuple(size * scale for size in shape[1:-1])
+    return grid(spatial if shape[0] == 1 else (shape[0], *spatial))
+
+
+def encode_plain(work: Work) -> Coded:
+    """Deflated samples: what any coder of data can do."""
+    chunks = tuple(deflated(signal.values) for signal in work.signals)
+    stream = Stream(Header("plain", guard="lossless"), _items(work.signals), chunks)
+    decoded = tuple(signal.values for signal in work.signals)
+    stream = replace(stream, header=replace(stream.header, digest=digest_of(decoded)))
+    return Coded(stream, pack(stream), decoded)
+
+
+def deflated(values: Samples) -> bytes:
+    """Samples, little endian, as zlib makes them smallest."""
+    return zlib.compress(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes(), 9)
+
+
+def guardable(work: Work) -> bool:
+    """Whether residuals can keep the guard's promise for every signal."""
+    return work.guard.kind == "none" or all(fits(work.guard, signal.values, signal.scale) for signal in work.signals)
+
+
+def _items(signals: Sequence[Signal]) -> tuple[Item, ...]:
+    """Items of a stream; a single one needs no name."""
+    items = [item_of(signal) for signal in signals]
+    return tuple(items) if len(items) == 1 else tuple(replace(item, name=signal.name) for item, signal in zip(items, signals, strict=True))
+
+
+def _layout(signal: Signal, setting: Setting) -> Layout:
+    return layout(signal.values.shape, signal.scale.levels, setting.patch, signal.axes if is_globe(signal) else ())
+
+
+def _finished(work: Work, stream: Stream, levels: Sequence[NDArray[np.int64]]) -> Coded:
+    """Samples for levels, residuals where a guard asks for them, and a digest where it is due."""
+    decoded: list[Samples] = [from_levels(found, signal.scale, signal.values.dtype) for found, signal in zip(levels, work.signals, strict=True)]
+    guard = work.guard
+    if guard.kind != "none":
+        triples = list(zip(work.signals, decoded, strict=True))
+        residuals = tuple(encode_guard(guard, signal.values, found, signal.scale) for signal, found in triples)
+        decoded = [decode_guard(guard, residual, found, signal.scale) for residual, (signal, found) in zip(residuals, triples, strict=True)]
+        header = replace(stream.header, guard=guard.kind, tolerance=guard.tolerance, digest=digest_of(decoded))
+        stream = replace(stream, header=header, residuals=residuals)
+    data = pack(stream)
+    if guard.kind == "none" and len(data) >= 32 * DIGEST_SHARE:
+        stream = replace(stream, header=replace(stream.header, digest=digest_of(decoded)))
+        data = pack(stream)
+    return Coded(stream, data, tuple(decoded))

@@ -1,0 +1,159 @@
+"""Patches as latents of a base network: fitted, quantized, packed into chunks; and reconstructed from them, in integers."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from compresskit.codec.base import Base
+from compresskit.codec.entropy import decode_columns, encode_columns
+from compresskit.codec.exact import ACTIVATION_BITS, evaluate
+from compresskit.codec.fit import fit
+from compresskit.codec.modulation import Modulated
+from compresskit.codec.siren import from_integer
+from compresskit.codec.varint import Cursor, pack_varint
+from compresskit.errors import InputError
+
+CHUNK = 256
+"""Patches of a chunk: what is decoded at least."""
+
+_FIT_POINTS = 2048  # of a patch; more of them would hardly change a latent
+_FIT_BYTES = 2**27
+_PLAIN, _WITH_CONSTANTS = 0, 1
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class PatchCodes:
+    """Patches, quantized.
+
+    Attributes:
+        constant: (P,) whether a patch is one colour.
+        colours: (constant patches, channels) their levels.
+        symbols: (other patches, latents).
+    """
+
+    constant: NDArray[np.bool_]
+    colours: Integers
+    symbols: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.constant)
+
+    def part(self, begin: int, end: int) -> PatchCodes:
+        """The patches from `begin` to `end`."""
+        first, last = (int(np.count_nonzero(self.constant[:index])) for index in (begin, end))
+        return PatchCodes(self.constant[begin:end], self.colours[first:last], self.symbols[begin - first : end - last])
+
+
+def join(parts: Sequence[PatchCodes]) -> PatchCodes:
+    """All patches of `parts`, in their order."""
+    return PatchCodes(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("constant", "colours", "symbols")))
+
+
+def split(codes: PatchCodes, size: int = CHUNK) -> Iterator[PatchCodes]:
+    """`codes` in runs of `size` patches."""
+    return (codes.part(begin, min(begin + size, len(codes))) for begin in range(0, len(codes), size))
+
+
+def modulated(base: Base) -> Modulated:
+    """The base network in floats, for fitting."""
+    mapping = np.ldexp(base.mapping.astype(np.float64), -base.fraction) * (2 * np.pi / base.omega)
+    return Modulated(from_integer(base.network, base.omega), torch.from_numpy(mapping).float())
+
+
+def fit_points(count: int) -> NDArray[np.intp] | slice:
+    """Which of `count` points a fit looks at."""
+    return slice(None) if count <= _FIT_POINTS else np.sort(np.random.default_rng(count).permutation(count)[:_FIT_POINTS])
+
+
+def fit_patches(network: Modulated, coordinates: Integers, patches: Integers, levels: int, steps: int) -> NDArray[np.float32]:
+    """Latents (P, L) of `patches` (P, N, channels) of `levels` levels, at `coordinates` (N, dims)."""
+    siren, x = network.siren, torch.from_numpy(coordinates).float() / 2**ACTIVATION_BITS
+    bytes_each = 4 * patches.shape[1] * siren.weights[0].shape[0] * (len(siren.weights) + 4)
+    batch = max(1, _FIT_BYTES // bytes_each)
+    found = []
+    for begin in range(0, len(patches), batch):
+        targets = torch.from_numpy(patches[begin : begin + batch]).float() / max(levels - 1, 1)
+        found.append(fit(network, x, targets, steps)[0].numpy())
+    return np.concatenate(found) if found else np.empty((0, network.latents), np.float32)
+
+
+def quantize_patches(base: Base, bits: int, latents: NDArray[np.float32], patches: Integers, coordinates: Integers, levels: int) -> PatchCodes:
+    """Codes of `patches` (P, N, channels) with the `latents` (P, L): one colour wherever that is as near as what the network makes."""
+    symbols = base.quantizer(bits).symbols(latents)
+    colours = (2 * patches.sum(axis=1) + patches.shape[1]) // (2 * patches.shape[1])
+    constant = np.empty(len(patches), np.bool_)
+    for begin in range(0, len(patches), CHUNK):
+        part = slice(begin, begin + CHUNK)
+        made = _evaluated(base, bits, symbols[part], coordinates, levels)
+        constant[part] = _squares(patches[part] - colours[part, None]) <= _squares(patches[part] - made)
+    return PatchCodes(constant, colours[constant], symbols[~constant])
+
+
+def reconstruct(base: Base, bits: int, codes: PatchCodes, coordinates: Integers, levels: int) -> Integers:
+    """Patches (P, N, channels) of levels, exactly what every decoder makes of `codes`."""
+    result = np.empty((len(codes), len(coordinates), base.channels), np.int64)
+    result[codes.constant] = np.clip(codes.colours, 0, levels - 1)[:, None]
+    result[~codes.constant] = _evaluated(base, bits, codes.symbols, coordinates, levels)
+    return result
+
+
+def _evaluated(base: Base, bits: int, symbols: NDArray[np.int32], coordinates: Integers, levels: int) -> Integers:
+    return evaluate(base.network, coordinates, base.shifts(base.quantizer(bits).latents(symbols)), levels)
+
+
+def _squares(difference: Integers) -> Integers:
+    return np.square(difference).sum(axis=(1, 2))
+
+
+def pack_chunk(codes: PatchCodes, tables: NDArray[np.uint32]) -> bytes:
+    """A chunk: which patches are of one colour, and these colours, deflated; then the symbols of the others, range-coded under `tables`."""
+    symbols = encode_columns(codes.symbols, tables) if len(codes.symbols) else b""
+    if not len(codes.colours):
+        return bytes([_PLAIN]) + symbols
+    differences = np.diff(codes.colours, axis=0, prepend=0).astype("<i4")
+    plain = np.packbits(codes.constant).tobytes() + differences.view(np.uint8).reshape(-1, 4).T.tobytes()
+    packed = zlib.compress(plain, 9)
+    return bytes([_WITH_CONSTANTS]) + pack_varint(len(packed)) + packed + symbols
+
+
+def unpack_chunk(data: bytes, count: int, channels: int, tables: NDArray[np.uint32]) -> PatchCodes:
+    """The codes of `count` patches that `pack_chunk` made `data` of.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    cursor = Cursor(data)
+    constant, colours = np.zeros(count, np.bool_), np.empty((0, channels), np.int64)
+    kind = cursor.take(1)[0]
+    if kind == _WITH_CONSTANTS:
+        constant, colours = _read_constants(cursor.take(cursor.varint()), count, channels)
+    elif kind != _PLAIN:
+        raise InputError(f"damaged bitstream: a chunk of unknown kind {kind}")
+    coded = count - len(colours)
+    rest = cursor.take(cursor.remaining)
+    if not coded and rest:
+        raise InputError("damaged bitstream: a chunk has bytes after its last patch")
+    symbols = decode_columns(rest, coded, tables) if coded else np.empty((0, len(tables)), np.int32)
+    return PatchCodes(constant, colours, symbols)
+
+
+def _read_constants(packed: bytes, count: int, channels: int) -> tuple[NDArray[np.bool_], Integers]:
+    mask_bytes = -(-count // 8)
+    inflater = zlib.decompressobj()
+    try:
+        plain = inflater.decompress(packed, mask_bytes + 4 * channels * count + 1)
+    except zlib.error:
+        raise InputError("damaged bitstream: the constant patches of a chunk cannot be inflated") from None
+    constant = np.unpackbits(np.frombuffer(plain[:mask_bytes], np.uint8), count=count).astype(np.bool_) if len(plain) >= mask_bytes else None
+    if constant is None or len(plain) != mask_bytes + 4 * channels * int(constant.sum()):
+        raise InputError("damaged bitstream: the constant patches of a chunk differ in number")
+    differences = np.frombuffer(plain, np.uint8, offset=mask_bytes).reshape(4, -1).T.copy().view("<i4").reshape(-1, channels)
+    return constant, np.cumsum(differences.astype(np.int64), axis=0)

@@ -1,0 +1,152 @@
+"""`encode` from files to a stream: read, choose, encode, check, write, report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compresskit.codec import modalities, shelf
+from compresskit.codec.base import Base
+from compresskit.codec.config import EncodeConfig, EncodeRequest
+from compresskit.codec.decoding import unpacked_signals
+from compresskit.codec.describe import stream_info
+from compresskit.codec.distortion import distortion
+from compresskit.codec.encoder import Coded, Work, deflated, encode_plain, is_globe
+from compresskit.codec.guard import Guard
+from compresskit.codec.rates import encode_at_target
+from compresskit.codec.reports import EncodeOutcome, EncodeReport
+from compresskit.codec.settings import COIN_STEPS, STEPS
+from compresskit.codec.signal import Signal
+from compresskit.data.limits import DEFAULT_LIMITS, Limits
+from compresskit.errors import CompresskitError, GuardError, InputError, UsageError
+from compresskit.progress import SILENT, Progress
+from compresskit.report import Output
+from compresskit.runtime import Clock, set_threads, versions
+from compresskit.writers import write_bytes
+
+STDIN = STDOUT = "-"
+
+
+def encode(request: EncodeRequest, progress: Progress = SILENT) -> EncodeOutcome:
+    """Do what `compresskit encode` says it does.
+
+    Raises:
+        CompresskitError: of the kind that the exit codes describe; nothing has been written then.
+    """
+    clock = Clock()
+    threads = set_threads(request.threads)
+    with clock("read"):
+        progress.stage("read", len(request.inputs))
+        sizes, signals = zip(*_read_all(request, progress), strict=True)
+    with clock("encode"):
+        work = _work(request.config, signals, progress)
+        failure: CompresskitError | None
+        coded, failure = encode_at_target(work, request.config)
+        deflate_bytes = sum(len(deflated(signal.values)) for signal in signals)
+        warnings = list(_warnings(request.config, coded, deflate_bytes))
+        if request.config.fallback and len(coded.data) >= deflate_bytes:
+            coded, failure = encode_plain(work), None
+    if request.config.verify:
+        with clock("verify"):
+            failure = _verified(coded, signals, work.base) or failure
+    guarded = isinstance(failure, GuardError)
+    outputs = [] if guarded or request.dry_run else _write(request, coded.data)
+    if request.preview is not None and not guarded and not request.dry_run:
+        from compresskit.codec.preview import draw
+
+        draw(signals[0], replace(signals[0], values=coded.decoded[0]), Path(request.preview))
+    base = work.base if coded.stream.header.method == "coin++" else None
+    report = EncodeReport(
+        command="encode",
+        arguments=request.arguments,
+        versions=versions(),
+        threads=threads,
+        settings=_settings(request.config, work, base),
+        stream=stream_info(coded.stream, coded.data, base, [distortion(s, d) for s, d in zip(signals, coded.decoded, strict=True)]),
+        input_bytes=sum(sizes),
+        deflate_bytes=deflate_bytes,
+        ratio=sum(sizes) / len(coded.data),
+        verified=request.config.verify and not guarded,
+        stages=clock.seconds,
+        warnings=tuple(warnings),
+        outputs=tuple(outputs),
+    )
+    return EncodeOutcome(report, coded.data if outputs and request.output == STDOUT else None, failure)
+
+
+def _read_all(request: EncodeRequest, progress: Progress) -> Iterator[tuple[int, Signal]]:
+    """Size as a file, and signal, of every input."""
+    with ThreadPoolExecutor(max(request.jobs, 1)) as pool:
+        for pair in pool.map(lambda name: _read(request, name), request.inputs):
+            progress.advance()
+            yield pair
+
+
+def _read(request: EncodeRequest, name: str) -> tuple[int, Signal]:
+    if name == STDIN:
+        data = request.standard_input or b""
+    else:
+        try:
+            data = Path(name).read_bytes()
+        except OSError as error:
+            raise InputError(f"{name}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    limits = DEFAULT_LIMITS if request.max_bytes is None else Limits(max_bytes=request.max_bytes)
+    stem = "" if name == STDIN else Path(name).name
+    return len(data), modalities.read(data, stem or "standard input", format=request.format, variable=request.variable, limits=limits)
+
+
+def _work(config: EncodeConfig, signals: Sequence[Signal], progress: Progress) -> Work:
+    """What is to be done, with the base network that it takes."""
+    guard = Guard("lossless") if config.lossless else Guard("max-error", config.max_error) if config.max_error is not None else Guard()
+    base = None if config.method == "coin" else _base(config, signals)
+    if config.method == "coin++" and base is None:
+        raise UsageError(f"no base network ships for {signals[0].modality} data of shape {signals[0].values.shape}: give one with --base")
+    steps = config.steps or (STEPS if base is not None else COIN_STEPS)
+    return Work(signals, base, steps, guard, config.embed_base, progress)
+
+
+def _base(config: EncodeConfig, signals: Sequence[Signal]) -> Base | None:
+    """The one base network that all signals share."""
+    kinds = {(is_globe(signal), signal.values.ndim - 2, min(signal.values.shape[-1], 3) // 3) for signal in signals}
+    if len(kinds) > 1:
+        raise UsageError("an archive holds signals of one kind, and these differ in dimensions or colour: encode each kind apart")
+    if config.base is not None:
+        return shelf.named(config.base)
+    sphere, axes, _ = next(iter(kinds))
+    return shelf.suited(sphere=sphere, axes=axes, channels=signals[0].values.shape[-1])
+
+
+def _warnings(config: EncodeConfig, coded: Coded, deflate_bytes: int) -> Iterator[str]:
+    if len(coded.data) >= deflate_bytes:
+        what = "they are stored in its place" if config.fallback else "--fallback stores them in its place"
+        yield f"the deflated samples, without any loss, take {deflate_bytes} bytes, no more than the {len(coded.data)} of this stream: {what}"
+
+
+def _verified(coded: Coded, signals: Sequence[Signal], base: Base | None) -> CompresskitError | None:
+    """Decode the bytes as a reader would, and compare with what was measured."""
+    for signal, decoded, expected in zip(signals, unpacked_signals(coded.data, base), coded.decoded, strict=True):
+        if decoded.values.dtype != signal.values.dtype or not np.array_equal(decoded.values, expected):
+            return GuardError(f"--verify: {signal.name} does not decode to what was measured: nothing was written; please report it")
+        guard = coded.stream.header
+        if guard.guard == "lossless" and not np.array_equal(decoded.values.view("u1"), np.ascontiguousarray(signal.values).view("u1")):
+            return GuardError(f"--verify: {signal.name} is not restored without loss: nothing was written; please report it")
+        if guard.guard == "max-error" and distortion(signal, decoded.values).max_error > guard.tolerance:
+            return GuardError(f"--verify: {signal.name} is off by more than {guard.tolerance:g}: nothing was written; please report it")
+    return None
+
+
+def _write(request: EncodeRequest, data: bytes) -> list[Output]:
+    if request.output != STDOUT:
+        protect = [Path(name) for name in request.inputs if name != STDIN]
+        write_bytes(Path(request.output), data, force=request.force, protect=protect)
+    return [Output(request.output, "coinpp", len(data))]
+
+
+def _settings(config: EncodeConfig, work: Work, base: Base | None) -> dict[str, Any]:
+    given = {name: value for name, value in asdict(config).items() if value is not None and value is not False}
+    return {**given, "steps": work.steps, "base": base.name if base is not None else ""}

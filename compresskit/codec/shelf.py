@@ -1,0 +1,74 @@
+"""Base networks that are at hand: those that ship, and one that the user names."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from compresskit.codec.base import Base, load_base
+from compresskit.codec.planes import COLOUR
+from compresskit.codec.stream import BASE_BYTES
+from compresskit.errors import InputError
+
+SUFFIX = ".base.safetensors"
+
+
+@lru_cache(maxsize=1)
+def _files() -> dict[str, bytes]:
+    """The files that ship, by the name of their base network."""
+    folder = resources.files("compresskit.codec") / "bases"
+    if not folder.is_dir():
+        return {}
+    entries = sorted((entry for entry in folder.iterdir() if entry.name.endswith(SUFFIX)), key=lambda entry: entry.name)
+    return {entry.name.removesuffix(SUFFIX): entry.read_bytes() for entry in entries}
+
+
+@lru_cache(maxsize=8)
+def _shipped(name: str) -> Base:
+    return load_base(_files()[name], name)
+
+
+def suited(*, sphere: bool, axes: int, channels: int) -> Base | None:
+    """The base network that ships for signals on the globe or on a grid of `axes` axes; None where there is none.
+
+    Among those that fit, one of three channels for colour, one of a single channel for everything else.
+    """
+    wanted = COLOUR if channels >= COLOUR and axes == 2 and not sphere else 1
+    for base in (_shipped(name) for name in _files()):
+        if (base.geometry == "sphere") == sphere and base.axes == axes and base.channels == wanted:
+            return base
+    return None
+
+
+def named(path: str) -> Base:
+    """The base network in a file.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    return load_base(data, path)
+
+
+def find(prefix: bytes, extra: Base | None = None) -> Base:
+    """The base network whose SHA-256 begins with `prefix`.
+
+    Args:
+        prefix: as a stream's header names it.
+        extra: the one that the user gave, or that the stream embeds.
+
+    Raises:
+        InputError: it is neither `extra` nor one that ships.
+    """
+    if extra is not None and extra.digest[:BASE_BYTES] == prefix:
+        return extra
+    for name, data in _files().items():
+        if hashlib.sha256(data).digest()[:BASE_BYTES] == prefix:
+            return _shipped(name)
+    given = f"; {extra.name} is {extra.digest[:BASE_BYTES].hex()}" if extra is not None else ""
+    raise InputError(f"the stream needs the base network {prefix.hex()}, which does not ship with this release{given}: give its file with --base")

@@ -1,0 +1,165 @@
+"""`encode --train-base`: a base network from the user's own files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from compresskit.codec import modalities
+from compresskit.codec.base import save_base
+from compresskit.codec.calibrate import calibrate
+from compresskit.codec.config import TrainBaseRequest
+from compresskit.codec.coordinates import grid
+from compresskit.codec.exact import ACTIVATION_BITS
+from compresskit.codec.fit import fit
+from compresskit.codec.levels import to_levels
+from compresskit.codec.metatrain import Draw, TrainBaseConfig, train
+from compresskit.codec.patchcode import modulated
+from compresskit.codec.planes import COLOUR
+from compresskit.codec.reports import TrainBaseReport
+from compresskit.codec.settings import STEPS
+from compresskit.codec.signal import Signal
+from compresskit.data.limits import DEFAULT_LIMITS, Limits
+from compresskit.errors import InputError, UsageError
+from compresskit.progress import SILENT, Progress
+from compresskit.report import Output
+from compresskit.runtime import Clock, set_threads, versions
+from compresskit.writers import check_target, write_bytes
+
+CHECK_PATCHES = 256
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the base networks of one modality have in common.
+
+    Attributes:
+        edges: of a training patch.
+        channels: of a patch.
+        latents, steps, batch, points, bandwidth: as in `TrainBaseConfig`.
+    """
+
+    edges: tuple[int, ...]
+    channels: int
+    latents: int
+    steps: int
+    batch: int = 64
+    points: int = 256
+    bandwidth: float = 1.0
+
+
+KINDS = {
+    "image": Kind((32, 32), 3, 192, 24_000),
+    "gray": Kind((32, 32), 1, 128, 12_000),
+    "audio": Kind((256,), 1, 96, 15_000, bandwidth=5.0),
+    "volume": Kind((16, 16, 16), 1, 160, 12_000, batch=32, points=512),
+}
+
+
+def settings(kind: Kind, request: TrainBaseRequest) -> TrainBaseConfig:
+    """The training that `request` asks for."""
+    return TrainBaseConfig(
+        width=request.width,
+        depth=request.depth,
+        latents=request.latents or kind.latents,
+        bandwidth=kind.bandwidth,
+        steps=request.steps or kind.steps,
+        batch=kind.batch,
+        points=kind.points,
+        seed=request.seed,
+        checkpoint=Path(request.checkpoint) if request.checkpoint else None,
+        resume=request.resume,
+    )
+
+
+def train_base(request: TrainBaseRequest, progress: Progress = SILENT) -> TrainBaseReport:
+    """Do what `compresskit encode --train-base` says it does.
+
+    Raises:
+        CompresskitError: of the kind that the exit codes describe; nothing has been written then.
+    """
+    if request.modality not in KINDS:
+        raise UsageError(f"unknown modality {request.modality!r}: choose from {', '.join(KINDS)}")
+    kind, clock = KINDS[request.modality], Clock()
+    check_target(Path(request.output), force=request.force)
+    threads = set_threads(request.threads)
+    config = settings(kind, request)
+    with clock("read"):
+        progress.stage("read")
+        draw = crops([_prepared(signal, kind) for signal in _signals(request, kind)], kind.edges)
+    coordinates = grid(kind.edges)
+    x = torch.from_numpy(coordinates).float() / 2**ACTIVATION_BITS
+    with clock("train"):
+        trained = train(draw, x, config, progress)
+    with clock("calibrate"):
+        progress.stage("calibrate")
+        name = Path(request.output).name.split(".")[0]
+        base = calibrate(trained, draw, x, config, name=name, geometry="grid", edges=kind.edges)
+        data = save_base(base)
+        fresh = draw(CHECK_PATCHES, torch.Generator().manual_seed(request.seed + 2))
+        loss = float(fit(modulated(base), x, fresh, STEPS)[1].mean())
+    write_bytes(Path(request.output), data, force=request.force)
+    return TrainBaseReport(
+        command="encode",
+        arguments=request.arguments,
+        versions=versions(),
+        threads=threads,
+        settings={key: value for key, value in asdict(config).items() if key != "checkpoint"},
+        curve=trained.curve,
+        psnr=round(-10 * math.log10(max(loss, 1e-12)), 3),
+        stages=clock.seconds,
+        outputs=(Output(request.output, "base", len(data)),),
+    )
+
+
+def _signals(request: TrainBaseRequest, kind: Kind) -> list[Signal]:
+    """Every file of the modality among the inputs and in the folders among them."""
+    limits = DEFAULT_LIMITS if request.max_bytes is None else Limits(max_bytes=request.max_bytes)
+    found = []
+    for name in request.inputs:
+        path = Path(name)
+        files = sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]
+        for file in files:
+            try:
+                signal = modalities.read(file.read_bytes(), file.name, limits=limits)
+            except InputError:
+                if path.is_dir():
+                    continue
+                raise
+            except OSError as error:
+                raise InputError(f"{file}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+            if signal.values.ndim - 2 == len(kind.edges) and all(s >= e for s, e in zip(signal.values.shape[1:-1], kind.edges, strict=True)):
+                found.append(signal)
+    if not found:
+        raise InputError(f"no file to train on: expected {request.modality} data of at least {'x'.join(map(str, kind.edges))} samples")
+    return found
+
+
+def _prepared(signal: Signal, kind: Kind) -> Tensor:
+    """Frames (frames, *spatial, channels) in 0..1 with the channels of `kind`."""
+    levels = torch.from_numpy(to_levels(signal.values, signal.scale)).float() / max(signal.scale.levels - 1, 1)
+    if kind.channels == COLOUR:
+        return levels[..., :COLOUR] if levels.shape[-1] >= COLOUR else levels[..., :1].expand(*levels.shape[:-1], COLOUR)
+    return levels.mean(dim=-1, keepdim=True)
+
+
+def crops(sources: Sequence[Tensor], edges: tuple[int, ...]) -> Draw:
+    """Patches (count, N, channels) at random places of `sources` (frames, *spatial, channels), each as likely as it has samples."""
+    chances = torch.tensor([source[..., 0].numel() for source in sources], dtype=torch.float64)
+
+    def draw(count: int, generator: torch.Generator) -> Tensor:
+        patches = []
+        for index in torch.multinomial(chances, count, replacement=True, generator=generator).tolist():
+            array = sources[index]
+            for axis, edge in enumerate((1, *edges)):
+                room = array.shape[axis] - edge
+                array = array.narrow(axis, int(torch.randint(room + 1, (), generator=generator)), edge)
+            patches.append(array.reshape(-1, array.shape[-1]))
+        return torch.stack(patches)
+
+    return draw

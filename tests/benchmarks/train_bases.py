@@ -1,0 +1,239 @@
+"""Train the base networks that ship: `python tests/benchmarks/train_bases.py image gray audio volume globe --data ../shared/data --cifar CIFAR10.npz`.
+
+Training data, all of licences that allow it: CIFAR-10's training images and Kodak 1 to 6 (image, gray), five of the seven speakers (audio),
+the CIT168, ICBM 2009 and MNI152 templates (volume), and the CSM, PCM, MPI and NCEP fields (globe). Nothing that a benchmark tests is among them.
+A run that was stopped goes on from its checkpoint. Curves are kept in results/bases.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import soundfile
+import torch
+from common import RESULTS, heading, write
+from PIL import Image
+from scipy.io import netcdf_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from compresskit.codec.base import save_base
+from compresskit.codec.calibrate import calibrate
+from compresskit.codec.coordinates import grid, sphere
+from compresskit.codec.metatrain import Draw, TrainBaseConfig, train
+from compresskit.codec.sines import ACTIVATION_BITS
+from compresskit.runtime import set_threads
+
+KODAK_TRAIN = range(1, 7)
+SPEAKERS_TRAIN = ("1688", "1998", "2033", "2414", "2609")
+SCANS_TRAIN = ("CIT168_T1w_brain.nii.gz", "ICBM2009asym_T1_brain.nii.gz", "MNI152_T1_2mm.nii.gz")
+GLOBE = (48, 96)  # latitudes, longitudes
+
+
+@dataclass(frozen=True)
+class Task:
+    """One base network: where its patches come from, the grid that they have, and how it is trained."""
+
+    draw: Callable[[argparse.Namespace], Draw]
+    edges: tuple[int, ...]
+    config: TrainBaseConfig
+    globe: bool = False
+
+
+def crops(sources: Sequence[Tensor], edges: tuple[int, ...], weights: Sequence[float]) -> Draw:
+    """Patches (count, N, channels) at random places of arrays (*spatial, channels) in 0..1, or uint8; pictures are mirrored at random."""
+    chances = torch.tensor(weights, dtype=torch.float64)
+
+    def draw(count: int, generator: torch.Generator) -> Tensor:
+        patches = []
+        for index in torch.multinomial(chances, count, replacement=True, generator=generator).tolist():
+            array = sources[index]
+            for axis, edge in enumerate(edges):
+                room = array.shape[axis] - edge
+                array = array.narrow(axis, int(torch.randint(room + 1, (), generator=generator)), edge)
+            if len(edges) == 2 and torch.rand((), generator=generator) < 0.5:
+                array = array.flip(1)
+            patches.append(array.reshape(-1, array.shape[-1]))
+        stacked = torch.stack(patches)
+        return stacked.float() / 255 if stacked.dtype == torch.uint8 else stacked
+
+    return draw
+
+
+def pictures(options: argparse.Namespace) -> Draw:
+    """CIFAR-10 images for one half; for the other Kodak at full, half and a quarter of its resolution, and doubled."""
+    cifar = torch.from_numpy(np.load(options.cifar)["x_train"])
+    files = [options.data / "kodak" / f"kodim{number:02d}.png" for number in KODAK_TRAIN]
+    scales: list[Tensor] = []
+    for scale in (2.0, 1.0, 0.5, 0.25):
+        for path in files:
+            with Image.open(path) as image:
+                size = (round(image.width * scale), round(image.height * scale))
+                scales.append(torch.from_numpy(np.array(image.resize(size, Image.Resampling.LANCZOS))))
+    kodak = crops(scales, (32, 32), [weight for weight in (0.15, 0.4, 0.3, 0.15) for _ in files])
+
+    def draw(count: int, generator: torch.Generator) -> Tensor:
+        chosen = cifar[torch.randint(len(cifar), (count // 2,), generator=generator)].flatten(1, 2).float() / 255
+        return torch.cat([chosen, kodak(count - count // 2, generator)])
+
+    return draw
+
+
+def gray(options: argparse.Namespace) -> Draw:
+    """The luma of `pictures`, contrast varied."""
+    colour = pictures(options)
+    luma = torch.tensor([0.299, 0.587, 0.114])
+
+    def draw(count: int, generator: torch.Generator) -> Tensor:
+        return (colour(count, generator) @ luma).unsqueeze(-1)
+
+    return draw
+
+
+def speech(options: argparse.Namespace) -> Draw:
+    """Speech at its own rate, and at half and twice of it, louder and softer."""
+    sources = []
+    for speaker in SPEAKERS_TRAIN:
+        for path in sorted((options.data / "speech").glob(f"{speaker}-*.flac")):
+            samples = torch.from_numpy(soundfile.read(path, dtype="float32")[0])
+            for length in (len(samples) // 2, len(samples), len(samples) * 2):
+                sources.append(F.interpolate(samples[None, None], length, mode="linear", antialias=False)[0, 0].unsqueeze(1))
+    cut = crops(sources, (256,), [1.0] * len(sources))
+
+    def draw(count: int, generator: torch.Generator) -> Tensor:
+        loudness = torch.exp(torch.randn(count, 1, 1, generator=generator) * 0.5)
+        return (cut(count, generator) * loudness / 2 + 0.5).clamp(0, 1)
+
+    return draw
+
+
+def scans(options: argparse.Namespace) -> Draw:
+    """Templates of brains at their own resolution and at half of it; background is left to a tenth of the patches."""
+    sources = []
+    for name in SCANS_TRAIN:
+        volume = torch.from_numpy(np.asarray(nibabel.load(options.data / "mri" / name).dataobj, dtype=np.float32))
+        volume = (volume - volume.min()) / (volume.max() - volume.min())
+        halved = F.avg_pool3d(volume[None, None], 2)[0, 0]
+        sources += [array.unsqueeze(-1) for array in (volume, halved)]
+    cut = crops(sources, (16, 16, 16), [1.0, 0.5] * len(SCANS_TRAIN))
+
+    def draw(count: int, generator: torch.Generator) -> Tensor:
+        patches = cut(3 * count, generator)
+        busy = patches.std(dim=(1, 2)) > 0.02
+        order = torch.argsort(busy.float() + 0.9 * torch.rand(len(busy), generator=generator), descending=True, stable=True)
+        return patches[order[:count]]
+
+    return draw
+
+
+def fields(options: argparse.Namespace) -> Draw:
+    """Temperatures of the globe, each source between its own extremes, and mixtures of two fields of one source."""
+    climate = options.data / "climate"
+    sources = [
+        _regridded(np.load(climate / name), key)
+        for name, key in (
+            ("csm_b003_ts_monthly.npz", "temperature"),
+            ("pcm_b06.69_trefht_annual_1890_1999.npz", "temperature"),
+            ("ncep_june_climo_T_levels.npz", "temperature"),
+        )
+    ]
+    with netcdf_file(climate / "mpi_esm_lr_tas_2005.nc", mmap=False) as file:
+        sources.append(_regridded({name: np.array(file.variables[name].data) for name in ("tas", "lat", "lon")}, "tas"))
+
+    def draw(count: int, generator: torch.Generator) -> Tensor:
+        drawn = []
+        for source in torch.randint(len(sources), (count,), generator=generator).tolist():
+            first, second = torch.randint(len(sources[source]), (2,), generator=generator).tolist()
+            share = torch.rand((), generator=generator)
+            drawn.append(share * sources[source][first] + (1 - share) * sources[source][second])
+        return torch.stack(drawn)
+
+    return draw
+
+
+def _regridded(arrays: dict[str, np.ndarray], key: str) -> Tensor:
+    """(fields, N, 1) in 0..1 on the training grid, by linear interpolation; longitudes wrap."""
+    latitudes, longitudes = globe_axes()
+    lat, lon, values = (np.asarray(arrays[name], dtype=np.float64) for name in ("lat", "lon", key))
+    if lat[0] > lat[-1]:
+        lat, values = lat[::-1], values[..., ::-1, :]
+    lon, values = np.append(lon, lon[0] + 360), np.concatenate([values, values[..., :1]], axis=-1)
+    rows = np.clip(np.interp(latitudes, lat, np.arange(len(lat))), 0, len(lat) - 1)
+    columns = np.interp((longitudes - lon[0]) % 360 + lon[0], lon, np.arange(len(lon)))
+    whole = (values - values.min()) / np.ptp(values)
+    up, left = np.minimum(rows.astype(int), len(lat) - 2), np.minimum(columns.astype(int), len(lon) - 2)
+    below, right = (rows - up)[:, None], (columns - left)[None, :]
+    corners = [whole[..., up + i, :][..., left + j] for i in (0, 1) for j in (0, 1)]
+    mixed = (1 - below) * ((1 - right) * corners[0] + right * corners[1]) + below * ((1 - right) * corners[2] + right * corners[3])
+    return torch.from_numpy(mixed.reshape(len(mixed), -1, 1)).float()
+
+
+def globe_axes() -> tuple[np.ndarray, np.ndarray]:
+    """Latitudes and longitudes of the training grid [degrees]."""
+    return 90 - 180 * (np.arange(GLOBE[0]) + 0.5) / GLOBE[0], 360 * np.arange(GLOBE[1]) / GLOBE[1]
+
+
+TASKS = {
+    "image": Task(pictures, (32, 32), TrainBaseConfig(latents=192, steps=24_000)),
+    "gray": Task(gray, (32, 32), TrainBaseConfig(latents=128, steps=12_000)),
+    "audio": Task(speech, (256,), TrainBaseConfig(latents=96, steps=15_000, bandwidth=5.0, points=256)),
+    "volume": Task(scans, (16, 16, 16), TrainBaseConfig(latents=160, steps=12_000, batch=32, points=512)),
+    "globe": Task(fields, GLOBE, TrainBaseConfig(latents=64, steps=10_000, batch=32, points=512), globe=True),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bases", nargs="+", choices=TASKS)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cifar", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path("."), help="folder for checkpoints")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[2] / "compresskit/codec/bases")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, help="in place of each base's own number")
+    options = parser.parse_args()
+    threads = set_threads(options.threads)
+    results = RESULTS / "bases.json"
+    for name in options.bases:
+        task = TASKS[name]
+        x = torch.from_numpy(sphere(*globe_axes()) if task.globe else grid(task.edges)).float() / 2**ACTIVATION_BITS
+        config = replace(task.config, checkpoint=options.work / f"{name}.checkpoint", resume=True, steps=options.steps or task.config.steps)
+        began, draw = time.process_time(), task.draw(options)
+        trained = train(draw, x, config, _Log(name))
+        base = calibrate(trained, draw, x, config, name=name, edges=task.edges, geometry="sphere" if task.globe else "grid")
+        data = save_base(base)
+        (options.output / f"{name}.base.safetensors").write_bytes(data)
+        rows = json.loads(results.read_text())["bases"] if results.exists() else {}
+        settings = {key: value for key, value in vars(config).items() if key not in ("checkpoint", "checkpoint_minutes", "resume")}
+        rows[name] = {"settings": settings, "cpu_seconds": round(time.process_time() - began), "bytes": len(data), "psnr_by_step": trained.curve}
+        write(results, {**heading(threads), "bases": rows})
+
+
+class _Log:
+    """Progress as lines, a hundred in all."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.total, self.done = name, 1, 0
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self.total, self.done = total or 1, 0
+
+    def advance(self, steps: int = 1, **figures: float) -> None:
+        self.done += steps
+        if self.done % max(self.total // 100, 1) == 0:
+            print(f"{self.name}: step {self.done} of {self.total}, {figures}", file=sys.stderr, flush=True)
+
+    def note(self, message: str) -> None:
+        print(message, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
