@@ -16,6 +16,7 @@ from .tables import plain_table, plural, size, wrote
 ITEMS_SHOWN = 10
 CURVE_SHOWN = 10
 METHODS = {"coin++": "COIN++", "coin": "COIN", "plain": "deflated samples, no network"}
+DTYPES = {"u": "uint", "i": "int", "f": "float", "b": "bool"}
 EXACT = "exact"
 
 
@@ -89,16 +90,18 @@ _FIGURES = (
 
 
 def _items(items: Sequence[ItemReport], verbose: bool) -> Iterator[RenderableType]:
-    """A row an item, with the figures that at least one of them has, and a summary where there are several."""
+    """A row an item: its number and name where it has them, its kind, the figures that at least one has; and a summary of several."""
     distortions = [item.distortion for item in items if item.distortion is not None]
     figures = [figure for figure in _FIGURES if any(map(figure.entry, distortions))]
-    table = plain_table("item", "kind", "shape", *(figure.heading for figure in figures), left=2)
-    for item in items if verbose else items[:ITEMS_SHOWN]:
+    labels = [*(["item"] if len(items) > 1 else []), *(["name"] if any(item.name for item in items) else [])]
+    table = plain_table(*labels, "kind", "shape", *(figure.heading for figure in figures), left=len(labels) + 1)
+    for number, item in enumerate(items if verbose else items[:ITEMS_SHOWN]):
+        known = {"item": f"{number}", "name": one_line(item.name)}
         entries = [figure.entry(item.distortion) if item.distortion is not None else "" for figure in figures]
-        table.add_row(one_line(item.name), f"{item.modality} {item.format} {item.dtype}", _shape(item.shape), *entries)
-    if len(items) > table.row_count:
-        table.add_row(f"… {len(items) - table.row_count} more (-v)", *[""] * (2 + len(figures)))
+        table.add_row(*(known[label] for label in labels), f"{item.modality} {item.format} {_dtype(item.dtype)}", _shape(item.shape), *entries)
     yield table
+    if len(items) > table.row_count:
+        yield f"… {len(items) - table.row_count} more (-v)"
     if len(items) > 1:
         yield _overall(len(items), distortions)
 
@@ -120,13 +123,18 @@ def _shape(shape: Sequence[int]) -> str:
     return " x ".join(map(str, [*([frames] if frames > 1 else []), *spatial, *([channels] if channels > 1 else [])]))
 
 
+def _dtype(name: str) -> str:
+    """NumPy's "<u2" in words: uint16."""
+    return DTYPES[name[1]] + (f"{8 * int(name[2:])}" if name[1] != "b" else "")
+
+
 def _method(stream: StreamInfo) -> str:
-    """How a stream codes its samples: COIN++ with base network kodak (1.2 MB), patches of 16 x 16, 5 bits a latent; within 0.5."""
+    """How a stream codes its samples: COIN++ with base network image (363 kB), patches of edge 16, 5 bits a latent."""
     parts = [METHODS[stream.method]]
     if stream.base is not None:
         parts[0] += f" with base network {one_line(stream.base)}" + (f" ({size(stream.base_bytes)})" if stream.base_bytes else "")
     if stream.method != "plain":
-        parts.append(f"patches of {' x '.join(map(str, stream.patch))}" if stream.patch else "whole signals")
+        parts.append(f"patches of {_edges(stream.patch)}" if stream.patch else "whole signals")
         parts.append(f"{plural(stream.bits, 'bit')} a {'latent' if stream.method == 'coin++' else 'weight'}")
     if stream.guard == "lossless":
         parts.append("every sample restored")
@@ -135,11 +143,20 @@ def _method(stream: StreamInfo) -> str:
     return ", ".join(parts)
 
 
+def _edges(patch: Sequence[int]) -> str:
+    """One edge stands for all."""
+    return f"edge {patch[0]}" if len(set(patch)) == 1 else " x ".join(map(str, patch))
+
+
 def _rate(stream: StreamInfo) -> str:
-    """Bits a sample point, with the base network too where it is not in the stream; of sound the bits a second."""
+    """Bits a sample point with and without the base network, where there is one; of sound the bits a second too."""
     spoken = [f"{stream.kbps:.4g} kbit/s"] if stream.kbps is not None else []
-    with_base = f" ({stream.bpp_with_base:.4g} with the base network)" if stream.bpp_with_base != stream.bpp else ""
-    return "rate: " + ", ".join([*spoken, f"{stream.bpp:.4g} bits a point{with_base}", plural(stream.points, "point")])
+    rate = f"{stream.bpp:.4g} bits a point"
+    if embedded := stream.sections.get("base"):
+        rate += f" ({8 * (stream.bytes - embedded) / stream.points:.4g} without the base network in it)"
+    elif stream.bpp_with_base != stream.bpp:
+        rate += f" ({stream.bpp_with_base:.4g} with the base network)"
+    return "rate: " + ", ".join([*spoken, rate, plural(stream.points, "point")])
 
 
 def _sections(stream: StreamInfo) -> Table:

@@ -27,13 +27,13 @@ def test_encoding(encode_report: EncodeReport) -> None:
 
 
 ENCODED = """\
-item          kind                          shape       PSNR   max error
-────────────────────────────────────────────────────────────────────────
-scan.nii      volume nii <i2        91 x 109 x 91   38.25 dB        21.5
-bold.nii.gz   volume nii.gz <f4   7 x 16 x 16 x 8      exact           0
+item   name          kind                              shape       PSNR   max error
+───────────────────────────────────────────────────────────────────────────────────
+0      scan.nii      volume nii int16          91 x 109 x 91   38.25 dB        21.5
+1      bold.nii.gz   volume nii.gz float32   7 x 16 x 16 x 8      exact           0
 2 items, PSNR 38.25 dB on average and 38.25 dB at least, 1 exact
 
-COIN++ with base network volume (310 kB), patches of 16 x 16 x 16, 5 bits a latent
+COIN++ with base network volume (310 kB), patches of edge 16, 5 bits a latent
 903 kB → 10 kB, ratio 90.3; the samples alone, deflated: 400 kB
 rate: 0.08724 bits a point (2.792 with the base network), 916,965 points
 verified: decoded again, and compared
@@ -47,13 +47,13 @@ def test_decoding(decode_report: DecodeReport) -> None:
 
 
 DECODED = """\
-item          kind                          shape
-─────────────────────────────────────────────────
-scan.nii      volume nii <i2        91 x 109 x 91
-bold.nii.gz   volume nii.gz <f4   7 x 16 x 16 x 8
+item   name          kind                              shape
+────────────────────────────────────────────────────────────
+0      scan.nii      volume nii int16          91 x 109 x 91
+1      bold.nii.gz   volume nii.gz float32   7 x 16 x 16 x 8
 2 items
 
-COIN++ with base network volume (310 kB), patches of 16 x 16 x 16, 5 bits a latent
+COIN++ with base network volume (310 kB), patches of edge 16, 5 bits a latent
 checked: the samples have the SHA-256 that encode noted
 wrote out/scan.nii (nii, 902.6 kB)
 wrote out/bold.nii.gz (nii.gz, 352 B)
@@ -67,10 +67,10 @@ def test_info(stream: StreamInfo) -> None:
 
 
 INFO = """\
-item          kind                          shape
-─────────────────────────────────────────────────
-scan.nii      volume nii <i2        91 x 109 x 91
-bold.nii.gz   volume nii.gz <f4   7 x 16 x 16 x 8
+item   name          kind                              shape
+────────────────────────────────────────────────────────────
+0      scan.nii      volume nii int16          91 x 109 x 91
+1      bold.nii.gz   volume nii.gz float32   7 x 16 x 16 x 8
 2 items
 
 section    bytes    share
@@ -80,7 +80,7 @@ items        400     4.0%
 chunks     9,570    95.7%
 all       10,000   100.0%
 
-COIN++ with base network volume (310 kB), patches of 16 x 16 x 16, 5 bits a latent
+COIN++ with base network volume (310 kB), patches of edge 16, 5 bits a latent
 rate: 0.08724 bits a point (2.792 with the base network), 916,965 points
 """
 
@@ -129,7 +129,7 @@ def test_a_name_cannot_move_the_cursor(decode_report: DecodeReport) -> None:
     item = dataclasses.replace(decode_report.stream.items[0], name="a\x1b[2Jb\nc.nii")
     report = dataclasses.replace(decode_report, stream=dataclasses.replace(decode_report.stream, items=(item,), base="\x1b[31m"))
     lines = _rendered(decode_tables(report, verbose=False)).splitlines()
-    assert lines[2].startswith("a\\x1b[2Jb c.nii ")
+    assert lines[2].startswith("a\\x1b[2Jb c.nii   volume nii int16 ")
     assert all(line.isprintable() for line in lines)
 
 
@@ -147,16 +147,21 @@ def test_the_figures_are_those_of_the_content(encode_report: EncodeReport) -> No
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
+        ({"patch": (16, 16, 8)}, "COIN++ with base network volume (310 kB), patches of 16 x 16 x 8, 5 bits a latent"),
         ({"patch": ()}, "COIN++ with base network volume (310 kB), whole signals, 5 bits a latent"),
-        ({"base": "1f2e3d4c", "base_bytes": 0}, "COIN++ with base network 1f2e3d4c, patches of 16 x 16 x 16, 5 bits a latent"),
+        ({"base": "1f2e3d4c", "base_bytes": 0}, "COIN++ with base network 1f2e3d4c, patches of edge 16, 5 bits a latent"),
         ({"method": "coin", "base": None, "patch": (), "bits": 1}, "COIN, whole signals, 1 bit a weight"),
         ({"method": "plain", "base": None}, "deflated samples, no network"),
-        ({"method": "coin", "base": None, "guard": "lossless"}, "COIN, patches of 16 x 16 x 16, 5 bits a weight, every sample restored"),
+        ({"method": "coin", "base": None, "guard": "lossless"}, "COIN, patches of edge 16, 5 bits a weight, every sample restored"),
         (
             {"method": "plain", "base": None, "guard": "max-error", "tolerance": 0.5},
             "deflated samples, no network, every sample to within 0.5",
         ),
         ({"bpp_with_base": 0.08724}, "rate: 0.08724 bits a point, 916,965 points"),
+        (
+            {"sections": {"base": 7_500, "chunks": 2_500}, "bpp_with_base": 0.08724},
+            "rate: 0.08724 bits a point (0.02181 without the base network in it), 916,965 points",
+        ),
         ({"kbps": 19.876}, "rate: 19.88 kbit/s, 0.08724 bits a point (2.792 with the base network), 916,965 points"),
     ],
 )
@@ -167,3 +172,12 @@ def test_how_a_stream_was_coded(stream: StreamInfo, changes: dict[str, Any], lin
 def test_samples_without_a_digest_were_not_compared(decode_report: DecodeReport) -> None:
     lines = _rendered(decode_tables(dataclasses.replace(decode_report, verified=False), verbose=False)).splitlines()
     assert "checked: the checksums of the stream" in lines
+
+
+@pytest.mark.parametrize(("dtype", "word"), [("|u1", "uint8"), ("<i2", "int16"), ("<f8", "float64"), ("|b1", "bool")])
+def test_an_item_without_a_name_is_its_kind(decode_report: DecodeReport, dtype: str, word: str) -> None:
+    item = dataclasses.replace(decode_report.stream.items[0], name="", dtype=dtype)
+    heading, _, row, *_ = _rendered(
+        decode_tables(dataclasses.replace(decode_report, stream=dataclasses.replace(decode_report.stream, items=(item,))), verbose=False)
+    ).splitlines()
+    assert (heading.split(), row.split()) == (["kind", "shape"], ["volume", "nii", word, "91", "x", "109", "x", "91"])
