@@ -76,7 +76,7 @@ def function_of(name: str) -> Callable[..., Any]:
         return _ARITHMETIC[name]
     match = _ATEN_NAME.fullmatch(name)
     packet = getattr(torch.ops.aten, match[1], None) if match else None
-    found = getattr(packet, match[2], None) if match and packet is not None else None
+    found = getattr(packet, match[2], None) if match else None
     if not isinstance(found, OpOverload) or not _is_safe(found):
         raise InputError(f"the checkpoint calls {name!r}, which is no operator that a checkpoint may call")
     return found

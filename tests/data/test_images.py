@@ -83,6 +83,11 @@ def test_the_limit_on_pixels_is_the_last_size_that_passes(tmp_path: Path, refuse
         read_image(tmp_path / "a.png", 1, 5, 7, Budget(Limits(max_pixels=34)))
 
 
+def test_integers_outside_sixteen_bits_are_clipped(tmp_path: Path) -> None:
+    _save(tmp_path / "a.tiff", np.array([[-70_000, -1, 256, 70_000]], np.int32))
+    assert read_image(tmp_path / "a.tiff", 1, 1, 4, BUDGET).ravel().tolist() == [0, 0, 1, 255]
+
+
 @pytest.mark.parametrize("size", [(6000, 6000), (20000, 20000), (2**31 - 1, 2**31 - 1)])
 def test_image_bombs(size: tuple[int, int], tmp_path: Path, refused, little_memory) -> None:
     _folder(tmp_path)

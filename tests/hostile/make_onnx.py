@@ -28,9 +28,9 @@ def model(
     return helper.make_model(graph, opset_imports=opsets, functions=functions or [], ir_version=8)
 
 
-def external(location: str, *, dims: tuple[int, ...] = (4,), **entries: Any) -> TensorProto:
+def external(location: str, *, dims: tuple[int, ...] = (4,), kind: int = FLOAT, **entries: Any) -> TensorProto:
     """A weight that keeps its data in another file."""
-    tensor = TensorProto(name="w", data_type=FLOAT, dims=dims, data_location=TensorProto.EXTERNAL)
+    tensor = TensorProto(name="w", data_type=kind, dims=dims, data_location=TensorProto.EXTERNAL)
     for key, value in {"location": location, **entries}.items():
         tensor.external_data.add(key=key, value=str(value))
     return tensor
@@ -108,6 +108,20 @@ def _inside_attribute(folder: Path) -> bytes:
     return model(nodes=[constant, helper.make_node("Add", ["x", "k"], ["y"])]).SerializeToString()
 
 
+def _inside_sparse_attribute(where: str) -> Attack:
+    """The values, or the indices, of a sparse constant."""
+
+    def make(folder: Path) -> bytes:
+        (folder / "w.bin").write_bytes(bytes(32))
+        values, indices = numpy_helper.from_array(np.zeros(4, np.float32), "w"), numpy_helper.from_array(np.arange(4), "i")
+        outside = external("w.bin", length=16) if where == "values" else external("w.bin", kind=TensorProto.INT64, length=32)
+        sparse = helper.make_sparse_tensor(outside if where == "values" else values, indices if where == "values" else outside, [4])
+        constant = helper.make_node("Constant", [], ["k"], sparse_value=sparse)
+        return model(nodes=[constant, helper.make_node("Add", ["x", "k"], ["y"])]).SerializeToString()
+
+    return make
+
+
 def _huge_input(folder: Path) -> bytes:
     proto = model()
     proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 1 << 40
@@ -154,6 +168,8 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "wrong length": (_beside(lambda folder: (folder / "w.bin").write_bytes(bytes(64)), length=64), "takes 16 bytes, its external data are 64 from 0"),
     "offset in words": (_beside(lambda folder: (folder / "w.bin").write_bytes(bytes(16)), offset="none"), "has the offset 'none'"),
     "in an attribute": (_inside_attribute, "which only weights may"),
+    "in the values of a sparse attribute": (_inside_sparse_attribute("values"), "which only weights may"),
+    "in the indices of a sparse attribute": (_inside_sparse_attribute("indices"), "which only weights may"),
     "2^40 elements outside": (
         _beside(lambda folder: (folder / "w.bin").write_bytes(bytes(16)), dims=(1 << 20, 1 << 20)),
         "the ONNX model and its external data are over the limit",
