@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -27,6 +27,7 @@ METADATA = "compresskit"
 GEOMETRIES = ("grid", "sphere")
 MAX_BYTES = 64 * 2**20
 MAX_LATENTS = 4096
+MAX_AXES = SPHERE_DIMS = 3
 _MAPPING_LIMIT = 2**24
 _LATENT_LIMIT = 2**26  # times the mapping's limit and MAX_LATENTS: below 2**62
 
@@ -46,8 +47,10 @@ class Base:
         mapping: (hidden layers x width, latents), from latents to shifts in turns, in units of 2**-`fraction`.
         fraction: see `mapping`.
         centers: (latents,) the mean latent, in units of 2**-LATENT_FRACTION.
+        spread: (latents,) the standard deviation of typical latents, in the same unit, at least 1.
         steps: width of a bin, for each number of bits in LATENT_BITS, in the same unit.
         tables: (latents, 2**bits) frequencies, for each number of bits.
+        stored: the file that it was read from, b"" for a new one. Another version of zlib or safetensors would write another.
 
     Raises:
         InputError: parts do not fit each other, or are out of the bounds within which decoding is exact.
@@ -61,8 +64,10 @@ class Base:
     mapping: Integers
     fraction: int
     centers: Integers
+    spread: Integers
     steps: Mapping[int, int]
     tables: Mapping[int, NDArray[np.uint32]]
+    stored: bytes = b""
 
     def __post_init__(self) -> None:
         shifts = self.network.hidden * self.network.width
@@ -70,8 +75,12 @@ class Base:
             raise InputError(f"base network {self.name}: its mapping has shape {self.mapping.shape}, expected ({shifts}, 1 to {MAX_LATENTS})")
         if self.geometry not in GEOMETRIES or not 0 < self.omega < 1e6 or not 0 <= self.fraction <= MAX_FRACTION:
             raise InputError(f"base network {self.name}: its geometry, omega or fraction is out of range")
-        if np.abs(self.mapping).max() >= _MAPPING_LIMIT or self.centers.shape != (self.latents,) or np.abs(self.centers).max() >= _LATENT_LIMIT // 2:
+        if self.network.dims > MAX_AXES or (self.geometry == "sphere" and self.network.dims != SPHERE_DIMS):
+            raise InputError(f"base network {self.name}: it takes {self.network.dims} coordinates a point, which no {self.geometry} has")
+        if self.centers.shape != (self.latents,) or not (_within(self.mapping, _MAPPING_LIMIT) and _within(self.centers, _LATENT_LIMIT // 2)):
             raise InputError(f"base network {self.name}: its mapping or its mean latent is out of range")
+        if self.spread.shape != (self.latents,) or not 1 <= self.spread.min() <= self.spread.max() < _LATENT_LIMIT:
+            raise InputError(f"base network {self.name}: the spread of its latents is out of range")
         for bits in LATENT_BITS:
             if not 1 <= self.steps[bits] < _LATENT_LIMIT >> (bits + 1) or self.tables[bits].shape != (self.latents, 1 << bits):
                 raise InputError(f"base network {self.name}: its quantizer of {bits} bits is out of range")
@@ -94,7 +103,7 @@ class Base:
     @cached_property
     def file(self) -> bytes:
         """Its file."""
-        return save_base(self)
+        return self.stored or save_base(self)
 
     @cached_property
     def digest(self) -> bytes:
@@ -116,6 +125,11 @@ class Base:
         return np.clip(np.stack(layers, axis=1), 1 - OFFSET_LIMIT, OFFSET_LIMIT - 1)
 
 
+def _within(values: Integers, limit: int) -> bool:
+    """Whether all magnitudes are below `limit`; that of the least int64 is no int64."""
+    return bool(-limit < values.min() <= values.max() < limit)
+
+
 def _rescaled(values: Integers, drop: int) -> Integers:
     """Values without their `drop` lowest bits, rounded half up; with more of them where it is negative."""
     return (values + (1 << drop - 1)) >> drop if drop > 0 else values << -drop
@@ -123,7 +137,7 @@ def _rescaled(values: Integers, drop: int) -> Integers:
 
 def save_base(base: Base) -> bytes:
     """The file of `base`: the same bytes for the same base."""
-    tensors: dict[str, NDArray[np.generic]] = {"mapping": base.mapping.astype(np.int32), "centers": base.centers}
+    tensors: dict[str, NDArray[np.generic]] = {"mapping": base.mapping.astype(np.int32), "centers": base.centers, "spread": base.spread}
     for index, layer in enumerate(base.network.layers):
         tensors |= {f"layers.{index}.weight": layer.weight.astype(np.int32), f"layers.{index}.bias": layer.bias}
     for bits in LATENT_BITS:
@@ -160,8 +174,8 @@ def load_base(data: bytes, what: str) -> Base:
         about = json.loads(header["__metadata__"][METADATA])
         if about["format"] != FORMAT:
             raise InputError(f"{what}: is no base network of format {FORMAT}")
-        return _assembled(load(data), about)
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return replace(_assembled(load(data), about), stored=data)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"{what}: is no base network, or a damaged one ({type(error).__name__})") from None
 
 
@@ -170,10 +184,13 @@ def _assembled(tensors: Mapping[str, NDArray[np.generic]], about: Mapping[str, o
     if not (isinstance(fractions, list) and isinstance(steps, list) and isinstance(edges, list) and len(steps) == len(LATENT_BITS)):
         raise ValueError("lists are missing")
     layers = tuple(
-        IntegerLayer(tensors[f"layers.{index}.weight"].astype(np.int64), tensors[f"layers.{index}.bias"].astype(np.int64), int(fraction))
+        IntegerLayer(_tensor(tensors, f"layers.{index}.weight", np.int32), _tensor(tensors, f"layers.{index}.bias", np.int64), int(fraction))
         for index, fraction in enumerate(fractions)
     )
-    mapping = tensors["mapping"].astype(np.int64)
+    mapping = _tensor(tensors, "mapping", np.int32)
+    # Before tables are inflated: a tensor without rows may claim any number of columns.
+    if mapping.ndim != 2 or not mapping.size or mapping.shape[1] > MAX_LATENTS:
+        raise ValueError("a mapping of an impossible shape")
     tables = {bits: unpack_table(tensors[f"tables.{bits}"].tobytes(), (mapping.shape[1], 1 << bits)) for bits in LATENT_BITS}
     return Base(
         str(about["name"]),
@@ -183,7 +200,13 @@ def _assembled(tensors: Mapping[str, NDArray[np.generic]], about: Mapping[str, o
         IntegerNetwork(layers),
         mapping,
         int(about["fraction"]),  # type: ignore[call-overload]
-        tensors["centers"].astype(np.int64),
+        _tensor(tensors, "centers", np.int64),
         {bits: int(step) for bits, step in zip(LATENT_BITS, steps, strict=True)},
         tables,
     )
+
+
+def _tensor(tensors: Mapping[str, NDArray[np.generic]], name: str, dtype: type[np.signedinteger]) -> Integers:
+    if tensors[name].dtype != dtype:
+        raise TypeError(f"{name} is of {tensors[name].dtype}")
+    return tensors[name].astype(np.int64)

@@ -24,13 +24,14 @@ from compresskit.codec.modulation import Modulated, jacobian
 from compresskit.codec.quantize import LATENT_FRACTION
 from compresskit.codec.siren import to_integer
 
-SAMPLE, BATCH = 4096, 64
+SAMPLE, FITTED, BATCH = 8192, 2048, 64  # patches that directions, and that tables, are taken from
 FIT_STEPS = 10
 POINTS = 1024  # of a patch that statistics look at
-SENSITIVITIES = 64  # patches whose derivatives are averaged: where latents are zero, they are not typical
+SENSITIVITIES = 96  # patches whose derivatives are averaged: where latents are zero, they are not typical
 DEVIATIONS = 3.0  # that the bins of the widest latent cover, on either side
 MAPPING_BITS = 23
-_LEAST_SENSITIVITY = 1e-5  # of the largest eigenvalue: directions below make no difference that is worth a bit
+_LEAST_SPREAD = 1e-8  # of the largest variance
+_LEAST_SENSITIVITY = 1e-6  # of the largest eigenvalue: directions below make no difference that is worth a bit
 _SEED_OFFSET = 1  # so that tables are counted on patches that training did not draw in the same order
 
 
@@ -46,25 +47,31 @@ def calibrate(trained: TrainedBase, draw: Draw, x: Tensor, config: TrainBaseConf
     """
     generator = torch.Generator().manual_seed(config.seed + _SEED_OFFSET)
     chosen = torch.randperm(len(x), generator=generator)[:POINTS]
-    drawn = [draw(BATCH, generator) for _ in range(SAMPLE // BATCH)]
-    rotated = _rotated(trained.network, torch.cat([trained.encode(batch) for batch in drawn]), x[chosen])
-    latents = torch.cat([fit(rotated, x[chosen], batch[:, chosen], FIT_STEPS)[0] for batch in drawn]).double().numpy()
-    centers = np.rint(np.ldexp(latents.mean(axis=0), LATENT_FRACTION)).astype(np.int64)
-    reach = 2 * DEVIATIONS * float(latents.std(axis=0).max())
+    latents = torch.cat([trained.encode(draw(BATCH, generator)) for _ in range(SAMPLE // BATCH)])
+    network, spread = _rotated(trained.network, latents, x[chosen])
+    drawn = [draw(BATCH, generator)[:, chosen] for _ in range(FITTED // BATCH)]
+    found = torch.cat([fit(network, spread, x[chosen], batch, FIT_STEPS)[0] for batch in drawn]).double().numpy()
+    centers = np.rint(np.ldexp(found.mean(axis=0), LATENT_FRACTION)).astype(np.int64)
+    reach = 2 * DEVIATIONS * float(spread.max())
     steps = {bits: max(1, round(math.ldexp(reach, LATENT_FRACTION - bits))) for bits in LATENT_BITS}
-    mapping, fraction = _integers(rotated.mapping.double().numpy() * config.omega / (2 * math.pi))
-    tables = {bits: _table(latents, centers, steps[bits], bits) for bits in LATENT_BITS}
-    return Base(name, geometry, edges, config.omega, to_integer(rotated.siren), mapping, fraction, centers, steps, tables)
+    widths = np.maximum(np.rint(np.ldexp(spread.double().numpy(), LATENT_FRACTION)), 1).astype(np.int64)
+    mapping, fraction = _integers(network.mapping.double().numpy() * config.omega / (2 * math.pi))
+    tables = {bits: _table(found, centers, steps[bits], bits) for bits in LATENT_BITS}
+    return Base(name, geometry, edges, config.omega, to_integer(network.siren), mapping, fraction, centers, widths, steps, tables)
 
 
-def _rotated(network: Modulated, latents: Tensor, x: Tensor) -> Modulated:
-    """The same functions under other latents: squared distance is the mean squared error, and typical ones are uncorrelated, the widest first."""
+def _rotated(network: Modulated, latents: Tensor, x: Tensor) -> tuple[Modulated, Tensor]:
+    """The same functions under other latents, and how far typical ones spread (L,), the widest first.
+
+    Squared distance is the mean squared error, and typical latents, those of the amortised fit, are uncorrelated.
+    """
     values, vectors = torch.linalg.eigh(_sensitivity(network, latents[:SENSITIVITIES], x))
     scale = values.clamp(min=_LEAST_SENSITIVITY * float(values[-1])).sqrt()
     whitened = (latents.double() @ vectors) * scale
-    _, axes = torch.linalg.eigh(torch.cov(whitened.T))
+    variances, axes = torch.linalg.eigh(torch.cov(whitened.T))
     back = vectors / scale @ axes.flip(dims=(1,))
-    return Modulated(network.siren, (network.mapping.double() @ back).float())
+    least = _LEAST_SPREAD * float(variances[-1])
+    return Modulated(network.siren, (network.mapping.double() @ back).float()), variances.flip(dims=(0,)).clamp(min=least).sqrt().float()
 
 
 def _sensitivity(network: Modulated, latents: Tensor, x: Tensor) -> Tensor:

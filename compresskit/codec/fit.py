@@ -1,7 +1,8 @@
-"""The inner loop: latents for patches, by a few gradient steps (thesis, eq. 5.9).
+"""The inner loop: latents for patches, by a few steps (thesis, eq. 5.9) that take what is typical into account.
 
-Base networks leave `calibrate` with latents in which distance is error, so that J'J is the identity for typical patches: a gradient
-step of length 1 is a Gauss-Newton step (Levenberg 1944, Marquardt 1963, with damping for each patch), and no rates have to be learned.
+Base networks leave `calibrate` with latents in which distance is error, so that J'J is the identity where latents are typical, and a
+gradient step of length 1 is a Gauss-Newton step. Far from there it is not: a step is damped (Levenberg 1944, Marquardt 1963) in each direction
+as much more as typical latents spread less, and latents that are not typical cost a little, as they will in bits.
 """
 
 from __future__ import annotations
@@ -11,18 +12,22 @@ from torch import Tensor
 
 from compresskit.codec.modulation import Modulated, errors
 
-START, LOWER, RAISE = 0.1, 0.5, 8.0
-"""Damping of the first step, and what a good or a bad step makes of it."""
+START, LOWER, RAISE = 0.01, 0.5, 4.0
+"""Damping of the first step in the widest direction, and what a good or a bad step makes of it."""
+
+PRIOR = 1e-4
+"""Mean squared error that a latent may cost, times its square in units of its spread, times the variance of the widest."""
 
 
 @torch.no_grad()
-def fit(network: Modulated, x: Tensor, targets: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+def fit(network: Modulated, spread: Tensor, x: Tensor, targets: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Fit latents to patches, from zero.
 
-    A step that makes a patch worse is not taken, and that patch's next step is damped more: no patch ends worse than it began.
+    A step that makes a patch worse, error and cost together, is not taken, and that patch's next step is damped more.
 
     Args:
         network: calibrated.
+        spread: (L,) standard deviations of typical latents.
         x: (N, dims) coordinates of the points.
         targets: (P, N, channels) in 0..1.
         steps: evaluations of network and gradient after the first.
@@ -30,14 +35,17 @@ def fit(network: Modulated, x: Tensor, targets: Tensor, steps: int) -> tuple[Ten
     Returns:
         Latents (P, L) and their mean squared errors (P,).
     """
+    narrow = (spread.max() / spread).square()
     best = torch.zeros(len(targets), network.latents)
     loss, gradient = errors(network, x, targets, best)
+    cost = loss
     damping = torch.full((len(targets), 1), START)
     for _ in range(steps):
-        trial = best - gradient / (1 + damping)
+        trial = best - (gradient + PRIOR * narrow * best) / (1 + (PRIOR + damping) * narrow)
         trial_loss, trial_gradient = errors(network, x, targets, trial)
-        better = (trial_loss < loss).unsqueeze(1)
+        trial_cost = trial_loss + PRIOR * (narrow * trial.square()).sum(dim=1)
+        better = (trial_cost < cost).unsqueeze(1)
         best, gradient = torch.where(better, trial, best), torch.where(better, trial_gradient, gradient)
-        loss = torch.minimum(trial_loss, loss)
-        damping = torch.where(better, damping * LOWER, damping * RAISE + 1)
+        loss, cost = torch.where(better[:, 0], trial_loss, loss), torch.minimum(trial_cost, cost)
+        damping = torch.where(better, damping * LOWER, damping * RAISE)
     return best, loss

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from compresskit.codec.base import Base
 from compresskit.codec.entropy import decode_columns, encode_columns
-from compresskit.codec.exact import ACTIVATION_BITS, evaluate
+from compresskit.codec.exact import ACTIVATION_BITS
 from compresskit.codec.fit import fit
+from compresskit.codec.levels import Levels, rendered
 from compresskit.codec.modulation import Modulated
+from compresskit.codec.quantize import LATENT_FRACTION
 from compresskit.codec.siren import from_integer
 from compresskit.codec.varint import Cursor, pack_varint
 from compresskit.errors import InputError
@@ -24,6 +26,7 @@ CHUNK = 256
 
 _FIT_POINTS = 2048  # of a patch; more of them would hardly change a latent
 _FIT_BYTES = 2**27
+_SAMPLES = 2**22  # that are reconstructed at a time
 _PLAIN, _WITH_CONSTANTS = 0, 1
 
 Integers = NDArray[np.int64]
@@ -51,6 +54,18 @@ class PatchCodes:
         first, last = (int(np.count_nonzero(self.constant[:index])) for index in (begin, end))
         return PatchCodes(self.constant[begin:end], self.colours[first:last], self.symbols[begin - first : end - last])
 
+    def only(self, wanted: NDArray[np.bool_]) -> PatchCodes:
+        """The same number of patches, of which those not `wanted` (P,) are blank."""
+        constant = self.constant | ~wanted
+        colours = np.zeros((np.count_nonzero(constant), self.colours.shape[1]), np.int64)
+        colours[(self.constant & wanted)[constant]] = self.colours[wanted[self.constant]]
+        return PatchCodes(constant, colours, self.symbols[wanted[~self.constant]])
+
+
+def blank(count: int, channels: int, latents: int) -> PatchCodes:
+    """Patches of level 0."""
+    return PatchCodes(np.ones(count, np.bool_), np.zeros((count, channels), np.int64), np.empty((0, latents), np.int32))
+
 
 def join(parts: Sequence[PatchCodes]) -> PatchCodes:
     """All patches of `parts`, in their order."""
@@ -62,10 +77,11 @@ def split(codes: PatchCodes, size: int = CHUNK) -> Iterator[PatchCodes]:
     return (codes.part(begin, min(begin + size, len(codes))) for begin in range(0, len(codes), size))
 
 
-def modulated(base: Base) -> Modulated:
-    """The base network in floats, for fitting."""
+def modulated(base: Base) -> tuple[Modulated, torch.Tensor]:
+    """The base network in floats, and the spread of its latents, for fitting."""
     mapping = np.ldexp(base.mapping.astype(np.float64), -base.fraction) * (2 * np.pi / base.omega)
-    return Modulated(from_integer(base.network, base.omega), torch.from_numpy(mapping).float())
+    spread = np.ldexp(base.spread.astype(np.float64), -LATENT_FRACTION)
+    return Modulated(from_integer(base.network, base.omega), torch.from_numpy(mapping).float()), torch.from_numpy(spread).float()
 
 
 def fit_points(count: int) -> NDArray[np.intp] | slice:
@@ -73,15 +89,16 @@ def fit_points(count: int) -> NDArray[np.intp] | slice:
     return slice(None) if count <= _FIT_POINTS else np.sort(np.random.default_rng(count).permutation(count)[:_FIT_POINTS])
 
 
-def fit_patches(network: Modulated, coordinates: Integers, patches: Integers, levels: int, steps: int) -> NDArray[np.float32]:
+def fit_patches(base: Base, coordinates: Integers, patches: Integers, levels: int, steps: int) -> NDArray[np.float32]:
     """Latents (P, L) of `patches` (P, N, channels) of `levels` levels, at `coordinates` (N, dims)."""
+    network, spread = modulated(base)
     siren, x = network.siren, torch.from_numpy(coordinates).float() / 2**ACTIVATION_BITS
     bytes_each = 4 * patches.shape[1] * siren.weights[0].shape[0] * (len(siren.weights) + 4)
     batch = max(1, _FIT_BYTES // bytes_each)
     found = []
     for begin in range(0, len(patches), batch):
         targets = torch.from_numpy(patches[begin : begin + batch]).float() / max(levels - 1, 1)
-        found.append(fit(network, x, targets, steps)[0].numpy())
+        found.append(fit(network, spread, x, targets, steps)[0].numpy())
     return np.concatenate(found) if found else np.empty((0, network.latents), np.float32)
 
 
@@ -90,23 +107,32 @@ def quantize_patches(base: Base, bits: int, latents: NDArray[np.float32], patche
     symbols = base.quantizer(bits).symbols(latents)
     colours = (2 * patches.sum(axis=1) + patches.shape[1]) // (2 * patches.shape[1])
     constant = np.empty(len(patches), np.bool_)
-    for begin in range(0, len(patches), CHUNK):
-        part = slice(begin, begin + CHUNK)
+    at_once = at_a_time(base, len(coordinates))
+    for begin in range(0, len(patches), at_once):
+        part = slice(begin, begin + at_once)
         made = _evaluated(base, bits, symbols[part], coordinates, levels)
         constant[part] = _squares(patches[part] - colours[part, None]) <= _squares(patches[part] - made)
     return PatchCodes(constant, colours[constant], symbols[~constant])
 
 
-def reconstruct(base: Base, bits: int, codes: PatchCodes, coordinates: Integers, levels: int) -> Integers:
+def at_a_time(base: Base, points: int) -> int:
+    """How many patches of so many points are reconstructed at a time."""
+    return min(CHUNK, max(1, _SAMPLES // (points * base.channels)))
+
+
+def reconstruct(base: Base, bits: int, codes: PatchCodes, coordinates: Integers, levels: int) -> Levels:
     """Patches (P, N, channels) of levels, exactly what every decoder makes of `codes`."""
-    result = np.empty((len(codes), len(coordinates), base.channels), np.int64)
+    if codes.constant.all():
+        colours = np.clip(codes.colours, 0, levels - 1).astype(np.uint16)
+        return np.broadcast_to(colours[:, None], (len(codes), len(coordinates), base.channels))
+    result = np.empty((len(codes), len(coordinates), base.channels), np.uint16)
     result[codes.constant] = np.clip(codes.colours, 0, levels - 1)[:, None]
     result[~codes.constant] = _evaluated(base, bits, codes.symbols, coordinates, levels)
     return result
 
 
-def _evaluated(base: Base, bits: int, symbols: NDArray[np.int32], coordinates: Integers, levels: int) -> Integers:
-    return evaluate(base.network, coordinates, base.shifts(base.quantizer(bits).latents(symbols)), levels)
+def _evaluated(base: Base, bits: int, symbols: NDArray[np.int32], coordinates: Integers, levels: int) -> Levels:
+    return rendered(base.network, coordinates, base.shifts(base.quantizer(bits).latents(symbols)), levels)
 
 
 def _squares(difference: Integers) -> Integers:
@@ -132,7 +158,7 @@ def unpack_chunk(data: bytes, count: int, channels: int, tables: NDArray[np.uint
     """
     cursor = Cursor(data)
     constant, colours = np.zeros(count, np.bool_), np.empty((0, channels), np.int64)
-    kind = cursor.take(1)[0]
+    kind = cursor.byte()
     if kind == _WITH_CONSTANTS:
         constant, colours = _read_constants(cursor.take(cursor.varint()), count, channels)
     elif kind != _PLAIN:
@@ -153,7 +179,7 @@ def _read_constants(packed: bytes, count: int, channels: int) -> tuple[NDArray[n
     except zlib.error:
         raise InputError("damaged bitstream: the constant patches of a chunk cannot be inflated") from None
     constant = np.unpackbits(np.frombuffer(plain[:mask_bytes], np.uint8), count=count).astype(np.bool_) if len(plain) >= mask_bytes else None
-    if constant is None or len(plain) != mask_bytes + 4 * channels * int(constant.sum()):
+    if constant is None or len(plain) != mask_bytes + 4 * channels * int(constant.sum()) or not inflater.eof or inflater.unused_data:
         raise InputError("damaged bitstream: the constant patches of a chunk differ in number")
     differences = np.frombuffer(plain, np.uint8, offset=mask_bytes).reshape(4, -1).T.copy().view("<i4").reshape(-1, channels)
     return constant, np.cumsum(differences.astype(np.int64), axis=0)

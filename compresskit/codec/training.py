@@ -15,10 +15,10 @@ from compresskit.codec.base import save_base
 from compresskit.codec.calibrate import calibrate
 from compresskit.codec.config import TrainBaseRequest
 from compresskit.codec.coordinates import grid
-from compresskit.codec.exact import ACTIVATION_BITS
+from compresskit.codec.exact import ACTIVATION_BITS, MAX_WIDTH
 from compresskit.codec.fit import fit
 from compresskit.codec.levels import to_levels
-from compresskit.codec.metatrain import Draw, TrainBaseConfig, train
+from compresskit.codec.metatrain import COMPONENT_PATCHES, Draw, TrainBaseConfig, train
 from compresskit.codec.patchcode import modulated
 from compresskit.codec.planes import COLOUR
 from compresskit.codec.reports import TrainBaseReport
@@ -62,7 +62,16 @@ KINDS = {
 
 
 def settings(kind: Kind, request: TrainBaseRequest) -> TrainBaseConfig:
-    """The training that `request` asks for."""
+    """The training that `request` asks for.
+
+    Raises:
+        UsageError: a size is out of range.
+    """
+    sizes = {"--steps": request.steps, "--latents": request.latents, "--width": request.width, "--depth": request.depth}
+    most = {"--latents": min(COMPONENT_PATCHES, math.prod(kind.edges) * kind.channels), "--width": MAX_WIDTH}
+    for name, size in sizes.items():
+        if size is not None and not 1 <= size <= most.get(name, size):
+            raise UsageError(f"{name} {size} is out of range: give 1 {f'to {most[name]}' if name in most else 'or more'}")
     return TrainBaseConfig(
         width=request.width,
         depth=request.depth,
@@ -102,7 +111,7 @@ def train_base(request: TrainBaseRequest, progress: Progress = SILENT) -> TrainB
         base = calibrate(trained, draw, x, config, name=name, geometry="grid", edges=kind.edges)
         data = save_base(base)
         fresh = draw(CHECK_PATCHES, torch.Generator().manual_seed(request.seed + 2))
-        loss = float(fit(modulated(base), x, fresh, STEPS)[1].mean())
+        loss = float(fit(*modulated(base), x, fresh, STEPS)[1].mean())
     write_bytes(Path(request.output), data, force=request.force)
     return TrainBaseReport(
         command="encode",
