@@ -202,7 +202,6 @@ def _assembled(tensors: Mapping[str, NDArray[np.generic]], about: Mapping[str, o
         int(about["fraction"]),  # type: ignore[call-overload]
         _tensor(tensors, "centers", np.int64),
         _tensor(tensors, "spread", np.int64),
-        _tensor(tensors, "spread", np.int64),
         {bits: int(step) for bits, step in zip(LATENT_BITS, steps, strict=True)},
         tables,
     )
