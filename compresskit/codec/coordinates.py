@@ -46,6 +46,39 @@ def sphere(latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) -> N
     return (np.stack(products, axis=-1).reshape(-1, 3) + (1 << drop - 1)) >> drop
 
 
+def finer_latitudes(latitudes: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
+    """Centres of the cells of a grid `scale` times finer; the cells at the ends stop at the poles.
+
+    Args:
+        latitudes: (n,) degrees.
+        scale: parts that each cell is cut into.
+
+    Returns:
+        (n * scale,) degrees.
+    """
+    pole = max(90.0, float(np.abs(latitudes).max()))
+    return _subdivided(np.clip(_edges(latitudes), -pole, pole), scale) if scale != 1 else latitudes
+
+
+def finer_longitudes(longitudes: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
+    """Likewise, around the globe: they rise or fall without the jump of a whole turn that `longitudes` may have."""
+    return _subdivided(_edges(np.unwrap(longitudes, period=360)), scale) if scale != 1 else longitudes
+
+
+def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n + 1,) ends of cells with these (n,) centres: half way between neighbours, and as far beyond the first and the last."""
+    if len(centres) == 1:
+        return np.repeat(centres, 2)
+    between = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[2 * centres[0] - between[0]], between, [2 * centres[-1] - between[-1]]])
+
+
+def _subdivided(edges: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
+    """Centres of `scale` parts of each cell between (n + 1,) `edges`."""
+    within = (2 * np.arange(scale) + 1) / (2 * scale)
+    return (edges[:-1, None] + np.diff(edges)[:, None] * within).reshape(-1)
+
+
 def _centres(size: int) -> NDArray[np.int64]:
     """(size,) centres, rounded half up."""
     numerators = (2 * np.arange(size, dtype=np.int64) + 1 - size) << ACTIVATION_BITS

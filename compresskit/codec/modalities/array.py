@@ -6,12 +6,15 @@ Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compresskit.codec.modalities.modality import MODALITIES, Modality
 from compresskit.codec.modalities.parts import join_parts, split_parts
+from compresskit.codec.modalities.reshaping import crop, cropped_holes, refined_holes
 from compresskit.codec.modalities.samples import with_holes, without_holes
 from compresskit.codec.signal import Signal
 from compresskit.data.limits import Budget
@@ -58,6 +61,16 @@ class Array(Modality):
         dtype = values.dtype.newbyteorder(">" if flags & _BIG_ENDIAN else "<")
         fortran = bool(flags & _FORTRAN)
         return (header or _usual_header(shape, dtype, fortran)) + values.astype(dtype).tobytes("F" if fortran else "C")
+
+    def cropped(self, signal: Signal, parts: Sequence[NDArray[np.int64]]) -> Signal:
+        """See `Modality.cropped`."""
+        stored_as, holes, _ = split_parts(signal.metadata, 3)
+        return crop(signal, parts, join_parts(stored_as, cropped_holes(holes, signal, parts), b""))
+
+    def refined(self, signal: Signal, scale: int) -> Signal:
+        """See `Modality.refined`."""
+        stored_as, holes, _ = split_parts(signal.metadata, 3)
+        return replace(signal, metadata=join_parts(stored_as, refined_holes(holes, signal, scale), b""))
 
 
 def _signal_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

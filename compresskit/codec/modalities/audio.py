@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import io
 import struct
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compresskit.codec.modalities.modality import MODALITIES, Modality
+from compresskit.codec.modalities.reshaping import crop
 from compresskit.codec.modalities.wav import Envelope, is_wav, new_envelope, open_envelope, sample_bytes
 from compresskit.codec.signal import Scale, Signal
 from compresskit.data.limits import Budget
@@ -23,6 +25,7 @@ from compresskit.wording import first_line
 
 _MAX_CHANNELS = 8
 _MAX_LEVELS = 2**16
+_MAX_RATE = 2**32 - 1
 _BLOCK = 2**16  # frames read at once: what a header says of their number is not believed
 _PREFIX = struct.Struct("<BI")
 
@@ -140,6 +143,22 @@ class AudioFiles(Modality):
     def rate(self, metadata: bytes) -> float | None:
         """Frames a second."""
         return float(AudioMetadata.unpack(metadata).rate)
+
+    def dimensions(self, spatial: int) -> tuple[str, ...]:
+        """A sound's one axis is time."""
+        return ("frame", "t")
+
+    def cropped(self, signal: Signal, parts: Sequence[NDArray[np.int64]]) -> Signal:
+        """See `Modality.cropped`."""
+        return crop(signal, parts, signal.metadata)
+
+    def refined(self, signal: Signal, scale: int) -> Signal:
+        """See `Modality.refined`: as many times more frames a second."""
+        metadata = AudioMetadata.unpack(signal.metadata)
+        rate = metadata.rate * scale
+        if rate > _MAX_RATE:
+            raise UsageError(f"--scale {scale}: no file holds sound of {rate} Hz; choose a smaller factor")
+        return replace(signal, metadata=AudioMetadata(metadata.subtype, rate).pack())
 
 
 def _samples(file: Any, name: str, budget: Budget) -> tuple[NDArray[np.generic], str]:

@@ -16,11 +16,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from compresskit.codec.coordinates import finer_latitudes, finer_longitudes
 from compresskit.codec.modalities.climate_fields import Contents, Field
 from compresskit.codec.modalities.climate_metadata import Description, pack_description, unpack_description
 from compresskit.codec.modalities.climate_netcdf import CLASSIC, HDF5, open_netcdf, write_netcdf
 from compresskit.codec.modalities.climate_npz import LATITUDES, LONGITUDES, holds_grid, read_npz, write_npz
+from compresskit.codec.modalities.climate_reshape import along_frames, continued, refined, taken
 from compresskit.codec.modalities.modality import MODALITIES, Modality
+from compresskit.codec.modalities.reshaping import crop, cropped_holes, refined_holes
 from compresskit.codec.modalities.samples import with_holes, without_holes
 from compresskit.codec.signal import Signal
 from compresskit.data.limits import Budget
@@ -92,6 +95,43 @@ class Climate(Modality):
         """See `Modality.axes`."""
         return _described_grid(unpack_description(metadata), shape).axes
 
+    def refined_axes(self, axes: tuple[NDArray[np.float64], ...], scale: int) -> tuple[NDArray[np.float64], ...]:
+        """See `Modality.refined_axes`."""
+        latitudes, longitudes = axes
+        return finer_latitudes(latitudes, scale), finer_longitudes(longitudes, scale)
+
+    def cropped(self, signal: Signal, parts: Sequence[NDArray[np.int64]]) -> Signal:
+        """See `Modality.cropped`: everything that lies along the cut dimensions is cut, and longitudes go on over the file's seam."""
+        description = unpack_description(signal.metadata)
+        grid = _described_grid(description, signal.values.shape)
+        frames, rows, columns = parts
+        indices = {grid.latitude.dims[0]: rows, grid.longitude.dims[0]: columns}
+        fields = named = description.contents.fields
+        if len(frames) < len(signal.values):
+            frame = _frame_dimension(grid)
+            indices[frame] = frames
+            if description.contents.kind == "npz":
+                named = tuple(along_frames(field, len(signal.values), frame) for field in fields)
+        cut_fields = [replace(taken(field, indices), dims=original.dims) for field, original in zip(named, fields, strict=True)]
+        if (np.diff(columns) < 0).any():
+            cut_fields = [continued(field) if field.name == grid.longitude.name else field for field in cut_fields]
+        contents = replace(description.contents, fields=tuple(cut_fields))
+        kept = Description(contents, description.grid, cropped_holes(description.holes, signal, parts))
+        cut = crop(signal, parts, pack_description(kept, signal.name))
+        return replace(cut, axes=self.axes(cut.metadata, cut.values.shape))
+
+    def refined(self, signal: Signal, scale: int) -> Signal:
+        """See `Modality.refined`."""
+        description = unpack_description(signal.metadata)
+        frames, rows, columns, channels = signal.values.shape
+        grid = _described_grid(description, (frames, rows // scale, columns // scale, channels))
+        shape = tuple(size * scale if axis in grid.positions else size for axis, size in enumerate(grid.field.shape))
+        axes = list(zip((grid.latitude, grid.longitude), self.refined_axes(grid.axes, scale), strict=True))
+        contents = refined(description.contents, grid.field, shape, axes)
+        kept = Description(contents, description.grid, refined_holes(description.holes, signal, scale))
+        metadata = pack_description(kept, signal.name)
+        return replace(signal, metadata=metadata, axes=self.axes(metadata, signal.values.shape))
+
 
 @contextmanager
 def _open(data: bytes, name: str, budget: Budget) -> Iterator[Contents]:
@@ -141,6 +181,18 @@ def _checked_axes(grid: _Grid, name: str) -> tuple[NDArray[np.float64], ...]:
     if not (np.isfinite(latitudes).all() and np.isfinite(longitudes).all() and np.abs(latitudes).max(initial=0) <= _POLE):
         raise InputError(f"{name}: {shown(grid.latitude.name)} or {shown(grid.longitude.name)} are no degrees; expected -90 to 90, and finite")
     return latitudes, longitudes
+
+
+def _frame_dimension(grid: _Grid) -> str:
+    """The one dimension that frames go along.
+
+    Raises:
+        UsageError: there are several.
+    """
+    dims = [dim for axis, (dim, size) in enumerate(zip(grid.field.dims, grid.field.shape, strict=True)) if axis not in grid.positions and size > 1]
+    if len(dims) != 1:
+        raise UsageError(f"--region t=...: {shown(grid.field.name)} has the dimensions {listed(dims)} beside latitudes and longitudes; leave t out")
+    return dims[0]
 
 
 def _declared_missing(values: NDArray[np.generic], field: Field) -> NDArray[np.bool_] | None:

@@ -7,6 +7,7 @@ except in a TIFF, which is turned upright.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from compresskit.codec.modalities.image_metadata import ImageMetadata
 from compresskit.codec.modalities.modality import MODALITIES, Modality
 from compresskit.codec.modalities.png16 import is_png16, read_png16, write_png16
+from compresskit.codec.modalities.reshaping import crop
 from compresskit.codec.signal import Scale, Signal
 from compresskit.data.images import open_image
 from compresskit.data.limits import Budget
@@ -90,6 +92,14 @@ class ImageFiles(Modality):
     def default_output(self, format: str) -> str:
         """A lossless format for a lossy one."""
         return "png" if format == "jpeg" else format
+
+    def cropped(self, signal: Signal, parts: Sequence[NDArray[np.int64]]) -> Signal:
+        """See `Modality.cropped`."""
+        return crop(signal, parts, signal.metadata)
+
+    def refined(self, signal: Signal, scale: int) -> Signal:
+        """See `Modality.refined`; dots an inch stay, so that the picture is printed larger."""
+        return signal
 
 
 def _exact_mode(image: ImageFile) -> str:

@@ -6,6 +6,7 @@ that knows the format inside `read` and `write`, so that a picture is read witho
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +14,10 @@ from numpy.typing import NDArray
 
 from compresskit.codec.signal import Signal
 from compresskit.data.limits import Budget
+from compresskit.errors import UsageError
 from compresskit.registry import Registry
+
+_SPATIAL: Mapping[int, tuple[str, ...]] = {1: ("x",), 2: ("y", "x"), 3: ("x", "y", "z")}
 
 
 class Modality(Protocol):
@@ -68,6 +72,32 @@ class Modality(Protocol):
     def rate(self, metadata: bytes) -> float | None:
         """Sample points a second, of a signal in time; None for everything else."""
         return None
+
+    def dimensions(self, spatial: int) -> tuple[str, ...]:
+        """What users call the frames and the `spatial` axes of a signal."""
+        return ("t", *_SPATIAL[spatial])
+
+    def refined_axes(self, axes: tuple[NDArray[np.float64], ...], scale: int) -> tuple[NDArray[np.float64], ...]:
+        """Latitudes and longitudes of a grid `scale` times finer than that of `axes`."""
+        return axes
+
+    def cropped(self, signal: Signal, parts: Sequence[NDArray[np.int64]]) -> Signal:
+        """The samples at the frames `parts[0]` and at the positions `parts[1:]` along each spatial axis, with metadata for just these.
+
+        Raises:
+            InputError: `signal.metadata` is damaged.
+            UsageError: a file of this kind cannot hold such a part.
+        """
+        raise UsageError(f"no region of {signal.modality} data can be written: leave --region out")
+
+    def refined(self, signal: Signal, scale: int) -> Signal:
+        """A signal whose samples are `scale` times as many along each spatial axis as its metadata says, with metadata for these.
+
+        Raises:
+            InputError: `signal.metadata` is damaged.
+            UsageError: a file of this kind cannot hold them.
+        """
+        raise UsageError(f"no finer grid of {signal.modality} data can be written: leave --scale out")
 
 
 MODALITIES: Registry[Modality] = Registry("modality")

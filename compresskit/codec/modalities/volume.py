@@ -11,14 +11,18 @@ import gzip
 import io
 import math
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import IO, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compresskit.codec.modalities.modality import MODALITIES, Modality
 from compresskit.codec.modalities.parts import join_parts, split_parts
+from compresskit.codec.modalities.reshaping import crop, cropped_holes, refined_holes
 from compresskit.codec.modalities.samples import with_holes, without_holes
+from compresskit.codec.modalities.volume_header import Placing, placed
 from compresskit.codec.signal import Signal
 from compresskit.data.files import GZIP_MAGIC, reading
 from compresskit.data.limits import Budget
@@ -81,6 +85,21 @@ class Volume(Modality):
         whole = kept[: layout.offset] + values.astype(layout.dtype).tobytes() + kept[layout.offset :]
         return gzip.compress(whole, mtime=0) if format == "nii.gz" else whole
 
+    def cropped(self, signal: Signal, parts: Sequence[NDArray[np.int64]]) -> Signal:
+        """See `Modality.cropped`: the voxels stay where they are in the scanner's space, and volumes in time."""
+        holes, kept = split_parts(signal.metadata, 2)
+        times, *axes = parts
+        placing = Placing((*map(len, axes), len(times)), tuple(float(axis[0]) for axis in axes), frame=int(times[0]))
+        return crop(signal, parts, join_parts(cropped_holes(holes, signal, parts), _replaced(kept, placing)))
+
+    def refined(self, signal: Signal, scale: int) -> Signal:
+        """See `Modality.refined`: voxels of a fraction of the edge, in the same part of space."""
+        holes, kept = split_parts(signal.metadata, 2)
+        frames, *size = signal.values.shape[:-1]
+        # The first new voxel's centre lies by (1 - 1 / scale) / 2 of an old voxel before the first old one's.
+        placing = Placing((*size, frames), ((1 / scale - 1) / 2,) * 3, scale)
+        return replace(signal, metadata=join_parts(refined_holes(holes, signal, scale), _replaced(kept, placing)))
+
 
 def _gzip_head(data: bytes) -> bytes:
     try:
@@ -132,6 +151,12 @@ def _layout(head: bytes | bytearray, name: str) -> _Layout:
     except Exception as error:  # nibabel raises a dozen kinds for hostile fields
         raise InputError(f"{name}: damaged NIfTI header ({first_line(error)})") from error
     return _Layout(_four_dimensional(tuple(map(int, shape)), name), _checked_type(dtype, name), _checked_offset(offset, size, name))
+
+
+def _replaced(kept: bytes, placing: Placing) -> bytes:
+    """All bytes but the samples', with a header that places other voxels."""
+    size = _HEADER_BYTES[_version(kept) or 1]
+    return placed(kept[:size], placing) + kept[size:]
 
 
 def _four_dimensional(shape: tuple[int, ...], name: str) -> tuple[int, int, int, int]:
