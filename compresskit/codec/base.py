@@ -173,8 +173,10 @@ def load_base(data: bytes, what: str) -> Base:
         header = json.loads(data[8 : 8 + size]) if size <= len(data) else {}
         about = json.loads(header["__metadata__"][METADATA])
         if about["format"] != FORMAT:
-            raise InputError(f"{what}: is no base network of format {FORMAT}")
+            raise InputError(f"its format is not {FORMAT}")
         return replace(_assembled(load(data), about), stored=data)
+    except InputError as error:
+        raise InputError(f"{what}: is no base network, or a damaged one ({error})") from None
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"{what}: is no base network, or a damaged one ({type(error).__name__})") from None
 

@@ -21,6 +21,7 @@ MAX_DEPTH = 64
 _MODELLED_BITS = 6
 _COUNT_SHIFT = 8  # tables are sent with 8 bits less: what they lose is less than what these bits would take
 _MOST_WEIGHTS = 2**24
+_WEIGHTS_A_BYTE = 256  # at most: a network of fewer bits would be one weight over and over
 
 
 def pack_coin(symbols: CoinSymbols, width: int, depth: int) -> bytes:
@@ -29,7 +30,7 @@ def pack_coin(symbols: CoinSymbols, width: int, depth: int) -> bytes:
     flat = np.concatenate(symbols.symbols)
     low_bits = max(symbols.bits - _MODELLED_BITS, 0)
     upper, lower = flat >> low_bits, flat & ((1 << low_bits) - 1)
-    table = _coarse(np.bincount(upper, minlength=1 << (symbols.bits - low_bits)))
+    table = coarse(np.bincount(upper, minlength=1 << (symbols.bits - low_bits)))
     packed = pack_table(table)
     coded = encode_columns(upper[:, None], table[None])
     parts = [pack_varint(len(packed)), packed, pack_varint(len(coded)), coded, _pack_bits(lower, low_bits)]
@@ -47,7 +48,7 @@ def unpack_coin(data: bytes, dims: int, channels: int) -> tuple[CoinSymbols, int
     if not (1 <= width <= MAX_WIDTH and 1 <= depth <= MAX_DEPTH and 1 <= bits <= 16):
         raise InputError(f"damaged bitstream: a COIN network of {depth} layers of width {width} with {bits} bits")
     sizes = [math.prod(shape) for shape in tensor_shapes(dims, width, depth, channels)]
-    if sum(sizes) > _MOST_WEIGHTS:
+    if sum(sizes) > min(_MOST_WEIGHTS, _WEIGHTS_A_BYTE * len(data)):
         raise InputError(f"damaged bitstream: a COIN network of {sum(sizes)} weights")
     fractions = [cursor.varint() for _ in range(depth + 1)]
     lows = [_unzigzag(cursor.varint()) for _ in sizes]
@@ -60,21 +61,26 @@ def unpack_coin(data: bytes, dims: int, channels: int) -> tuple[CoinSymbols, int
     return CoinSymbols(tensors, tuple(lows), tuple(steps), tuple(fractions), bits), width, depth
 
 
-def _coarse(counts: NDArray[np.integer]) -> NDArray[np.uint32]:
+def coarse(counts: NDArray[np.integer]) -> NDArray[np.uint32]:
     """A table near to `counts` whose frequencies have few significant bits, so that it deflates well."""
     return normalize(normalize(counts) >> _COUNT_SHIFT)
 
 
 def _pack_bits(values: NDArray[np.integer], bits: int) -> bytes:
-    planes = (values[:, None] >> np.arange(bits)) & 1
-    return np.packbits(planes.astype(np.uint8)).tobytes()
+    planes = np.empty((len(values), bits), np.uint8)
+    for bit in range(bits):
+        planes[:, bit] = values >> bit & 1
+    return np.packbits(planes).tobytes()
 
 
 def _unpack_bits(data: bytes, count: int, bits: int) -> NDArray[np.int32]:
     if len(data) != -(-count * bits // 8):
         raise InputError("damaged bitstream: a COIN network's lower bits differ in number")
     planes = np.unpackbits(np.frombuffer(data, np.uint8), count=count * bits).reshape(count, bits)
-    return (planes.astype(np.int32) << np.arange(bits, dtype=np.int32)).sum(axis=1, dtype=np.int32)
+    values = np.zeros(count, np.int32)
+    for bit in range(bits):
+        values |= planes[:, bit].astype(np.int32) << bit
+    return values
 
 
 def _zigzag(value: int) -> int:

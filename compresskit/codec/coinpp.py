@@ -5,17 +5,27 @@ levels (frames, *spatial, channels) --planes, tiles--> patches --fit--> latents 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compresskit.codec.base import Base
-from compresskit.codec.coordinates import grid, sphere
-from compresskit.codec.patchcode import CHUNK, PatchCodes, fit_patches, fit_points, join, modulated, quantize_patches, reconstruct, split
+from compresskit.codec.coordinates import finer_latitudes, finer_longitudes, grid, sphere
+from compresskit.codec.levels import Levels
+from compresskit.codec.patchcode import (
+    CHUNK,
+    PatchCodes,
+    at_a_time,
+    fit_patches,
+    fit_points,
+    join,
+    quantize_patches,
+    reconstruct,
+)
 from compresskit.codec.planes import narrow, planes, widen
-from compresskit.codec.tiling import Tiling, cut, paste, tiling
+from compresskit.codec.tiling import Tiling, cut, place, tiling
 from compresskit.progress import SILENT, Progress
 
 Integers = NDArray[np.int64]
@@ -43,7 +53,19 @@ class Layout:
 
     def coordinates(self, scale: int = 1) -> Integers:
         """(N, dims) coordinates of a patch's points, on a grid `scale` times finer."""
-        return sphere(*self.axes) if self.axes else grid(self.tiles.edges, scale)
+        if not self.axes:
+            return grid(self.tiles.edges, scale)
+        latitudes, longitudes = self.axes
+        # Extrapolated by half a cell, a longitude may lie beyond a whole turn.
+        return sphere(finer_latitudes(latitudes, scale), np.fmod(finer_longitudes(longitudes, scale), 360) if scale != 1 else longitudes)
+
+    def touched(self, base: Base, parts: Sequence[NDArray[np.int64]], scale: int = 1) -> NDArray[np.bool_]:
+        """(patches,) which patches hold samples at `parts`, the positions of frames and along spatial axes `scale` times finer."""
+        frames, *axes = parts
+        cells = np.zeros((self.shape[0], *self.tiles.counts), np.bool_)
+        patches = (np.unique(axis // (edge * scale)) for axis, edge in zip(axes, self.tiles.edges, strict=True))
+        cells[np.ix_(frames, *patches)] = True
+        return np.tile(cells.reshape(-1), len(planes(self.shape[-1], base.channels)))
 
 
 def layout(shape: tuple[int, ...], levels: int, patch: tuple[int, ...], axes: tuple[NDArray[np.float64], ...] = ()) -> Layout:
@@ -57,12 +79,12 @@ def fit_signal(base: Base, levels: Integers, lay: Layout, steps: int, progress: 
     """Latents (patches, L) of all patches of `levels` (frames, *spatial, channels); patches of one level are left at zero."""
     coordinates = lay.coordinates()
     chosen = fit_points(len(coordinates))
-    network, found = modulated(base), []
+    found = []
     for block in _blocks(base, levels, lay):
         block = block[:, chosen]
         varied = (block != block[:, :1]).any(axis=(1, 2))
         latents = np.zeros((len(block), base.latents), np.float32)
-        latents[varied] = fit_patches(network, coordinates[chosen], block[varied], lay.levels, steps)
+        latents[varied] = fit_patches(base, coordinates[chosen], block[varied], lay.levels, steps)
         found.append(latents)
         progress.advance(len(block))
     return np.concatenate(found)
@@ -77,25 +99,20 @@ def quantize_signal(base: Base, bits: int, latents: NDArray[np.float32], levels:
     return join(parts)
 
 
-def decode_signal(base: Base, bits: int, codes: PatchCodes, lay: Layout, scale: int = 1, progress: Progress = SILENT) -> Integers:
+def decode_signal(base: Base, bits: int, codes: PatchCodes, lay: Layout, scale: int = 1, progress: Progress = SILENT) -> Levels:
     """Levels (frames, *spatial, channels) of a signal, on a grid `scale` times finer: what every decoder finds, to the bit."""
     tiles = _finer(lay.tiles, scale)
     frames, channels = lay.shape[0], lay.shape[-1]
     coordinates = lay.coordinates(scale)
-    result = np.empty((frames, *tiles.spatial, channels), np.int64)
-    per_frame, blocks = tiles.patches, list(split(codes, max(CHUNK, 1)))
-    made = np.concatenate([_made(base, bits, block, coordinates, lay.levels, progress) for block in blocks])
+    result = np.empty((frames, *tiles.spatial, channels), np.uint16)
+    per_plane, at_once = frames * tiles.patches, at_a_time(base, len(coordinates))
     for index, plane in enumerate(planes(channels, base.channels)):
-        part = made[index * frames * per_frame : (index + 1) * frames * per_frame].astype(np.int64)
-        result[..., plane] = narrow(paste(part, tiles, frames), plane.stop - plane.start)
+        for begin in range(0, per_plane, at_once):
+            part = codes.part(index * per_plane + begin, index * per_plane + min(begin + at_once, per_plane))
+            made = reconstruct(base, bits, part, coordinates, lay.levels)
+            place(narrow(made, plane.stop - plane.start), tiles, begin, result[..., plane])
+            progress.advance(len(part))
     return result
-
-
-def _made(base: Base, bits: int, codes: PatchCodes, coordinates: Integers, levels: int, progress: Progress) -> NDArray[np.uint16]:
-    """Levels fit in 16 bits, and all patches of a signal are held at once."""
-    made = reconstruct(base, bits, codes, coordinates, levels).astype(np.uint16)
-    progress.advance(len(codes))
-    return made
 
 
 def _finer(tiles: Tiling, scale: int) -> Tiling:
@@ -109,4 +126,4 @@ def _blocks(base: Base, levels: Integers, lay: Layout) -> Iterator[Integers]:
         for frame in range(0, lay.shape[0], at_a_time):
             patches = cut(levels[frame : frame + at_a_time, ..., plane], lay.tiles)
             for begin in range(0, len(patches), CHUNK):
-                yield widen(patches[begin : begin + CHUNK], base.channels)
+                yield widen(patches[begin : begin + CHUNK], base.channels).astype(np.int64, copy=False)

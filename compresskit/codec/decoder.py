@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +17,19 @@ from compresskit.codec.base import Base, load_base
 from compresskit.codec.coinpayload import unpack_coin
 from compresskit.codec.coinpp import Layout, decode_signal, layout
 from compresskit.codec.encoder import coin_coordinates
-from compresskit.codec.exact import evaluate
+from compresskit.codec.entropy import unpack_table
 from compresskit.codec.guard import Guard, decode_guard
-from compresskit.codec.levels import from_levels
+from compresskit.codec.levels import Levels, from_levels, rendered
 from compresskit.codec.modalities import MODALITIES
-from compresskit.codec.patchcode import CHUNK, PatchCodes, join, unpack_chunk
+from compresskit.codec.patchcode import CHUNK, PatchCodes, blank, join, unpack_chunk
+from compresskit.codec.regions import Positions
 from compresskit.codec.shelf import find
 from compresskit.codec.signal import Signal
 from compresskit.codec.stream import Item, Stream
-from compresskit.errors import InputError
+from compresskit.errors import InputError, UsageError
 from compresskit.progress import SILENT, Progress
+
+Chunks = Callable[[int], PatchCodes]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +40,30 @@ class Opened:
         stream: unpacked.
         base: of COIN++, None for the other methods.
         layouts: of each item, of COIN++; () for the other methods.
+        tables: (latents, 2**bits) frequencies of COIN++'s symbols: the base network's, or the stream's own.
     """
 
     stream: Stream
-    base: Base | None
-    layouts: tuple[Layout, ...]
+    base: Base | None = None
+    layouts: tuple[Layout, ...] = ()
+    tables: NDArray[np.uint32] | None = None
+
+    @cached_property
+    def first_patches(self) -> tuple[int, ...]:
+        """Of each item the number of its first patch, and in the end the number of all."""
+        assert self.base is not None
+        return tuple(accumulate((lay.patches(self.base) for lay in self.layouts), initial=0))
+
+    def chunk(self, index: int) -> PatchCodes:
+        """The patches of one chunk.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        assert self.base is not None
+        assert self.tables is not None
+        count = min(CHUNK, self.first_patches[-1] - index * CHUNK)
+        return unpack_chunk(self.stream.chunks[index], count, self.base.channels, self.tables)
 
 
 def open_stream(stream: Stream, given: Base | None = None) -> Opened:
@@ -48,31 +73,62 @@ def open_stream(stream: Stream, given: Base | None = None) -> Opened:
         InputError: the base network is not at hand or does not suit the items, or the stream contradicts itself.
     """
     header = stream.header
+    check_kinds(stream)
     if len(stream.residuals) != (len(stream.items) if header.guard != "none" and header.method != "plain" else 0):
         raise InputError(f"damaged bitstream: {len(stream.residuals)} residuals for {len(stream.items)} items")
     if header.method != "coin++":
         if len(stream.chunks) != len(stream.items):
             raise InputError(f"damaged bitstream: {len(stream.chunks)} chunks for {len(stream.items)} items")
-        return Opened(stream, None, ())
+        return Opened(stream)
     base = find(header.base, load_base(stream.base_file, "the embedded base network") if stream.base_file else given)
     if header.bits not in base.tables:
         raise InputError(f"damaged bitstream: latents of {header.bits} bits")
     layouts = tuple(_layout(item, base, header.patch) for item in stream.items)
-    patches = sum(lay.patches(base) for lay in layouts)
+    tables = unpack_table(stream.tables, (base.latents, 1 << header.bits)) if stream.tables else base.tables[header.bits]
+    opened = Opened(stream, base, layouts, tables)
+    patches = opened.first_patches[-1]
     if len(stream.chunks) != -(-patches // CHUNK):
         raise InputError(f"damaged bitstream: {len(stream.chunks)} chunks for {patches} patches")
-    return Opened(stream, base, layouts)
+    return opened
 
 
-def decode_items(opened: Opened, chosen: Sequence[int], scale: int = 1, progress: Progress = SILENT) -> Iterator[Signal]:
+def check_kinds(stream: Stream) -> None:
+    """Check that items are of modalities and formats that can be written.
+
+    Raises:
+        InputError: one is not.
+    """
+    for item in stream.items:
+        if item.modality not in MODALITIES or item.format not in MODALITIES[item.modality].formats:
+            raise InputError(f"bitstream with {item.modality} data of format {item.format}, which this version does not know: a newer one may")
+
+
+def decode_items(
+    opened: Opened,
+    chosen: Sequence[int],
+    scale: int = 1,
+    progress: Progress = SILENT,
+    parts: Mapping[int, Positions] = MappingProxyType({}),
+) -> Iterator[Signal]:
     """Decode the items with the numbers `chosen`, on grids `scale` times finer.
+
+    Args:
+        opened: the stream.
+        chosen: numbers of items.
+        scale: no guard holds on a finer grid.
+        progress: of patches.
+        parts: for the number of an item, the positions on the finer grid that are wanted: samples elsewhere may be left at level 0.
 
     Raises:
         InputError: the stream is damaged.
+        UsageError: the stream holds samples, and a finer grid is asked for.
     """
+    if scale != 1 and opened.stream.header.method == "plain":
+        raise UsageError("--scale: the stream holds the samples themselves, and no network to sample between them; leave it out")
+    chunk = lru_cache(maxsize=1)(opened.chunk)  # small items share one
     for number in chosen:
         item = opened.stream.items[number]
-        yield _signal(item, _samples(opened, number, scale, progress), scale)
+        yield _signal(item, _samples(opened, number, scale, progress, parts.get(number), chunk), scale)
 
 
 def _layout(item: Item, base: Base, patch: tuple[int, ...]) -> Layout:
@@ -85,42 +141,48 @@ def _layout(item: Item, base: Base, patch: tuple[int, ...]) -> Layout:
     return layout(item.shape, item.scale.levels, patch, axes)
 
 
-def _samples(opened: Opened, number: int, scale: int, progress: Progress) -> NDArray[np.generic]:
+def _samples(opened: Opened, number: int, scale: int, progress: Progress, parts: Positions | None, chunk: Chunks) -> NDArray[np.generic]:
     stream, item = opened.stream, opened.stream.items[number]
     dtype = np.dtype(item.dtype).newbyteorder("=")
+    guarded = stream.header.guard != "none" and scale == 1
     if stream.header.method == "plain":
         return _inflated(stream.chunks[number], item.shape, dtype)
     if opened.base is not None:
-        levels = decode_signal(opened.base, stream.header.bits, _codes(opened, number), opened.layouts[number], scale, progress)
+        lay = opened.layouts[number]
+        # Residuals are coded in the context of all that was decoded before.
+        touched = None if parts is None or guarded else lay.touched(opened.base, parts, scale)
+        levels = decode_signal(opened.base, stream.header.bits, _codes(opened, number, touched, chunk), lay, scale, progress)
     else:
         levels = _coin_levels(stream.chunks[number], item, scale)
     decoded = from_levels(levels, item.scale, dtype)
-    if stream.header.guard == "none" or scale != 1:
+    if not guarded:
         return decoded
     return decode_guard(Guard(stream.header.guard, stream.header.tolerance), stream.residuals[number], decoded, item.scale)
 
 
-def _codes(opened: Opened, number: int) -> PatchCodes:
-    """The codes of one item, from the chunks that hold them."""
-    base, chunks = opened.base, opened.stream.chunks
+def _codes(opened: Opened, number: int, touched: NDArray[np.bool_] | None, chunk: Chunks) -> PatchCodes:
+    """The codes of one item, from the chunks that hold them; where (patches,) `touched` says which are wanted, the others are blank."""
+    base, (first, last) = opened.base, opened.first_patches[number : number + 2]
     assert base is not None
-    counts = [lay.patches(base) for lay in opened.layouts]
-    total, first = sum(counts), sum(counts[:number])
-    last = first + counts[number]
     parts = []
     for index in range(first // CHUNK, -(-last // CHUNK)):
-        begin, count = index * CHUNK, min(CHUNK, total - index * CHUNK)
-        codes = unpack_chunk(chunks[index], count, base.channels, base.tables[opened.stream.header.bits])
-        parts.append(codes.part(max(first - begin, 0), min(last - begin, count)))
+        begin = index * CHUNK
+        inside = slice(max(first - begin, 0), min(last - begin, CHUNK))
+        wanted = None if touched is None else touched[begin + inside.start - first : begin + inside.stop - first]
+        if wanted is not None and not wanted.any():
+            parts.append(blank(len(wanted), base.channels, base.latents))
+            continue
+        codes = chunk(index).part(inside.start, inside.stop)
+        parts.append(codes if wanted is None else codes.only(wanted))
     return join(parts)
 
 
-def _coin_levels(chunk: bytes, item: Item, scale: int) -> NDArray[np.int64]:
+def _coin_levels(chunk: bytes, item: Item, scale: int) -> Levels:
     shape = (item.shape[0], *(size * scale for size in item.shape[1:-1]), item.shape[-1])
     coordinates = coin_coordinates(item.shape, scale)
     symbols, width, depth = unpack_coin(chunk, coordinates.shape[1], item.shape[-1])
     network = coin.network(symbols, coordinates.shape[1], width, depth, item.shape[-1])
-    return evaluate(network, coordinates, None, item.scale.levels)[0].reshape(shape)
+    return rendered(network, coordinates, None, item.scale.levels)[0].reshape(shape)
 
 
 def _inflated(data: bytes, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[np.generic]:
@@ -130,7 +192,7 @@ def _inflated(data: bytes, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[n
         plain = inflater.decompress(data, expected + 1)
     except zlib.error:
         raise InputError("damaged bitstream: the samples cannot be inflated") from None
-    if len(plain) != expected or not inflater.eof:
+    if len(plain) != expected or not inflater.eof or inflater.unused_data:
         raise InputError(f"damaged bitstream: {expected} bytes of samples were expected")
     return np.frombuffer(plain, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
 

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from compresskit.codec import modalities, shelf
 from compresskit.codec.base import Base
 from compresskit.codec.bitstream import unpack
 from compresskit.codec.config import DecodeRequest
-from compresskit.codec.decoder import Opened, decode_items, open_stream
+from compresskit.codec.decoder import Opened, check_kinds, decode_items, open_stream
 from compresskit.codec.describe import stream_info
 from compresskit.codec.encoder import digest_of
 from compresskit.codec.limits import DEFAULT_STREAM_LIMITS, StreamLimits
-from compresskit.codec.regions import cut_out, parse_region, refined
+from compresskit.codec.regions import cut_out, parse_region, positions, refined
 from compresskit.codec.reports import DecodeOutcome, DecodeReport, StreamInfo
 from compresskit.codec.signal import Signal
-from compresskit.errors import InputError, UsageError
+from compresskit.codec.workspace import check_memory
+from compresskit.errors import InputError, OutputError, UsageError
 from compresskit.progress import SILENT, Progress
 from compresskit.report import Output
 from compresskit.runtime import Clock, set_threads, versions
-from compresskit.writers import write_bytes
+from compresskit.writers import check_target, write_bytes
 
 STDIN = STDOUT = "-"
+SUFFIX = ".coinpp"
 ITEM_NAME = "item{:05d}"
 
 
@@ -39,18 +43,20 @@ def decode(request: DecodeRequest, progress: Progress = SILENT) -> DecodeOutcome
         data = read_stream(request)
         opened = open_stream(unpack(data, limits), shelf.named(request.base) if request.base else None)
     chosen = _chosen(opened, request.item)
+    check_memory(opened, chosen, request.scale, limits)
+    region = None if request.region is None else parse_region(request.region)
+    parts = {number: positions(region, opened.stream.items[number], request.scale) for number in chosen if region is not None}
     with clock("decode"):
         progress.stage("decode", _patches(opened, chosen))
-        signals = list(decode_items(opened, chosen, request.scale, progress))
-        verified = _check_digest(opened, chosen, signals, request.scale)
+        signals = list(decode_items(opened, chosen, request.scale, progress, parts))
+        verified = _check_digest(opened, chosen, signals, request)
         signals = [refined(signal, request.scale) for signal in signals]
-        if request.region is not None:
-            signals = [cut_out(signal, parse_region(request.region)) for signal in signals]
+        signals = [cut_out(signal, parts[number]) if number in parts else signal for number, signal in zip(chosen, signals, strict=True)]
     outputs: list[Output] = []
     standard_output = None
     if not request.test:
         with clock("write"):
-            outputs, standard_output = _write(request, signals)
+            outputs, standard_output = _write(request, signals, chosen)
     report = DecodeReport(
         command="decode",
         arguments=request.arguments,
@@ -59,6 +65,7 @@ def decode(request: DecodeRequest, progress: Progress = SILENT) -> DecodeOutcome
         stream=stream_info(opened.stream, data, opened.base, limits=limits),
         verified=verified,
         stages=clock.seconds,
+        warnings=tuple(_warnings(opened, request.scale)),
         outputs=tuple(outputs),
     )
     return DecodeOutcome(report, standard_output)
@@ -72,6 +79,7 @@ def describe(data: bytes, max_memory: int | None = None) -> StreamInfo:
     """
     limits = _limits(max_memory)
     stream = unpack(data, limits)
+    check_kinds(stream)
     base = None
     if stream.header.base:
         try:
@@ -82,8 +90,8 @@ def describe(data: bytes, max_memory: int | None = None) -> StreamInfo:
 
 
 def unpacked_signals(data: bytes, base: Base | None) -> Iterator[Signal]:
-    """All signals of a stream, decoded as any reader would."""
-    opened = open_stream(unpack(data), base)
+    """All signals of a stream of one's own, decoded as any reader would, however large."""
+    opened = open_stream(unpack(data, StreamLimits(sys.maxsize)), base)
     return decode_items(opened, range(len(opened.stream.items)))
 
 
@@ -118,17 +126,25 @@ def _patches(opened: Opened, chosen: Sequence[int]) -> int | None:
     return sum(opened.layouts[number].patches(opened.base) for number in chosen) if opened.base is not None else None
 
 
-def _check_digest(opened: Opened, chosen: Sequence[int], signals: Sequence[Signal], scale: int) -> bool:
+def _warnings(opened: Opened, scale: int) -> Iterator[str]:
+    guard = opened.stream.header.guard
+    if scale != 1 and guard != "none":
+        promise = "without loss" if guard == "lossless" else f"within {opened.stream.header.tolerance:g}"
+        yield f"the samples were encoded {promise}, which does not hold for those that --scale {scale} makes: they are the network's alone"
+
+
+def _check_digest(opened: Opened, chosen: Sequence[int], signals: Sequence[Signal], request: DecodeRequest) -> bool:
     """Whether the samples are those that were encoded, by the stream's own digest, where it covers what was decoded."""
-    digest = opened.stream.header.digest
-    if not digest or scale != 1 or len(chosen) != len(opened.stream.items):
+    header = opened.stream.header
+    digest, partial = header.digest, request.region is not None and header.guard == "none"
+    if not digest or partial or request.scale != 1 or len(chosen) != len(opened.stream.items):
         return False
     if digest_of([signal.values for signal in signals]) != digest:
         raise InputError("damaged bitstream: the decoded samples are not those that were encoded")
     return True
 
 
-def _write(request: DecodeRequest, signals: Sequence[Signal]) -> tuple[list[Output], bytes | None]:
+def _write(request: DecodeRequest, signals: Sequence[Signal], chosen: Sequence[int]) -> tuple[list[Output], bytes | None]:
     """Write every signal; each file is complete or absent."""
     if request.output == STDOUT:
         if len(signals) != 1:
@@ -136,31 +152,54 @@ def _write(request: DecodeRequest, signals: Sequence[Signal]) -> tuple[list[Outp
         format = request.format or modalities.default_output(signals[0])
         data = modalities.write(signals[0], format)
         return [Output(STDOUT, format, len(data))], data
+    paths = _paths(request, signals, chosen)
+    if request.output is not None and _is_folder(request.output):
+        _make_folder(Path(request.output))
+    protect = [Path(request.input)] if request.input != STDIN else []
+    for path in paths:
+        check_target(path, force=request.force, protect=protect)
     outputs = []
-    for number, signal in enumerate(signals):
-        path = _path(request, signal, number, many=len(signals) > 1)
+    for path, signal in zip(paths, signals, strict=True):
         format = request.format or modalities.format_of_name(path.name) or modalities.default_output(signal)
         data = modalities.write(signal, format)
-        if path.parent != Path() and request.output is not None and _is_folder(request.output):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, data, force=request.force, protect=[Path(request.input)] if request.input != STDIN else [])
+        write_bytes(path, data, force=request.force, protect=protect)
         outputs.append(Output(str(path), format, len(data)))
     return outputs, None
 
 
-def _path(request: DecodeRequest, signal: Signal, number: int, *, many: bool) -> Path:
-    """Where a signal goes: the output as named; under its own name into a folder; else beside the stream."""
-    suffix = f".{request.format or modalities.default_output(signal)}"
-    stem = signal.name.split(".")[0] or ITEM_NAME.format(number)
-    if request.output is not None and not _is_folder(request.output):
-        if many:
-            raise UsageError(f"{request.output} would take the place of several files: name a folder (out/), or choose with --item")
-        return Path(request.output)
-    if request.output is not None:
-        return Path(request.output) / f"{stem}{suffix}"
+def _paths(request: DecodeRequest, signals: Sequence[Signal], chosen: Sequence[int]) -> list[Path]:
+    """Where signals go: the output as named; under their own names into a folder; else beside the stream. No two go to one place."""
+    suffixes = [f".{request.format or modalities.default_output(signal)}" for signal in signals]
     source = Path(request.input if request.input != STDIN else "decoded")
-    name = source.name.removesuffix(".coinpp")
-    return source.with_name(f"{name}.{stem}.decoded{suffix}" if many else f"{name}.decoded{suffix}")
+    name = source.name.removesuffix(SUFFIX)
+    folder = request.output if request.output is not None and _is_folder(request.output) else None
+    if len(signals) == 1 and request.output is not None and folder is None:
+        return [Path(request.output)]
+    if request.output is not None and folder is None:
+        raise UsageError(f"{request.output} would take the place of several files: name a folder (out/), or choose with --item")
+    if len(signals) == 1 and folder is None:
+        return [source.with_name(f"{name}.decoded{suffixes[0]}")]
+    stems = _stems(signals, chosen)
+    if folder is not None:
+        return [Path(folder) / f"{stem}{suffix}" for stem, suffix in zip(stems, suffixes, strict=True)]
+    return [source.with_name(f"{name}.{stem}.decoded{suffix}") for stem, suffix in zip(stems, suffixes, strict=True)]
+
+
+def _stems(signals: Sequence[Signal], chosen: Sequence[int]) -> list[str]:
+    """A name for each item: its file's, without the format; with its number where another has that name, or where there is none."""
+    names = [signal.name.removesuffix(f".{signal.format}") if signal.name else "" for signal in signals]
+    names = [PurePath(name).stem if name == signal.name else name for name, signal in zip(names, signals, strict=True)]
+    # Some file systems do not tell A from a.
+    counts = Counter(name.casefold() for name in names)
+    numbers = map(ITEM_NAME.format, chosen)
+    return [number if not name else f"{name}.{number}" if counts[name.casefold()] > 1 else name for name, number in zip(names, numbers, strict=True)]
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _is_folder(name: str) -> bool:

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from compresskit.codec import coin
 from compresskit.codec.base import Base
 from compresskit.codec.bitstream import pack
-from compresskit.codec.coinpayload import pack_coin
+from compresskit.codec.coinpayload import coarse, pack_coin
 from compresskit.codec.coinpp import Layout, decode_signal, fit_signal, layout, quantize_signal
 from compresskit.codec.coordinates import grid
-from compresskit.codec.exact import ACTIVATION_BITS, evaluate
+from compresskit.codec.entropy import pack_table
+from compresskit.codec.exact import ACTIVATION_BITS
 from compresskit.codec.guard import Guard, decode_guard, encode_guard, fits
-from compresskit.codec.levels import from_levels, to_levels
+from compresskit.codec.levels import Levels, from_levels, rendered, to_levels
 from compresskit.codec.patchcode import join, pack_chunk, split
 from compresskit.codec.settings import Setting
 from compresskit.codec.signal import Signal
@@ -123,9 +124,22 @@ def encode_coinpp(work: Work, setting: Setting) -> Coded:
     codes = [quantize_signal(base, setting.bits, latents, levels, lay) for latents, levels, lay in parts]
     work.progress.stage("decode", sum(map(len, codes)))
     levels = [decode_signal(base, setting.bits, code, lay, progress=work.progress) for code, lay in zip(codes, layouts, strict=True)]
-    chunks = tuple(pack_chunk(chunk, base.tables[setting.bits]) for chunk in split(join(codes)))
+    joined = join(codes)
+    tables, sent = _tables(base.tables[setting.bits], joined.symbols)
+    chunks = tuple(pack_chunk(chunk, tables) for chunk in split(joined))
     header = Header("coin++", base.digest[:BASE_BYTES], setting.patch, setting.bits)
-    return _finished(work, Stream(header, _items(work.signals), chunks, base_file=base.file if work.embed else b""), levels)
+    return _finished(work, Stream(header, _items(work.signals), chunks, tables=sent, base_file=base.file if work.embed else b""), levels)
+
+
+def _tables(tables: NDArray[np.uint32], symbols: NDArray[np.int32]) -> tuple[NDArray[np.uint32], bytes]:
+    """The frequency tables (L, K) under which `symbols` (N, L) take the least, `tables` or their own, and what a stream has to say of these."""
+    if not symbols.size:
+        return tables, b""
+    counts = np.stack([np.bincount(column, minlength=tables.shape[1]) for column in symbols.T])
+    own = coarse(counts)
+    packed = pack_table(own)
+    saved = float((counts * (np.log2(own) - np.log2(tables))).sum()) / 8
+    return (own, packed) if saved > len(packed) else (tables, b"")
 
 
 def encode_coin(work: Work, budgets: Sequence[float], bits: int, seed: int) -> Coded:
@@ -142,7 +156,7 @@ def encode_coin(work: Work, budgets: Sequence[float], bits: int, seed: int) -> C
         symbols = coin.quantize(siren, bits)
         chunks.append(pack_coin(symbols, width, depth))
         network = coin.network(symbols, coordinates.shape[1], width, depth, channels)
-        decoded.append(evaluate(network, coordinates, None, signal.scale.levels)[0].reshape(signal.values.shape))
+        decoded.append(rendered(network, coordinates, None, signal.scale.levels)[0].reshape(signal.values.shape))
     return _finished(work, Stream(Header("coin", bits=bits), _items(work.signals), tuple(chunks)), decoded)
 
 
@@ -181,7 +195,7 @@ def _layout(signal: Signal, setting: Setting) -> Layout:
     return layout(signal.values.shape, signal.scale.levels, setting.patch, signal.axes if is_globe(signal) else ())
 
 
-def _finished(work: Work, stream: Stream, levels: Sequence[NDArray[np.int64]]) -> Coded:
+def _finished(work: Work, stream: Stream, levels: Sequence[Levels]) -> Coded:
     """Samples for levels, residuals where a guard asks for them, and a digest where it is due."""
     decoded: list[Samples] = [from_levels(found, signal.scale, signal.values.dtype) for found, signal in zip(levels, work.signals, strict=True)]
     guard = work.guard

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compresskit.codec.levels import bounds
 from compresskit.codec.residual import decode_residual, encode_residual
 from compresskit.codec.signal import Scale
 from compresskit.errors import InputError
@@ -18,6 +19,7 @@ from compresskit.errors import InputError
 Samples = NDArray[np.generic]
 _SAFE = 2**40  # what residuals can hold
 _ROUNDINGS = 4  # of a float, between a sample and its restored value
+_WIDEST = 2**61  # that integer samples, and steps of their grid, may be, so that sums of them are int64
 
 
 @dataclass(frozen=True)
@@ -48,44 +50,62 @@ def decode_guard(guard: Guard, data: bytes, decoded: Samples, scale: Scale) -> S
     """The samples that `encode_guard` was given, within the tolerance.
 
     Raises:
-        InputError: `data` is damaged.
+        InputError: `data` is damaged, or says what no guard can promise.
     """
+    if guard.kind != "lossless" and not _possible(guard, decoded.dtype, scale):
+        raise InputError(f"damaged bitstream: {decoded.dtype} samples cannot be kept within {guard.tolerance:g}")
     integers = decode_residual(data, _integers(guard, decoded, scale))
     dtype = decoded.dtype
     if guard.kind == "lossless":
         return _from_ordered(integers, dtype) if dtype.kind == "f" else integers.astype(dtype)
     low, step = _grid(guard, dtype, scale)
-    samples = integers * step + low
-    if dtype.kind in "iu":
-        bounds = np.iinfo(dtype.str)
-        samples = np.clip(samples, bounds.min, bounds.max)
-    return samples.astype(dtype)
+    with np.errstate(over="ignore"):  # clipped right away
+        samples = integers * step + low
+    return np.clip(samples, *_limits(dtype)).astype(dtype)
 
 
 def fits(guard: Guard, values: Samples, scale: Scale) -> bool:
     """Whether residuals can hold such samples. Where they cannot, only the samples' own bytes will do."""
+    least, greatest = values.min().item(), values.max().item()
     if guard.kind == "lossless":
-        return values.dtype.itemsize <= 4 or (values.dtype.kind in "iu" and int(values.min()) > -_SAFE and int(values.max()) < _SAFE)
+        return values.dtype.itemsize <= 4 or (values.dtype.kind in "iu" and least > -_SAFE and greatest < _SAFE)
+    if not _possible(guard, values.dtype, scale) or (values.dtype.kind != "f" and not -_WIDEST < least <= greatest < _WIDEST):
+        return False
     low, step = _grid(guard, values.dtype, scale)
-    return step > 0 and max(abs(float(values.max()) - low), abs(float(values.min()) - low)) / step < _SAFE
+    return max(abs(greatest - low), abs(least - low)) / step < _SAFE
 
 
 def _integers(guard: Guard, values: Samples, scale: Scale) -> NDArray[np.int64]:
     if guard.kind == "lossless":
         return _ordered(values) if values.dtype.kind == "f" else values.astype(np.int64)
     low, step = _grid(guard, values.dtype, scale)
-    if values.dtype.kind in "iu":
+    if values.dtype.kind != "f":
         return (values.astype(np.int64) - int(low) + int(step) // 2) // int(step)
-    return np.rint((values.astype(np.float64) - low) / step).astype(np.int64)
+    with np.errstate(over="ignore"):  # clipped right away; only a forged stream gets there
+        integers = np.rint((values.astype(np.float64) - low) / step)
+    return np.clip(integers, -_SAFE, _SAFE).astype(np.int64)
 
 
 def _grid(guard: Guard, dtype: np.dtype, scale: Scale) -> tuple[float, float]:
     """Where the grid of "max-error" begins, and its step; not positive where the dtype itself rounds more coarsely than the tolerance."""
-    if dtype.kind in "iu":
-        return math.floor(scale.low), 2 * math.floor(guard.tolerance) + 1
+    if dtype.kind != "f":
+        return math.floor(scale.low), 2 * min(math.floor(guard.tolerance), _WIDEST) + 1
     reach = max(abs(scale.low), abs(scale.low + scale.step * scale.levels))
     rounding = _ROUNDINGS * float(np.finfo(dtype).eps) * (reach + guard.tolerance)
     return scale.low, 2 * (guard.tolerance - rounding)
+
+
+def _possible(guard: Guard, dtype: np.dtype, scale: Scale) -> bool:
+    """Whether the grid of "max-error" is one."""
+    low, step = _grid(guard, dtype, scale)
+    return 0 < step < math.inf and (dtype.kind == "f" or abs(low) < _WIDEST)
+
+
+def _limits(dtype: np.dtype) -> tuple[float, float]:
+    """The least and greatest sample; of integers as integers, which floats would round."""
+    if dtype.kind not in "iu":
+        return bounds(dtype)
+    return int(np.iinfo(dtype).min), min(int(np.iinfo(dtype).max), 2**63 - 1)
 
 
 def _ordered(values: Samples) -> NDArray[np.int64]:

@@ -16,18 +16,19 @@ from compresskit.codec.config import EncodeConfig, EncodeRequest
 from compresskit.codec.decoding import unpacked_signals
 from compresskit.codec.describe import stream_info
 from compresskit.codec.distortion import distortion
-from compresskit.codec.encoder import Coded, Work, deflated, encode_plain, is_globe
+from compresskit.codec.encoder import Coded, Samples, Work, encode_plain, is_globe
 from compresskit.codec.guard import Guard
-from compresskit.codec.rates import encode_at_target
+from compresskit.codec.rates import encode_at_target, over, size_limit
 from compresskit.codec.reports import EncodeOutcome, EncodeReport
 from compresskit.codec.settings import COIN_STEPS, STEPS
 from compresskit.codec.signal import Signal
+from compresskit.codec.stream import Header
 from compresskit.data.limits import DEFAULT_LIMITS, Limits
 from compresskit.errors import CompresskitError, GuardError, InputError, UsageError
 from compresskit.progress import SILENT, Progress
 from compresskit.report import Output
 from compresskit.runtime import Clock, set_threads, versions
-from compresskit.writers import write_bytes
+from compresskit.writers import check_target, write_bytes
 
 STDIN = STDOUT = "-"
 
@@ -39,6 +40,7 @@ def encode(request: EncodeRequest, progress: Progress = SILENT) -> EncodeOutcome
         CompresskitError: of the kind that the exit codes describe; nothing has been written then.
     """
     clock = Clock()
+    _check_outputs(request)
     threads = set_threads(request.threads)
     with clock("read"):
         progress.stage("read", len(request.inputs))
@@ -47,10 +49,10 @@ def encode(request: EncodeRequest, progress: Progress = SILENT) -> EncodeOutcome
         work = _work(request.config, signals, progress)
         failure: CompresskitError | None
         coded, failure = encode_at_target(work, request.config)
-        deflate_bytes = sum(len(deflated(signal.values)) for signal in signals)
-        warnings = list(_warnings(request.config, coded, deflate_bytes))
-        if request.config.fallback and len(coded.data) >= deflate_bytes:
-            coded, failure = encode_plain(work), None
+        plain = encode_plain(work)
+        warnings = list(_warnings(request.config, coded, plain))
+        if request.config.fallback and len(plain.data) < len(coded.data):
+            coded, failure = plain, over(plain, size_limit(signals, request.config))
     if request.config.verify:
         with clock("verify"):
             failure = _verified(coded, signals, work.base) or failure
@@ -59,7 +61,8 @@ def encode(request: EncodeRequest, progress: Progress = SILENT) -> EncodeOutcome
     if request.preview is not None and not guarded and not request.dry_run:
         from compresskit.codec.preview import draw
 
-        draw(signals[0], replace(signals[0], values=coded.decoded[0]), Path(request.preview))
+        draw(signals[0], replace(signals[0], values=coded.decoded[0]), Path(request.preview), force=request.force)
+        outputs.append(Output(request.preview, "preview", Path(request.preview).stat().st_size))
     base = work.base if coded.stream.header.method == "coin++" else None
     report = EncodeReport(
         command="encode",
@@ -69,7 +72,7 @@ def encode(request: EncodeRequest, progress: Progress = SILENT) -> EncodeOutcome
         settings=_settings(request.config, work, base),
         stream=stream_info(coded.stream, coded.data, base, [distortion(s, d) for s, d in zip(signals, coded.decoded, strict=True)]),
         input_bytes=sum(sizes),
-        deflate_bytes=deflate_bytes,
+        deflate_bytes=sum(map(len, plain.stream.chunks)),
         ratio=sum(sizes) / len(coded.data),
         verified=request.config.verify and not guarded,
         stages=clock.seconds,
@@ -77,6 +80,22 @@ def encode(request: EncodeRequest, progress: Progress = SILENT) -> EncodeOutcome
         outputs=tuple(outputs),
     )
     return EncodeOutcome(report, coded.data if outputs and request.output == STDOUT else None, failure)
+
+
+def _check_outputs(request: EncodeRequest) -> None:
+    """Find out, before any work is done, whether the stream and its preview can be written."""
+    if request.dry_run:
+        return
+    inputs = _files(request)
+    if request.output != STDOUT:
+        check_target(Path(request.output), force=request.force, protect=inputs)
+    if request.preview is not None:
+        from compresskit.codec.preview import check_preview
+
+        check_preview(Path(request.preview))
+        check_target(Path(request.preview), force=request.force, protect=inputs)
+        if Path(request.preview).resolve() == Path(request.output).resolve():
+            raise UsageError(f"--preview and -o are one file, {request.output}: name another")
 
 
 def _read_all(request: EncodeRequest, progress: Progress) -> Iterator[tuple[int, Signal]]:
@@ -115,36 +134,62 @@ def _base(config: EncodeConfig, signals: Sequence[Signal]) -> Base | None:
     kinds = {(is_globe(signal), signal.values.ndim - 2, min(signal.values.shape[-1], 3) // 3) for signal in signals}
     if len(kinds) > 1:
         raise UsageError("an archive holds signals of one kind, and these differ in dimensions or colour: encode each kind apart")
-    if config.base is not None:
-        return shelf.named(config.base)
     sphere, axes, _ = next(iter(kinds))
+    if config.base is not None:
+        base = shelf.named(config.base)
+        if base.axes != axes or (base.geometry == "sphere") != sphere:
+            raise UsageError(f"{config.base} is for {_kind(base.geometry == 'sphere', base.axes)}, and this is {_kind(sphere, axes)}")
+        return base
     return shelf.suited(sphere=sphere, axes=axes, channels=signals[0].values.shape[-1])
 
 
-def _warnings(config: EncodeConfig, coded: Coded, deflate_bytes: int) -> Iterator[str]:
-    if len(coded.data) >= deflate_bytes:
+def _kind(sphere: bool, axes: int) -> str:
+    return "fields on the globe" if sphere else f"grids of {axes} {'axis' if axes == 1 else 'axes'}"
+
+
+def _warnings(config: EncodeConfig, coded: Coded, plain: Coded) -> Iterator[str]:
+    if len(plain.data) < len(coded.data):
         what = "they are stored in its place" if config.fallback else "--fallback stores them in its place"
-        yield f"the deflated samples, without any loss, take {deflate_bytes} bytes, no more than the {len(coded.data)} of this stream: {what}"
+        yield f"with deflated samples, without any loss, the stream would have {len(plain.data)} bytes, and has {len(coded.data)}: {what}"
 
 
 def _verified(coded: Coded, signals: Sequence[Signal], base: Base | None) -> CompresskitError | None:
-    """Decode the bytes as a reader would, and compare with what was measured."""
-    for signal, decoded, expected in zip(signals, unpacked_signals(coded.data, base), coded.decoded, strict=True):
-        if decoded.values.dtype != signal.values.dtype or not np.array_equal(decoded.values, expected):
-            return GuardError(f"--verify: {signal.name} does not decode to what was measured: nothing was written; please report it")
-        guard = coded.stream.header
-        if guard.guard == "lossless" and not np.array_equal(decoded.values.view("u1"), np.ascontiguousarray(signal.values).view("u1")):
-            return GuardError(f"--verify: {signal.name} is not restored without loss: nothing was written; please report it")
-        if guard.guard == "max-error" and distortion(signal, decoded.values).max_error > guard.tolerance:
-            return GuardError(f"--verify: {signal.name} is off by more than {guard.tolerance:g}: nothing was written; please report it")
+    """Decode the bytes as a reader would, and compare with what was measured, and with what was promised."""
+    try:
+        for signal, decoded, expected in zip(signals, unpacked_signals(coded.data, base), coded.decoded, strict=True):
+            problem = _difference(signal, decoded, expected, coded.stream.header)
+            if problem:
+                return GuardError(f"--verify: {signal.name} {problem}: nothing was written; please report it")
+    except InputError as error:
+        return GuardError(f"--verify: the stream cannot be decoded ({error}): nothing was written; please report it")
     return None
+
+
+def _difference(signal: Signal, decoded: Signal, expected: Samples, header: Header) -> str:
+    """What is wrong with a decoded signal; "" for nothing."""
+    if not _same_bytes(decoded.values, expected):
+        return "does not decode to what was measured"
+    if decoded.metadata != signal.metadata or not np.array_equal(decoded.missing, signal.missing):  # type: ignore[arg-type]  # None is equal to None
+        return "loses metadata or its missing samples"
+    if header.guard == "lossless" and not _same_bytes(decoded.values, signal.values):
+        return "is not restored without loss"
+    if header.guard == "max-error" and distortion(signal, decoded.values).max_error > header.tolerance:
+        return f"is off by more than {header.tolerance:g}"
+    return ""
+
+
+def _same_bytes(one: Samples, other: Samples) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def _write(request: EncodeRequest, data: bytes) -> list[Output]:
     if request.output != STDOUT:
-        protect = [Path(name) for name in request.inputs if name != STDIN]
-        write_bytes(Path(request.output), data, force=request.force, protect=protect)
+        write_bytes(Path(request.output), data, force=request.force, protect=_files(request))
     return [Output(request.output, "coinpp", len(data))]
+
+
+def _files(request: EncodeRequest) -> list[Path]:
+    return [Path(name) for name in request.inputs if name != STDIN]
 
 
 def _settings(config: EncodeConfig, work: Work, base: Base | None) -> dict[str, Any]:

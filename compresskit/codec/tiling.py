@@ -58,11 +58,18 @@ def cut(values: NDArray[np.int64], tiles: Tiling) -> NDArray[np.int64]:
     return blocks.transpose(order).reshape(-1, tiles.points, values.shape[-1])
 
 
-def paste(patches: NDArray[np.int64], tiles: Tiling, frames: int) -> NDArray[np.int64]:
-    """The frames (frames, *spatial, channels) that `cut` made `patches` (frames x patches, N, channels) of."""
-    axes, channels = len(tiles.spatial), patches.shape[-1]
-    blocks = patches.reshape(frames, *tiles.counts, *tiles.edges, channels)
-    order = [0, *(axis for pair in zip(range(1, axes + 1), range(axes + 1, 2 * axes + 1), strict=True) for axis in pair), 2 * axes + 1]
-    whole = [count * edge for count, edge in zip(tiles.counts, tiles.edges, strict=True)]
-    joined = blocks.transpose(order).reshape(frames, *whole, channels)
-    return joined[(slice(None), *(slice(size) for size in tiles.spatial))]
+def place(patches: NDArray[np.integer], tiles: Tiling, first: int, into: NDArray[np.integer]) -> None:
+    """Put `patches` (P, N, channels) where `cut` found them.
+
+    Args:
+        patches: a run of those that `cut` made.
+        tiles: how it cut.
+        first: the number of the first of them.
+        into: (frames, *spatial, channels).
+    """
+    blocks = patches.reshape(-1, *tiles.edges, patches.shape[-1])
+    numbers = np.arange(first, first + len(blocks))
+    where = np.stack(np.unravel_index(numbers, (len(into), *tiles.counts)), axis=-1).tolist()
+    for block, (frame, *corner) in zip(blocks, where, strict=True):
+        target = into[(frame, *(slice(at * edge, (at + 1) * edge) for at, edge in zip(corner, tiles.edges, strict=True)))]
+        target[...] = block[tuple(map(slice, target.shape))]

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compresskit.codec.base import Base
+from compresskit.codec.coinpp import decode_signal, fit_signal, layout, quantize_signal
+from compresskit.codec.coordinates import grid
+from compresskit.codec.entropy import normalize
+from compresskit.codec.patchcode import PatchCodes, fit_points, join, pack_chunk, reconstruct, split, unpack_chunk
+from compresskit.codec.varint import pack_varint
+from compresskit.errors import InputError
+
+BITS, LATENTS = 3, 4
+TABLES = normalize(np.random.default_rng(0).integers(0, 99, (LATENTS, 1 << BITS)))
+
+
+@st.composite
+def codes(draw: st.DrawFn, least: int = 0) -> PatchCodes:
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    constant = random.random(draw(st.integers(least, 40))) < draw(st.sampled_from([0, 0.3, 1]))
+    count = int(constant.sum())
+    symbols = random.integers(0, 1 << BITS, (len(constant) - count, LATENTS)).astype(np.int32)
+    return PatchCodes(constant, random.integers(0, 65536, (count, 3)), symbols)
+
+
+def assert_equal(one: PatchCodes, other: PatchCodes) -> None:
+    np.testing.assert_array_equal(one.constant, other.constant)
+    np.testing.assert_array_equal(one.colours, other.colours)
+    np.testing.assert_array_equal(one.symbols, other.symbols)
+
+
+@given(codes(1), st.integers(1, 50))
+def test_what_was_split_is_joined(patches: PatchCodes, size: int) -> None:
+    parts = list(split(patches, size))
+    assert all(len(part) == len(part.colours) + len(part.symbols) <= size for part in parts)
+    assert_equal(join(parts), patches)
+
+
+@settings(deadline=None)
+@given(codes(1))
+def test_a_chunk_is_unpacked_as_it_was_packed(patches: PatchCodes) -> None:
+    assert_equal(unpack_chunk(pack_chunk(patches, TABLES), len(patches), 3, TABLES), patches)
+
+
+def test_constant_patches_cost_next_to_nothing() -> None:
+    black = PatchCodes(np.ones(256, np.bool_), np.zeros((256, 3), np.int64), np.empty((0, LATENTS), np.int32))
+    assert len(pack_chunk(black, TABLES)) < 32
+
+
+MASK = np.packbits([True, False]).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("chunk", "reason"),
+    [
+        (b"", "declared where 0 are left"),
+        (b"\x02", "a chunk of unknown kind 2"),
+        (b"\x01\x05abc", "5 bytes declared where 3 are left"),
+        (b"\x01\x03abc", "cannot be inflated"),
+        *(
+            (b"\x01" + pack_varint(len(packed)) + packed, "differ in number")
+            for packed in (zlib.compress(b""), zlib.compress(MASK), zlib.compress(MASK + bytes(99)))
+        ),
+        (b"\x01" + pack_varint(len(zlib.compress(b"\xc0" + bytes(24)))) + zlib.compress(b"\xc0" + bytes(24)) + b"x", "bytes after its last patch"),
+    ],
+    ids=range(8),
+)
+def test_a_damaged_chunk_is_refused(chunk: bytes, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        unpack_chunk(chunk, 2, 3, TABLES)
+
+
+def test_a_fit_looks_at_the_same_points_every_time() -> None:
+    assert fit_points(2048) == slice(None)
+    chosen = fit_points(5000)
+    np.testing.assert_array_equal(chosen, fit_points(5000))
+    assert len(np.unique(chosen)) == 2048
+
+
+def test_reconstruction_is_patch_by_patch_the_same(colour_base: Base) -> None:
+    random = np.random.default_rng(1)
+    constant = np.arange(20) % 3 == 0
+    patches = PatchCodes(constant, random.integers(0, 999, (7, 3)), random.integers(0, 32, (13, colour_base.latents)).astype(np.int32))
+    whole = reconstruct(colour_base, 5, patches, grid((5, 4)), 256)
+    single = [reconstruct(colour_base, 5, part, grid((5, 4)), 256) for part in split(patches, 1)]
+    np.testing.assert_array_equal(whole, np.concatenate(single))
+    np.testing.assert_array_equal(whole[constant][:, 0], np.minimum(patches.colours, 255))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 3), (1, 9, 20, 4), (3, 17, 5, 1), (2, 8, 8, 2)], ids=str)
+def test_a_signal_is_coded_no_worse_than_by_its_means(colour_base: Base, shape: tuple[int, ...]) -> None:
+    levels = np.add.outer(np.arange(shape[0]), np.indices(shape[1:]).sum(axis=0)) * 5 % 256
+    lay = layout(shape, 256, (8,))
+    latents = fit_signal(colour_base, levels, lay, 4)
+    found = quantize_signal(colour_base, 5, latents, levels, lay)
+    assert (len(found), latents.shape) == (lay.patches(colour_base), (len(found), colour_base.latents))
+    decoded = decode_signal(colour_base, 5, found, lay)
+    assert decoded.shape == shape
+    flat = decode_signal(colour_base, 5, quantize_signal(colour_base, 5, latents, np.full(shape, 77), lay), lay)
+    np.testing.assert_array_equal(flat, 77)
+    if shape[-1] == 3:
+        assert np.square(decoded - levels).mean() <= np.square(levels - levels.mean()).mean() + 1
