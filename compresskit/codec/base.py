@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,6 +29,7 @@ GEOMETRIES = ("grid", "sphere")
 MAX_BYTES = 64 * 2**20
 MAX_LATENTS = 4096
 MAX_AXES = SPHERE_DIMS = 3
+_ENCODER_SCALE = 2**12  # of what is stored: float16 has too few bits for numbers below 2**-14
 _MAPPING_LIMIT = 2**24
 _LATENT_LIMIT = 2**26  # times the mapping's limit and MAX_LATENTS: below 2**62
 
@@ -50,6 +52,7 @@ class Base:
         spread: (latents,) the standard deviation of typical latents, in the same unit, at least 1.
         steps: width of a bin, for each number of bits in LATENT_BITS, in the same unit.
         tables: (latents, 2**bits) frequencies, for each number of bits.
+        encoder, offset: (samples of a training patch, latents) and (latents,), float32: where encoding begins to look for latents.
         stored: the file that it was read from, b"" for a new one. Another version of zlib or safetensors would write another.
 
     Raises:
@@ -67,6 +70,8 @@ class Base:
     spread: Integers
     steps: Mapping[int, int]
     tables: Mapping[int, NDArray[np.uint32]]
+    encoder: NDArray[np.float32]
+    offset: NDArray[np.float32]
     stored: bytes = b""
 
     def __post_init__(self) -> None:
@@ -79,6 +84,8 @@ class Base:
             raise InputError(f"base network {self.name}: it takes {self.network.dims} coordinates a point, which no {self.geometry} has")
         if self.centers.shape != (self.latents,) or not (_within(self.mapping, _MAPPING_LIMIT) and _within(self.centers, _LATENT_LIMIT // 2)):
             raise InputError(f"base network {self.name}: its mapping or its mean latent is out of range")
+        if self.encoder.shape != (math.prod(self.edges) * self.channels, self.latents) or self.offset.shape != (self.latents,):
+            raise InputError(f"base network {self.name}: its encoder has shape {self.encoder.shape}, which its edges and channels do not make")
         if self.spread.shape != (self.latents,) or not 1 <= self.spread.min() <= self.spread.max() < _LATENT_LIMIT:
             raise InputError(f"base network {self.name}: the spread of its latents is out of range")
         for bits in LATENT_BITS:
@@ -138,6 +145,7 @@ def _rescaled(values: Integers, drop: int) -> Integers:
 def save_base(base: Base) -> bytes:
     """The file of `base`: the same bytes for the same base."""
     tensors: dict[str, NDArray[np.generic]] = {"mapping": base.mapping.astype(np.int32), "centers": base.centers, "spread": base.spread}
+    tensors |= {"encoder": (base.encoder * _ENCODER_SCALE).astype(np.float16), "offset": base.offset}
     for index, layer in enumerate(base.network.layers):
         tensors |= {f"layers.{index}.weight": layer.weight.astype(np.int32), f"layers.{index}.bias": layer.bias}
     for bits in LATENT_BITS:
@@ -206,6 +214,8 @@ def _assembled(tensors: Mapping[str, NDArray[np.generic]], about: Mapping[str, o
         _tensor(tensors, "spread", np.int64),
         {bits: int(step) for bits, step in zip(LATENT_BITS, steps, strict=True)},
         tables,
+        tensors["encoder"].astype(np.float32) / np.float32(_ENCODER_SCALE),
+        tensors["offset"].astype(np.float32),
     )
 
 

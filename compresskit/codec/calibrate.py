@@ -22,10 +22,10 @@ from compresskit.codec.fit import fit
 from compresskit.codec.metatrain import Draw, TrainBaseConfig, TrainedBase
 from compresskit.codec.modulation import Modulated, jacobian
 from compresskit.codec.quantize import LATENT_FRACTION
-from compresskit.codec.siren import to_integer
+from compresskit.codec.siren import MIDDLE, to_integer
 
 SAMPLE, FITTED, BATCH = 8192, 2048, 64  # patches that directions, and that tables, are taken from
-FIT_STEPS = 10
+FIT_STEPS = 5
 POINTS = 1024  # of a patch that statistics look at
 SENSITIVITIES = 96  # patches whose derivatives are averaged: where latents are zero, they are not typical
 DEVIATIONS = 3.0  # that the bins of the widest latent cover, on either side
@@ -48,30 +48,48 @@ def calibrate(trained: TrainedBase, draw: Draw, x: Tensor, config: TrainBaseConf
     generator = torch.Generator().manual_seed(config.seed + _SEED_OFFSET)
     chosen = torch.randperm(len(x), generator=generator)[:POINTS]
     latents = torch.cat([trained.encode(draw(BATCH, generator)) for _ in range(SAMPLE // BATCH)])
-    network, spread = _rotated(trained.network, latents, x[chosen])
-    drawn = [draw(BATCH, generator)[:, chosen] for _ in range(FITTED // BATCH)]
-    found = torch.cat([fit(network, spread, x[chosen], batch, FIT_STEPS)[0] for batch in drawn]).double().numpy()
+    network, turn, spread = _rotated(trained.network, latents, x[chosen])
+    encoder = (trained.encoder.double() @ turn).float()
+    offset = -(trained.mean + MIDDLE) @ encoder
+    drawn = [draw(BATCH, generator) for _ in range(FITTED // BATCH)]
+    fits = [fit(network, spread, x[chosen], batch[:, chosen], batch.flatten(1) @ encoder + offset, FIT_STEPS)[0] for batch in drawn]
+    found = torch.cat(fits).double().numpy()
     centers = np.rint(np.ldexp(found.mean(axis=0), LATENT_FRACTION)).astype(np.int64)
     reach = 2 * DEVIATIONS * float(spread.max())
     steps = {bits: max(1, round(math.ldexp(reach, LATENT_FRACTION - bits))) for bits in LATENT_BITS}
     widths = np.maximum(np.rint(np.ldexp(spread.double().numpy(), LATENT_FRACTION)), 1).astype(np.int64)
     mapping, fraction = _integers(network.mapping.double().numpy() * config.omega / (2 * math.pi))
     tables = {bits: _table(found, centers, steps[bits], bits) for bits in LATENT_BITS}
-    return Base(name, geometry, edges, config.omega, to_integer(network.siren), mapping, fraction, centers, widths, steps, tables)
+    return Base(
+        name,
+        geometry,
+        edges,
+        config.omega,
+        to_integer(network.siren),
+        mapping,
+        fraction,
+        centers,
+        widths,
+        steps,
+        tables,
+        encoder.numpy(),
+        offset.numpy(),
+    )
 
 
-def _rotated(network: Modulated, latents: Tensor, x: Tensor) -> tuple[Modulated, Tensor]:
-    """The same functions under other latents, and how far typical ones spread (L,), the widest first.
+def _rotated(network: Modulated, latents: Tensor, x: Tensor) -> tuple[Modulated, Tensor, Tensor]:
+    """The same functions under other latents; the matrix (L, L) that turns the old latents into these; and how far typical ones spread (L,).
 
-    Squared distance is the mean squared error, and typical latents, those of the amortised fit, are uncorrelated.
+    Squared distance is the mean squared error, and typical latents, those of the amortised fit, are uncorrelated, the widest first.
     """
     values, vectors = torch.linalg.eigh(_sensitivity(network, latents[:SENSITIVITIES], x))
     scale = values.clamp(min=_LEAST_SENSITIVITY * float(values[-1])).sqrt()
     whitened = (latents.double() @ vectors) * scale
     variances, axes = torch.linalg.eigh(torch.cov(whitened.T))
-    back = vectors / scale @ axes.flip(dims=(1,))
+    axes = axes.flip(dims=(1,))
     least = _LEAST_SPREAD * float(variances[-1])
-    return Modulated(network.siren, (network.mapping.double() @ back).float()), variances.flip(dims=(0,)).clamp(min=least).sqrt().float()
+    mapping = network.mapping.double() @ (vectors / scale @ axes)
+    return Modulated(network.siren, mapping.float()), vectors * scale @ axes, variances.flip(dims=(0,)).clamp(min=least).sqrt().float()
 
 
 def _sensitivity(network: Modulated, latents: Tensor, x: Tensor) -> Tensor:

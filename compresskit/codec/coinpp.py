@@ -19,7 +19,6 @@ from compresskit.codec.patchcode import (
     PatchCodes,
     at_a_time,
     fit_patches,
-    fit_points,
     join,
     quantize_patches,
     reconstruct,
@@ -46,6 +45,11 @@ class Layout:
     levels: int
     tiles: Tiling
     axes: tuple[NDArray[np.float64], ...] = ()
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Of a patch."""
+        return self.tiles.edges
 
     def patches(self, base: Base) -> int:
         """Patches of all frames and planes."""
@@ -77,14 +81,11 @@ def layout(shape: tuple[int, ...], levels: int, patch: tuple[int, ...], axes: tu
 
 def fit_signal(base: Base, levels: Integers, lay: Layout, steps: int, progress: Progress = SILENT) -> NDArray[np.float32]:
     """Latents (patches, L) of all patches of `levels` (frames, *spatial, channels); patches of one level are left at zero."""
-    coordinates = lay.coordinates()
-    chosen = fit_points(len(coordinates))
     found = []
     for block in _blocks(base, levels, lay):
-        block = block[:, chosen]
         varied = (block != block[:, :1]).any(axis=(1, 2))
         latents = np.zeros((len(block), base.latents), np.float32)
-        latents[varied] = fit_patches(base, coordinates[chosen], block[varied], lay.levels, steps)
+        latents[varied] = fit_patches(base, lay, block[varied], lay.levels, steps)
         found.append(latents)
         progress.advance(len(block))
     return np.concatenate(found)

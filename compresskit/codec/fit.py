@@ -20,8 +20,8 @@ PRIOR = 1e-4
 
 
 @torch.no_grad()
-def fit(network: Modulated, spread: Tensor, x: Tensor, targets: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Fit latents to patches, from zero.
+def fit(network: Modulated, spread: Tensor, x: Tensor, targets: Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Fit latents to patches.
 
     A step that makes a patch worse, error and cost together, is not taken, and that patch's next step is damped more.
 
@@ -30,15 +30,16 @@ def fit(network: Modulated, spread: Tensor, x: Tensor, targets: Tensor, steps: i
         spread: (L,) standard deviations of typical latents.
         x: (N, dims) coordinates of the points.
         targets: (P, N, channels) in 0..1.
+        start: (P, L) latents to begin with.
         steps: evaluations of network and gradient after the first.
 
     Returns:
         Latents (P, L) and their mean squared errors (P,).
     """
     narrow = (spread.max() / spread).square()
-    best = torch.zeros(len(targets), network.latents)
+    best = start
     loss, gradient = errors(network, x, targets, best)
-    cost = loss
+    cost = loss + PRIOR * (narrow * best.square()).sum(dim=1)
     damping = torch.full((len(targets), 1), START)
     for _ in range(steps):
         trial = best - (gradient + PRIOR * narrow * best) / (1 + (PRIOR + damping) * narrow)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from compresskit.codec.levels import Levels, rendered
 from compresskit.codec.modulation import Modulated
 from compresskit.codec.quantize import LATENT_FRACTION
 from compresskit.codec.siren import from_integer
+from compresskit.codec.start import amortised
 from compresskit.codec.varint import Cursor, pack_varint
 from compresskit.errors import InputError
 
@@ -30,6 +32,24 @@ _SAMPLES = 2**22  # that are reconstructed at a time
 _PLAIN, _WITH_CONSTANTS = 0, 1
 
 Integers = NDArray[np.int64]
+
+
+class Grid(Protocol):
+    """Where the samples of a patch lie."""
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Of a patch."""
+        ...
+
+    @property
+    def axes(self) -> tuple[NDArray[np.float64], ...]:
+        """Latitudes and longitudes of whole globes, else ()."""
+        ...
+
+    def coordinates(self) -> Integers:
+        """(N, dims) coordinates of its points."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,16 +109,19 @@ def fit_points(count: int) -> NDArray[np.intp] | slice:
     return slice(None) if count <= _FIT_POINTS else np.sort(np.random.default_rng(count).permutation(count)[:_FIT_POINTS])
 
 
-def fit_patches(base: Base, coordinates: Integers, patches: Integers, levels: int, steps: int) -> NDArray[np.float32]:
-    """Latents (P, L) of `patches` (P, N, channels) of `levels` levels, at `coordinates` (N, dims)."""
+def fit_patches(base: Base, lay: Grid, patches: Integers, levels: int, steps: int) -> NDArray[np.float32]:
+    """Latents (P, L) of `patches` (P, N, channels) of `levels` levels, that lie on `lay`."""
+    coordinates = lay.coordinates()
+    chosen = fit_points(len(coordinates))
     network, spread = modulated(base)
-    siren, x = network.siren, torch.from_numpy(coordinates).float() / 2**ACTIVATION_BITS
-    bytes_each = 4 * patches.shape[1] * siren.weights[0].shape[0] * (len(siren.weights) + 4)
+    siren, x = network.siren, torch.from_numpy(coordinates[chosen]).float() / 2**ACTIVATION_BITS
+    bytes_each = 4 * len(x) * siren.weights[0].shape[0] * (len(siren.weights) + 4)
     batch = max(1, _FIT_BYTES // bytes_each)
     found = []
     for begin in range(0, len(patches), batch):
         targets = torch.from_numpy(patches[begin : begin + batch]).float() / max(levels - 1, 1)
-        found.append(fit(network, spread, x, targets, steps)[0].numpy())
+        start = amortised(base, targets, lay.edges, lay.axes)
+        found.append(fit(network, spread, x, targets[:, chosen], start, steps)[0].numpy())
     return np.concatenate(found) if found else np.empty((0, network.latents), np.float32)
 
 

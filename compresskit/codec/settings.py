@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from compresskit.codec.base import Base
 from compresskit.codec.config import QUALITIES, EncodeConfig
 
-STEPS = 10
+STEPS = 5
 COIN_STEPS = 2000
 COIN_BITS = 16
 

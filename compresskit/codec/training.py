@@ -24,6 +24,7 @@ from compresskit.codec.planes import COLOUR
 from compresskit.codec.reports import TrainBaseReport
 from compresskit.codec.settings import STEPS
 from compresskit.codec.signal import Signal
+from compresskit.codec.start import amortised
 from compresskit.data.limits import DEFAULT_LIMITS, Limits
 from compresskit.errors import InputError, UsageError
 from compresskit.progress import SILENT, Progress
@@ -111,7 +112,7 @@ def train_base(request: TrainBaseRequest, progress: Progress = SILENT) -> TrainB
         base = calibrate(trained, draw, x, config, name=name, geometry="grid", edges=kind.edges)
         data = save_base(base)
         fresh = draw(CHECK_PATCHES, torch.Generator().manual_seed(request.seed + 2))
-        loss = float(fit(*modulated(base), x, fresh, STEPS)[1].mean())
+        loss = float(fit(*modulated(base), x, fresh, amortised(base, fresh, kind.edges, ()), STEPS)[1].mean())
     write_bytes(Path(request.output), data, force=request.force)
     return TrainBaseReport(
         command="encode",

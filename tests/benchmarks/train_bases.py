@@ -1,7 +1,7 @@
-"""Train the base networks that ship: `python tests/benchmarks/train_bases.py image gray audio volume globe --data ../shared/data --cifar CIFAR10.npz`.
+"""Train the base networks that ship: `python tests/benchmarks/train_bases.py image gray audio volume globe --data DATA --cifar CIFAR10.npz`.
 
 Training data, all of licences that allow it: CIFAR-10's training images and Kodak 1 to 6 (image, gray), five of the seven speakers (audio),
-the CIT168, ICBM 2009 and MNI152 templates (volume), and the CSM, PCM, MPI and NCEP fields (globe). Nothing that a benchmark tests is among them.
+the CIT168, ICBM 2009 and MNI152 templates (volume), and the CSM, PCM, MPI and NCEP June fields (globe). Nothing that a benchmark tests is among them.
 A run that was stopped goes on from its checkpoint. Curves are kept in results/bases.json.
 """
 
@@ -30,6 +30,7 @@ from compresskit.codec.calibrate import calibrate
 from compresskit.codec.coordinates import grid, sphere
 from compresskit.codec.metatrain import Draw, TrainBaseConfig, train
 from compresskit.codec.sines import ACTIVATION_BITS
+from compresskit.codec.start import globe_axes, regridded
 from compresskit.runtime import set_threads
 
 KODAK_TRAIN = range(1, 7)
@@ -154,39 +155,35 @@ def fields(options: argparse.Namespace) -> Draw:
             first, second = torch.randint(len(sources[source]), (2,), generator=generator).tolist()
             share = torch.rand((), generator=generator)
             drawn.append(share * sources[source][first] + (1 - share) * sources[source][second])
-        return torch.stack(drawn)
+        fields = torch.stack(drawn).reshape(count, *GLOBE)
+        gain, level = (torch.randn(2, count, 1, 1, generator=generator) * torch.tensor([0.15, 0.05]).reshape(2, 1, 1, 1)).unbind()
+        weather = torch.stack([_weather(generator) for _ in range(count)])
+        return (0.5 + (fields - 0.5) * torch.exp(gain) + level + weather).clamp(0, 1).reshape(count, -1, 1)
 
     return draw
 
 
+def _weather(generator: torch.Generator) -> Tensor:
+    """A random field of one of several scales and strengths, for what four climates do not show."""
+    scale = int(torch.randint(4, (), generator=generator))
+    coarse = torch.randn(1, 1, 4 << scale, 8 << scale, generator=generator)
+    strength = 0.08 * torch.rand((), generator=generator) / (1 + scale)
+    return strength * F.interpolate(coarse, GLOBE, mode="bicubic", align_corners=False)[0, 0]
+
+
 def _regridded(arrays: dict[str, np.ndarray], key: str) -> Tensor:
-    """(fields, N, 1) in 0..1 on the training grid, by linear interpolation; longitudes wrap."""
-    latitudes, longitudes = globe_axes()
-    lat, lon, values = (np.asarray(arrays[name], dtype=np.float64) for name in ("lat", "lon", key))
-    if lat[0] > lat[-1]:
-        lat, values = lat[::-1], values[..., ::-1, :]
-    lon, values = np.append(lon, lon[0] + 360), np.concatenate([values, values[..., :1]], axis=-1)
-    rows = np.clip(np.interp(latitudes, lat, np.arange(len(lat))), 0, len(lat) - 1)
-    columns = np.interp((longitudes - lon[0]) % 360 + lon[0], lon, np.arange(len(lon)))
-    whole = (values - values.min()) / np.ptp(values)
-    up, left = np.minimum(rows.astype(int), len(lat) - 2), np.minimum(columns.astype(int), len(lon) - 2)
-    below, right = (rows - up)[:, None], (columns - left)[None, :]
-    corners = [whole[..., up + i, :][..., left + j] for i in (0, 1) for j in (0, 1)]
-    mixed = (1 - below) * ((1 - right) * corners[0] + right * corners[1]) + below * ((1 - right) * corners[2] + right * corners[3])
-    return torch.from_numpy(mixed.reshape(len(mixed), -1, 1)).float()
-
-
-def globe_axes() -> tuple[np.ndarray, np.ndarray]:
-    """Latitudes and longitudes of the training grid [degrees]."""
-    return 90 - 180 * (np.arange(GLOBE[0]) + 0.5) / GLOBE[0], 360 * np.arange(GLOBE[1]) / GLOBE[1]
+    """(fields, N, 1) in 0..1 on the training grid."""
+    latitudes, longitudes, values = (np.asarray(arrays[name], dtype=np.float64) for name in ("lat", "lon", key))
+    whole = torch.from_numpy((values - values.min()) / np.ptp(values)).float().unsqueeze(-1)
+    return regridded(whole, (latitudes, longitudes), globe_axes(GLOBE)).flatten(1, 2)
 
 
 TASKS = {
     "image": Task(pictures, (32, 32), TrainBaseConfig(latents=192, steps=24_000)),
-    "gray": Task(gray, (32, 32), TrainBaseConfig(latents=128, steps=12_000)),
+    "gray": Task(gray, (32, 32), TrainBaseConfig(latents=128, steps=10_000)),
     "audio": Task(speech, (256,), TrainBaseConfig(latents=96, steps=15_000, bandwidth=5.0, points=256)),
     "volume": Task(scans, (16, 16, 16), TrainBaseConfig(latents=160, steps=12_000, batch=32, points=512)),
-    "globe": Task(fields, GLOBE, TrainBaseConfig(latents=64, steps=10_000, batch=32, points=512), globe=True),
+    "globe": Task(fields, GLOBE, TrainBaseConfig(latents=96, steps=8_000, batch=32, points=512), globe=True),
 }
 
 
@@ -204,7 +201,7 @@ def main() -> None:
     results = RESULTS / "bases.json"
     for name in options.bases:
         task = TASKS[name]
-        x = torch.from_numpy(sphere(*globe_axes()) if task.globe else grid(task.edges)).float() / 2**ACTIVATION_BITS
+        x = torch.from_numpy(sphere(*globe_axes(GLOBE)) if task.globe else grid(task.edges)).float() / 2**ACTIVATION_BITS
         config = replace(task.config, checkpoint=options.work / f"{name}.checkpoint", resume=True, steps=options.steps or task.config.steps)
         began, draw = time.process_time(), task.draw(options)
         trained = train(draw, x, config, _Log(name))
