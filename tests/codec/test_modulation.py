@@ -63,7 +63,7 @@ def test_a_fit_never_ends_worse_than_it_began(colour_base: Base) -> None:
     begun, _ = errors(network, x, targets, torch.zeros(12, colour_base.latents))
     before = begun
     for steps in (0, 1, 3, 10):
-        latents, loss = fit(network, spread, x, targets, steps)
+        latents, loss = fit(network, spread, x, targets, torch.zeros(12, network.latents), steps)
         torch.testing.assert_close(loss, errors(network, x, targets, latents)[0])
         assert bool((loss <= begun + 1e-6).all())
         before = loss if steps == 0 else before
@@ -74,6 +74,7 @@ def test_a_fit_never_ends_worse_than_it_began(colour_base: Base) -> None:
 def test_patches_are_fitted_each_by_itself(colour_base: Base) -> None:
     network, spread = modulated(colour_base)
     x, targets = torch.from_numpy(grid((8, 8))).float() / 2**ACTIVATION_BITS, drawn(5, 64, 3).float()
-    together = fit(network, spread, x, targets, 5)[0]
-    alone = torch.cat([fit(network, spread, x, target[None], 5)[0] for target in targets])
+    start = 0.1 * torch.ones(5, network.latents)
+    together = fit(network, spread, x, targets, start, 5)[0]
+    alone = torch.cat([fit(network, spread, x, target[None], start[:1], 5)[0] for target in targets])
     torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-3)

@@ -258,8 +258,9 @@ def test_nothing_is_written_where_one_of_several_files_exists(archive: tuple[lis
         decode(replace(request, output=f"{archive[0][0]}/"))
 
 
-def test_frequency_tables_go_along_where_that_is_smaller(make_base: Callable[[int, int], Base], smooth_samples: Smooth) -> None:
-    signal = modalities.read(picture(smooth_samples, 120, 120), "x.npy")
+def test_frequency_tables_go_along_where_that_is_smaller(make_base: Callable[[int, int], Base]) -> None:
+    rows, columns = np.indices((120, 120))
+    signal = modalities.read(npy((120 + 90 * np.sin((rows + columns) / 2)).astype(np.uint8)), "x.npy")
     trained = make_base(2, 1)
     only_first = {bits: normalize(np.eye(1, 1 << bits, dtype=np.int64).repeat(trained.latents, axis=0)) for bits in LATENT_BITS}
     base = replace(trained, tables=only_first)
