@@ -33,13 +33,11 @@ def _shipped(name: str) -> Base:
 def suited(*, sphere: bool, axes: int, channels: int) -> Base | None:
     """The base network that ships for signals on the globe or on a grid of `axes` axes; None where there is none.
 
-    Among those that fit, one of three channels for colour, one of a single channel for everything else.
+    One of three channels serves colour, one of a single channel everything else; where there is none of a single channel, the other repeats it.
     """
-    wanted = COLOUR if channels >= COLOUR and axes == 2 and not sphere else 1
-    for base in (_shipped(name) for name in _files()):
-        if (base.geometry == "sphere") == sphere and base.axes == axes and base.channels == wanted:
-            return base
-    return None
+    wanted = COLOUR if channels >= COLOUR else 1
+    fitting = [base for base in map(_shipped, _files()) if (base.geometry == "sphere") == sphere and base.axes == axes]
+    return min(fitting, key=lambda base: base.channels != wanted, default=None)
 
 
 def named(path: str) -> Base:
