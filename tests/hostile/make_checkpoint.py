@@ -87,6 +87,7 @@ FORGERIES: dict[str, tuple[Edit, str]] = {
     "builtin name": (lambda d: node(d, "placeholder").update(name="print"), "a node named 'print', which is taken or reserved"),
     "inputs": (lambda d: d["inputs"].clear(), "describes 0 inputs, its graph has 1"),
     "shape": (lambda d: d["inputs"][0].update(shape=["x"]), "the shape ('x',)"),
+    "vast shape": (lambda d: d["inputs"][0].update(shape=[None, 10**12]), "the shape (None, 1000000000000)"),
     "negative shape": (lambda d: d["inputs"][0].update(shape=[None, -1]), "the shape (None, -1)"),
     "truth for a size": (lambda d: d["inputs"][0].update(shape=[None, True]), "the shape (None, True)"),
     "shape that does not fit": (lambda d: d["inputs"][0].update(shape=[None, 5, 8, 8]), "does not fit its inputs"),

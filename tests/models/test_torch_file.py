@@ -178,6 +178,11 @@ def test_a_small_file_stands_for_four_times_its_size_and_some(wrap: Callable[[to
             check_extent(wrap(over), 1000)
 
 
+def test_a_file_of_one_number_repeated_is_not_loaded() -> None:
+    with pytest.raises(InputError, match="far larger than"):
+        load_tensors(saved({"w": torch.zeros(1).expand(1 << 26)}))
+
+
 def test_a_list_that_holds_itself_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     endless: list[Any] = []
     endless.append(endless)
