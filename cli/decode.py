@@ -95,7 +95,7 @@ def _info(console: Console, options: DecodeOptions) -> None:
 
     from .signals import info_tables
 
-    stream = describe(read_stream(request), request.max_memory)
+    stream = describe(read_stream(request), request.input, request.max_memory)
     report = DecodeReport("decode", console.arguments, versions(), options.threads or 0, stream, verified=False)
     deliver(console, options, report, info_tables(stream, verbose=options.verbose > 0), inputs=(options.file,))
 

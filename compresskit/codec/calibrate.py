@@ -18,6 +18,7 @@ from torch import Tensor
 from compresskit.codec.base import Base
 from compresskit.codec.config import LATENT_BITS
 from compresskit.codec.entropy import normalize
+from compresskit.codec.exact import MAX_FRACTION
 from compresskit.codec.fit import fit
 from compresskit.codec.metatrain import Draw, TrainBaseConfig, TrainedBase
 from compresskit.codec.modulation import Modulated, jacobian
@@ -103,7 +104,7 @@ def _sensitivity(network: Modulated, latents: Tensor, x: Tensor) -> Tensor:
 
 def _integers(values: NDArray[np.float64]) -> tuple[NDArray[np.int64], int]:
     """`values` on the finest grid that leaves them below 2**MAPPING_BITS, and that grid's fractional bits."""
-    fraction = MAPPING_BITS - 1 - math.frexp(float(np.abs(values).max()))[1]
+    fraction = min(MAPPING_BITS - 1 - math.frexp(float(np.abs(values).max()))[1], MAX_FRACTION)
     return np.rint(np.ldexp(values, fraction)).astype(np.int64), fraction
 
 

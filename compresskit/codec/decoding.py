@@ -18,11 +18,13 @@ from compresskit.codec.limits import DEFAULT_STREAM_LIMITS, StreamLimits
 from compresskit.codec.regions import cut_out, parse_region, positions, refined
 from compresskit.codec.reports import DecodeOutcome, DecodeReport, StreamInfo
 from compresskit.codec.signal import Signal
+from compresskit.codec.stream import Stream
 from compresskit.codec.workspace import check_memory
 from compresskit.errors import InputError, OutputError, UsageError
 from compresskit.progress import SILENT, Progress
 from compresskit.report import Output
 from compresskit.runtime import Clock, set_threads, versions
+from compresskit.wording import shown
 from compresskit.writers import check_target, write_bytes
 
 STDIN = STDOUT = "-"
@@ -41,7 +43,7 @@ def decode(request: DecodeRequest, progress: Progress = SILENT) -> DecodeOutcome
     limits = _limits(request.max_memory)
     with clock("read"):
         data = read_stream(request)
-        opened = open_stream(unpack(data, limits), shelf.named(request.base) if request.base else None)
+        opened = open_stream(_unpacked(data, request.input, limits), shelf.named(request.base) if request.base else None)
     chosen = _chosen(opened, request.item)
     check_memory(opened, chosen, request.scale, limits)
     region = None if request.region is None else parse_region(request.region)
@@ -71,14 +73,14 @@ def decode(request: DecodeRequest, progress: Progress = SILENT) -> DecodeOutcome
     return DecodeOutcome(report, standard_output)
 
 
-def describe(data: bytes, max_memory: int | None = None) -> StreamInfo:
+def describe(data: bytes, name: str, max_memory: int | None = None) -> StreamInfo:
     """What a stream holds, without decoding it; its base network need not be at hand.
 
     Raises:
         InputError: it is no stream, or a damaged one.
     """
     limits = _limits(max_memory)
-    stream = unpack(data, limits)
+    stream = _unpacked(data, name, limits)
     check_kinds(stream)
     base = None
     if stream.header.base:
@@ -107,6 +109,14 @@ def read_stream(request: DecodeRequest) -> bytes:
         return Path(request.input).read_bytes()
     except OSError as error:
         raise InputError(f"{request.input}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def _unpacked(data: bytes, name: str, limits: StreamLimits) -> Stream:
+    """The stream in `data`; errors say that it is `name`."""
+    try:
+        return unpack(data, limits)
+    except InputError as error:
+        raise InputError(f"{shown(name)}: {error}") from None
 
 
 def _limits(max_memory: int | None) -> StreamLimits:

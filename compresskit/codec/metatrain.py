@@ -33,6 +33,7 @@ LATENT_DEVIATION = 0.5
 ENCODER_RATE = 0.1  # of the network's learning rate
 WARMUP_STEPS = 200
 CURVE_POINTS = 100
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def train(draw: Draw, x: Tensor, config: TrainBaseConfig, progress: Progress = S
         if not math.isfinite(recent[-1]):
             raise GuardError(f"training diverged at step {state.step}: lower the learning rate of {config.lr:g}")
         if state.step % every == 0:
-            state.curve.append((state.step, round(-10 * math.log10(sum(recent) / len(recent)), 3)))
+            state.curve.append((state.step, round(-10 * math.log10(max(sum(recent) / len(recent), _TINY)), 3)))
             recent.clear()
         progress.advance(1, psnr=state.curve[-1][1] if state.curve else 0.0)
         if config.checkpoint is not None and time.monotonic() - saved > 60 * config.checkpoint_minutes:

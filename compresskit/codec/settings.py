@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from compresskit.codec.base import Base
-from compresskit.codec.config import QUALITIES, EncodeConfig
+from compresskit.codec.config import EncodeConfig
 
 STEPS = 5
 COIN_STEPS = 2000
@@ -34,7 +34,7 @@ def _ladder(*steps: tuple[int, int]) -> tuple[Setting, ...]:
 GRID: Mapping[int, tuple[Setting, ...]] = {
     1: _ladder((1024, 5), (768, 5), (512, 5), (384, 6), (256, 6), (192, 7), (128, 7), (96, 8), (64, 8)),
     2: _ladder((64, 6), (48, 6), (32, 6), (32, 7), (24, 7), (16, 7), (12, 7), (8, 7), (8, 8)),
-    3: _ladder((32, 5), (24, 5), (20, 5), (16, 5), (16, 6), (12, 6), (12, 7), (8, 7), (8, 8)),
+    3: _ladder((24, 6), (16, 6), (16, 8), (12, 8), (8, 7), (8, 8), (6, 8), (4, 7), (4, 8)),
 }
 SPHERE = _ladder((0, 3), (0, 4), (0, 4), (0, 5), (0, 5), (0, 6), (0, 7), (0, 8), (0, 8))
 COIN_BPP = (0.07, 0.15, 0.3, 0.45, 0.6, 0.9, 1.2, 2.4, 4.8)  # the thesis's rates on Kodak (figure 5.5), and beyond
@@ -45,8 +45,3 @@ def ladder(base: Base, config: EncodeConfig) -> tuple[Setting, ...]:
     steps = SPHERE if base.geometry == "sphere" else GRID[base.axes]
     fixed = {name: value for name, value in (("bits", config.bits), ("patch", config.patch and (config.patch,))) if value is not None}
     return tuple(replace(setting, **fixed) for setting in steps)  # type: ignore[arg-type]
-
-
-def of_quality(base: Base, config: EncodeConfig) -> Setting:
-    """The setting for the quality that `config` asks for."""
-    return ladder(base, config)[config.quality - QUALITIES[0]]

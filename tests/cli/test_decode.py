@@ -108,12 +108,12 @@ def test_the_library_s_errors_end_it(invoke: Invoke, decoder: Any) -> None:
 
 
 @pytest.fixture
-def described(stream: StreamInfo, monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, int | None]]:
+def described(stream: StreamInfo, monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, str, int | None]]:
     """What the library is asked to describe; it answers with `stream`."""
     asked = []
 
-    def describe(data: bytes, max_memory: int | None) -> StreamInfo:
-        asked.append((data, max_memory))
+    def describe(data: bytes, name: str, max_memory: int | None) -> StreamInfo:
+        asked.append((data, name, max_memory))
         return stream
 
     monkeypatch.setattr("compresskit.codec.decoding.describe", describe)
@@ -125,7 +125,7 @@ def test_info_describes_and_does_not_decode(invoke: Invoke, decoder: Any, descri
     for file in ("s.coinpp", "-"):
         done = invoke("decode", "--info", file, "--max-memory", "1GB", stdin=b"stream")
         assert (done.code, done.err, "chunks" in done.out) == (0, "", True)
-    assert described == [(b"stream", 10**9)] * 2
+    assert described == [(b"stream", file, 10**9) for file in ("s.coinpp", "-")]
     report = DecodeReport.from_json(invoke("decode", "--info", "s.coinpp", "--json").out)
     assert (report.stream, report.outputs, report.verified) == (stream, (), False)
     assert decoder.request is None

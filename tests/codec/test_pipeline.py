@@ -196,7 +196,7 @@ def test_an_embedded_base_network_goes_along(colour: EncodeConfig, smooth_sample
     bare, whole = (stream_of(encoded(data, replace(colour, embed_base=embed))) for embed in (False, True))
     assert decoded(whole) == decoded(bare, base=colour.base)
     assert unpack(whole).base_file == Path(colour.base or "").read_bytes()
-    assert describe(whole).bpp_with_base == describe(whole).bpp
+    assert describe(whole, "whole").bpp_with_base == describe(whole, "whole").bpp
 
 
 def test_a_base_network_that_is_missing_or_another_is_named_by_its_hash(colour: EncodeConfig, base_file: BaseFile, smooth_samples: Smooth) -> None:
@@ -207,7 +207,7 @@ def test_a_base_network_that_is_missing_or_another_is_named_by_its_hash(colour: 
         decoded(stream)
     with pytest.raises(InputError, match=f"needs the base network {wanted}, .* is {other}"):
         decoded(stream, base=str(base_file(2, 3)))
-    assert describe(stream).base == wanted
+    assert describe(stream, "stream").base == wanted
 
 
 def test_a_base_network_for_other_data_is_refused_before_anything_is_fitted(base_file: BaseFile) -> None:

@@ -50,7 +50,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Any:
         steps = {bits: 2**18 >> bits for bits in LATENT_BITS}
         spread = np.full(LATENTS, 2**16, np.int64)
         mapping = RNG.integers(-(2**10), 2**10, (DEPTH * WIDTH, LATENTS))
-        path.write_bytes(save_base(Base(kind, geometry, (8,) * axes, 30.0, network, mapping, 14, np.zeros(LATENTS, np.int64), spread, steps, tables)))
+        start = (np.zeros((8**axes * network.channels, LATENTS), np.float32), np.zeros(LATENTS, np.float32))
+        base = Base(kind, geometry, (8,) * axes, 30.0, network, mapping, 14, np.zeros(LATENTS, np.int64), spread, steps, tables, *start)
+        path.write_bytes(save_base(base))
         return str(path)
 
     return write
