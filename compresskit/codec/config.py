@@ -149,7 +149,7 @@ class TrainBaseRequest:
 
     Attributes:
         inputs: files, and folders that are searched for files of the modality.
-        modality: "image", "gray", "audio", "volume" or "globe".
+        modality: "image", "gray", "audio" or "volume".
         output: the base network's file.
         steps: of the outer loop; None: the modality's default.
         latents: length of a latent vector; None: the modality's default.

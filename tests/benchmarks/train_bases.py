@@ -180,7 +180,7 @@ def _regridded(arrays: dict[str, np.ndarray], key: str) -> Tensor:
 
 TASKS = {
     "image": Task(pictures, (32, 32), TrainBaseConfig(latents=192, steps=24_000)),
-    "gray": Task(gray, (32, 32), TrainBaseConfig(latents=128, steps=10_000)),
+    "gray": Task(gray, (32, 32), TrainBaseConfig(latents=128, steps=12_000)),
     "audio": Task(speech, (256,), TrainBaseConfig(latents=96, steps=15_000, bandwidth=5.0, points=256)),
     "volume": Task(scans, (16, 16, 16), TrainBaseConfig(latents=160, steps=12_000, batch=32, points=512)),
     "globe": Task(fields, GLOBE, TrainBaseConfig(latents=96, steps=8_000, batch=32, points=512), globe=True),
