@@ -26,7 +26,7 @@ from compresskit.errors import InputError
 CHUNK = 256
 """Patches of a chunk: what is decoded at least."""
 
-_FIT_POINTS = 2048  # of a patch; more of them would hardly change a latent
+_FIT_POINTS = 1024  # of a patch; more of them would hardly change a latent
 _FIT_BYTES = 2**27
 _SAMPLES = 2**22  # that are reconstructed at a time
 _PLAIN, _WITH_CONSTANTS = 0, 1
