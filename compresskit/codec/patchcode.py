@@ -26,7 +26,7 @@ from compresskit.errors import InputError
 CHUNK = 256
 """Patches of a chunk: what is decoded at least."""
 
-_FIT_POINTS = 1024  # of a patch; more of them would hardly change a latent
+FIT_POINTS = 1024  # of a patch; more of them would hardly change a latent
 _FIT_BYTES = 2**27
 _SAMPLES = 2**22  # that are reconstructed at a time
 _PLAIN, _WITH_CONSTANTS = 0, 1
@@ -106,7 +106,7 @@ def modulated(base: Base) -> tuple[Modulated, torch.Tensor]:
 
 def fit_points(count: int) -> NDArray[np.intp] | slice:
     """Which of `count` points a fit looks at."""
-    return slice(None) if count <= _FIT_POINTS else np.sort(np.random.default_rng(count).permutation(count)[:_FIT_POINTS])
+    return slice(None) if count <= FIT_POINTS else np.sort(np.random.default_rng(count).permutation(count)[:FIT_POINTS])
 
 
 def fit_patches(base: Base, lay: Grid, patches: Integers, levels: int, steps: int) -> NDArray[np.float32]:

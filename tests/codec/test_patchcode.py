@@ -12,7 +12,7 @@ from compresskit.codec.base import Base
 from compresskit.codec.coinpp import decode_signal, fit_signal, layout, quantize_signal
 from compresskit.codec.coordinates import grid
 from compresskit.codec.entropy import normalize
-from compresskit.codec.patchcode import PatchCodes, fit_points, join, pack_chunk, reconstruct, split, unpack_chunk
+from compresskit.codec.patchcode import FIT_POINTS, PatchCodes, fit_points, join, pack_chunk, reconstruct, split, unpack_chunk
 from compresskit.codec.varint import pack_varint
 from compresskit.errors import InputError
 
@@ -77,10 +77,10 @@ def test_a_damaged_chunk_is_refused(chunk: bytes, reason: str) -> None:
 
 
 def test_a_fit_looks_at_the_same_points_every_time() -> None:
-    assert fit_points(2048) == slice(None)
-    chosen = fit_points(5000)
-    np.testing.assert_array_equal(chosen, fit_points(5000))
-    assert len(np.unique(chosen)) == 2048
+    assert fit_points(FIT_POINTS) == slice(None)
+    chosen = fit_points(2 * FIT_POINTS)
+    np.testing.assert_array_equal(chosen, fit_points(2 * FIT_POINTS))
+    assert len(np.unique(chosen)) == FIT_POINTS
 
 
 def test_reconstruction_is_patch_by_patch_the_same(colour_base: Base) -> None:
