@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from compresskit.codec.config import DecodeRequest
 from compresskit.codec.reports import DecodeReport
 from compresskit.errors import UsageError
 from compresskit.runtime import versions
-from compresskit.writers import STDOUT
+from compresskit.writers import STDOUT, is_folder
 
 from . import options as shared
 from .console import Console
@@ -103,7 +102,7 @@ def _info(console: Console, options: DecodeOptions) -> None:
 def _request(console: Console, options: DecodeOptions) -> DecodeRequest:
     output = _output(options)
     # Where a folder or a default name is asked for, only the library knows the files.
-    checked = () if options.test or options.info or output is None or _is_folder(output) else (output,)
+    checked = () if options.test or options.info or output is None or is_folder(output) else (output,)
     check_outputs(console, options, checked, what="the decoded file", inputs=_read(options), drawings={})
     max_memory = shared.byte_count(options.max_memory, "--max-memory")
     return DecodeRequest(
@@ -132,10 +131,6 @@ def _output(options: DecodeOptions) -> str | None:
     if options.stdout and options.output not in (None, STDOUT):
         raise UsageError(f"-o {options.output} and --stdout contradict each other: give one")
     return STDOUT if options.stdout or (options.output is None and options.file == STDOUT) else options.output
-
-
-def _is_folder(name: str) -> bool:
-    return name.endswith("/") or Path(name).is_dir()
 
 
 def _read(options: DecodeOptions) -> tuple[str, ...]:

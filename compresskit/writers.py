@@ -16,6 +16,11 @@ from compresskit.errors import OutputError, UsageError
 STDOUT: Literal["-"] = "-"
 
 
+def is_folder(name: str) -> bool:
+    """Whether an output is a folder for files, not a file: it is there as one, or ends in a slash."""
+    return name.endswith("/") or Path(name).is_dir()
+
+
 def check_target(path: Path, *, force: bool, protect: Collection[Path] = ()) -> None:
     """Find out, before any work is done, whether `path` can be written.
 

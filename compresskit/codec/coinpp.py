@@ -122,9 +122,9 @@ def _finer(tiles: Tiling, scale: int) -> Tiling:
 
 def _blocks(base: Base, levels: Integers, lay: Layout) -> Iterator[Integers]:
     """All patches (about CHUNK, N, base channels), plane by plane, frame by frame."""
-    at_a_time = max(1, CHUNK // lay.tiles.patches)
+    frames = max(1, CHUNK // lay.tiles.patches)
     for plane in planes(lay.shape[-1], base.channels):
-        for frame in range(0, lay.shape[0], at_a_time):
-            patches = cut(levels[frame : frame + at_a_time, ..., plane], lay.tiles)
+        for frame in range(0, lay.shape[0], frames):
+            patches = cut(levels[frame : frame + frames, ..., plane], lay.tiles)
             for begin in range(0, len(patches), CHUNK):
                 yield widen(patches[begin : begin + CHUNK], base.channels).astype(np.int64, copy=False)

@@ -20,14 +20,15 @@ from compresskit.codec.reports import DecodeOutcome, DecodeReport, StreamInfo
 from compresskit.codec.signal import Signal
 from compresskit.codec.stream import Stream
 from compresskit.codec.workspace import check_memory
+from compresskit.data.files import read_bytes
 from compresskit.errors import InputError, OutputError, UsageError
 from compresskit.progress import SILENT, Progress
 from compresskit.report import Output
 from compresskit.runtime import Clock, set_threads, versions
 from compresskit.wording import shown
-from compresskit.writers import check_target, write_bytes
+from compresskit.writers import STDOUT, check_target, is_folder, write_bytes
 
-STDIN = STDOUT = "-"
+STDIN = STDOUT
 SUFFIX = ".coinpp"
 ITEM_NAME = "item{:05d}"
 
@@ -103,12 +104,7 @@ def read_stream(request: DecodeRequest) -> bytes:
     Raises:
         InputError: it cannot be read.
     """
-    if request.input == STDIN:
-        return request.standard_input or b""
-    try:
-        return Path(request.input).read_bytes()
-    except OSError as error:
-        raise InputError(f"{request.input}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    return request.standard_input or b"" if request.input == STDIN else read_bytes(request.input)
 
 
 def _unpacked(data: bytes, name: str, limits: StreamLimits) -> Stream:
@@ -163,7 +159,7 @@ def _write(request: DecodeRequest, signals: Sequence[Signal], chosen: Sequence[i
         data = modalities.write(signals[0], format)
         return [Output(STDOUT, format, len(data))], data
     paths = _paths(request, signals, chosen)
-    if request.output is not None and _is_folder(request.output):
+    if request.output is not None and is_folder(request.output):
         _make_folder(Path(request.output))
     protect = [Path(request.input)] if request.input != STDIN else []
     for path in paths:
@@ -182,7 +178,7 @@ def _paths(request: DecodeRequest, signals: Sequence[Signal], chosen: Sequence[i
     suffixes = [f".{request.format or modalities.default_output(signal)}" for signal in signals]
     source = Path(request.input if request.input != STDIN else "decoded")
     name = source.name.removesuffix(SUFFIX)
-    folder = request.output if request.output is not None and _is_folder(request.output) else None
+    folder = request.output if request.output is not None and is_folder(request.output) else None
     if len(signals) == 1 and request.output is not None and folder is None:
         return [Path(request.output)]
     if request.output is not None and folder is None:
@@ -210,7 +206,3 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {(error.strerror or str(error)).lower()}") from error
-
-
-def _is_folder(name: str) -> bool:
-    return name.endswith("/") or Path(name).is_dir()

@@ -107,7 +107,7 @@ def digest_of(decoded: Sequence[Samples]) -> bytes:
     """SHA-256 of samples, little endian, one signal after the other."""
     state = hashlib.sha256()
     for samples in decoded:
-        state.update(np.ascontiguousarray(samples, samples.dtype.newbyteorder("<")).tobytes())
+        state.update(_little_endian(samples))
     return state.digest()
 
 
@@ -177,7 +177,11 @@ def encode_plain(work: Work) -> Coded:
 
 def deflated(values: Samples) -> bytes:
     """Samples, little endian, as zlib makes them smallest."""
-    return zlib.compress(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes(), 9)
+    return zlib.compress(_little_endian(values), 9)
+
+
+def _little_endian(values: Samples) -> bytes:
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
 
 
 def guardable(work: Work) -> bool:

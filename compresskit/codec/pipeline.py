@@ -23,14 +23,15 @@ from compresskit.codec.reports import EncodeOutcome, EncodeReport
 from compresskit.codec.settings import COIN_STEPS, STEPS
 from compresskit.codec.signal import Signal
 from compresskit.codec.stream import Header
+from compresskit.data.files import read_bytes
 from compresskit.data.limits import DEFAULT_LIMITS, Limits
 from compresskit.errors import CompresskitError, GuardError, InputError, UsageError
 from compresskit.progress import SILENT, Progress
 from compresskit.report import Output
 from compresskit.runtime import Clock, set_threads, versions
-from compresskit.writers import check_target, write_bytes
+from compresskit.writers import STDOUT, check_target, write_bytes
 
-STDIN = STDOUT = "-"
+STDIN = STDOUT
 
 
 def encode(request: EncodeRequest, progress: Progress = SILENT) -> EncodeOutcome:
@@ -107,13 +108,7 @@ def _read_all(request: EncodeRequest, progress: Progress) -> Iterator[tuple[int,
 
 
 def _read(request: EncodeRequest, name: str) -> tuple[int, Signal]:
-    if name == STDIN:
-        data = request.standard_input or b""
-    else:
-        try:
-            data = Path(name).read_bytes()
-        except OSError as error:
-            raise InputError(f"{name}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    data = request.standard_input or b"" if name == STDIN else read_bytes(name)
     limits = DEFAULT_LIMITS if request.max_bytes is None else Limits(max_bytes=request.max_bytes)
     stem = "" if name == STDIN else Path(name).name
     return len(data), modalities.read(data, stem or "standard input", format=request.format, variable=request.variable, limits=limits)

@@ -83,10 +83,10 @@ def _least_quality(work: Work, config: EncodeConfig) -> int | None:
     """The lowest quality, counted from 0, at which every signal gets a network; None where none does: COIN's have a least size."""
     if work.base is not None:
         return 0
-    shapes = [signal.values.shape for signal in work.signals]
     for quality in range(len(QUALITIES)):
         try:
-            for signal, shape in zip(work.signals, shapes, strict=True):
+            for signal in work.signals:
+                shape = signal.values.shape
                 dims = len(shape) - 2 + (shape[0] > 1)
                 architecture(_coin_rate(config, quality) * points(signal), dims, shape[-1], config.bits or COIN_BITS)
         except TargetError:

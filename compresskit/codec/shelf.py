@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from importlib import resources
-from pathlib import Path
 
 from compresskit.codec.base import Base, load_base
 from compresskit.codec.planes import COLOUR
 from compresskit.codec.stream import BASE_BYTES
+from compresskit.data.files import read_bytes
 from compresskit.errors import InputError
 
 SUFFIX = ".base.safetensors"
@@ -46,11 +46,7 @@ def named(path: str) -> Base:
     Raises:
         InputError: it cannot be read, or is none.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
-    return load_base(data, path)
+    return load_base(read_bytes(path), path)
 
 
 def find(prefix: bytes, extra: Base | None = None) -> Base:

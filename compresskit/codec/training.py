@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from compresskit.codec.reports import TrainBaseReport
 from compresskit.codec.settings import STEPS
 from compresskit.codec.signal import Signal
 from compresskit.codec.start import amortised
+from compresskit.data.files import read_bytes
 from compresskit.data.limits import DEFAULT_LIMITS, Limits
 from compresskit.errors import InputError, UsageError
 from compresskit.progress import SILENT, Progress
@@ -62,6 +63,11 @@ KINDS = {
 }
 
 
+def usual(kind: Kind) -> TrainBaseConfig:
+    """The training of a kind where nothing else is asked."""
+    return TrainBaseConfig(latents=kind.latents, bandwidth=kind.bandwidth, steps=kind.steps, batch=kind.batch, points=kind.points)
+
+
 def settings(kind: Kind, request: TrainBaseRequest) -> TrainBaseConfig:
     """The training that `request` asks for.
 
@@ -73,14 +79,13 @@ def settings(kind: Kind, request: TrainBaseRequest) -> TrainBaseConfig:
     for name, size in sizes.items():
         if size is not None and not 1 <= size <= most.get(name, size):
             raise UsageError(f"{name} {size} is out of range: give 1 {f'to {most[name]}' if name in most else 'or more'}")
-    return TrainBaseConfig(
+    defaults = usual(kind)
+    return replace(
+        defaults,
         width=request.width,
         depth=request.depth,
-        latents=request.latents or kind.latents,
-        bandwidth=kind.bandwidth,
-        steps=request.steps or kind.steps,
-        batch=kind.batch,
-        points=kind.points,
+        latents=request.latents or defaults.latents,
+        steps=request.steps or defaults.steps,
         seed=request.seed,
         checkpoint=Path(request.checkpoint) if request.checkpoint else None,
         resume=request.resume,
@@ -135,14 +140,13 @@ def _signals(request: TrainBaseRequest, kind: Kind) -> list[Signal]:
         path = Path(name)
         files = sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]
         for file in files:
+            data = read_bytes(file)
             try:
-                signal = modalities.read(file.read_bytes(), file.name, limits=limits)
+                signal = modalities.read(data, file.name, limits=limits)
             except InputError:
                 if path.is_dir():
                     continue
                 raise
-            except OSError as error:
-                raise InputError(f"{file}: cannot be read: {(error.strerror or str(error)).lower()}") from error
             if signal.values.ndim - 2 == len(kind.edges) and all(s >= e for s, e in zip(signal.values.shape[1:-1], kind.edges, strict=True)):
                 found.append(signal)
     if not found:

@@ -52,6 +52,18 @@ def open_stream(path: Path) -> Iterator[IO[bytes]]:
             yield cast("IO[bytes]", stream)
 
 
+def read_bytes(path: Path | str) -> bytes:
+    """A whole file, as it is.
+
+    Raises:
+        InputError: it is missing, a folder or closed to us.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
 def head(path: Path, count: int = 16) -> bytes:
     """The first `count` bytes of a file, unpacked; fewer when it is shorter.
 

@@ -31,6 +31,7 @@ from compresskit.codec.coordinates import grid, sphere
 from compresskit.codec.metatrain import Draw, TrainBaseConfig, train
 from compresskit.codec.sines import ACTIVATION_BITS
 from compresskit.codec.start import globe_axes, regridded
+from compresskit.codec.training import KINDS, usual
 from compresskit.runtime import set_threads
 
 KODAK_TRAIN = range(1, 7)
@@ -89,7 +90,7 @@ def pictures(options: argparse.Namespace) -> Draw:
 
 
 def gray(options: argparse.Namespace) -> Draw:
-    """The luma of `pictures`, contrast varied."""
+    """The luma of `pictures`."""
     colour = pictures(options)
     luma = torch.tensor([0.299, 0.587, 0.114])
 
@@ -117,7 +118,7 @@ def speech(options: argparse.Namespace) -> Draw:
 
 
 def scans(options: argparse.Namespace) -> Draw:
-    """Templates of brains at their own resolution and at half of it; background is left to a tenth of the patches."""
+    """Templates of brains at their own resolution and at half of it; of three patches drawn one stays, background only for want of others."""
     sources = []
     for name in SCANS_TRAIN:
         volume = torch.from_numpy(np.asarray(nibabel.load(options.data / "mri" / name).dataobj, dtype=np.float32))
@@ -178,11 +179,10 @@ def _regridded(arrays: dict[str, np.ndarray], key: str) -> Tensor:
     return regridded(whole, (latitudes, longitudes), globe_axes(GLOBE)).flatten(1, 2)
 
 
+# All but the globe, which no user can train yet, as `encode --train-base` trains them.
+DRAWS = {"image": pictures, "gray": gray, "audio": speech, "volume": scans}
 TASKS = {
-    "image": Task(pictures, (32, 32), TrainBaseConfig(latents=192, steps=24_000)),
-    "gray": Task(gray, (32, 32), TrainBaseConfig(latents=128, steps=12_000)),
-    "audio": Task(speech, (256,), TrainBaseConfig(latents=96, steps=15_000, bandwidth=5.0, points=256)),
-    "volume": Task(scans, (16, 16, 16), TrainBaseConfig(latents=160, steps=12_000, batch=32, points=512)),
+    **{name: Task(draw, KINDS[name].edges, usual(KINDS[name])) for name, draw in DRAWS.items()},
     "globe": Task(fields, GLOBE, TrainBaseConfig(latents=96, steps=8_000, batch=32, points=512), globe=True),
 }
 
