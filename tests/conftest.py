@@ -9,6 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("compresskit", deadline=None)  # a busy machine is no failure
+settings.load_profile("compresskit")
 
 
 @pytest.fixture(scope="session")

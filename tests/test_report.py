@@ -34,7 +34,7 @@ REPORT = Report(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(REPORTS)
 def test_a_report_survives_json(report: Report) -> None:
     assert Report.from_json(report.to_json()) == report

@@ -29,6 +29,10 @@ class Footprint:
     """The cost of a model as a function of the classes that stay; exact, and cheap enough to call in a search.
 
     A cost is a sum of terms, each an amount times the kept fractions of the dimensions that it runs over.
+
+    Attributes:
+        whole: the cost of the uncut model.
+        dimensions: the sets of classes that costs depend on; each is one or more dimensions of tensors.
     """
 
     def __init__(self, whole: float, terms: Iterable[_Term]) -> None:
@@ -37,11 +41,13 @@ class Footprint:
         place = {key: index for index, key in enumerate(arrays)}
         rank = max((len(term.dims) for term in terms), default=0)
         rows = [[place[labels.tobytes()] for labels in term.dims] + [len(place)] * (rank - len(term.dims)) for term in terms]
+        self.whole = float(whole)
+        self.dimensions: tuple[Labels, ...] = tuple(arrays.values())
         self._terms = np.array(rows, dtype=np.int64).reshape(len(terms), rank)  # rows of dimensions; the one past the last is never cut
         self._amounts = np.array([term.amount for term in terms], dtype=np.float64)
         self._fixed = whole - self._amounts.sum()
-        self._labels = np.concatenate([*arrays.values(), np.zeros(0, dtype=np.int64)])
-        self._sizes = np.array([len(labels) for labels in arrays.values()], dtype=np.int64)
+        self._labels = np.concatenate([*self.dimensions, np.zeros(0, dtype=np.int64)])
+        self._sizes = np.array([len(labels) for labels in self.dimensions], dtype=np.int64)
         self._starts = np.cumsum(self._sizes) - self._sizes
 
     def __call__(self, keep: np.ndarray) -> float:
@@ -49,6 +55,11 @@ class Footprint:
         kept = np.add.reduceat(keep[self._labels].astype(np.float64), self._starts) / self._sizes if len(self._sizes) else np.zeros(0)
         fractions = np.append(kept, 1.0)[self._terms].prod(axis=1)
         return float(self._fixed + np.rint(self._amounts * fractions).sum())  # each term counts things
+
+    def relaxed(self, kept: torch.Tensor) -> torch.Tensor:
+        """The cost, a differentiable scalar, where a fraction `kept` (dimensions,) of each of `dimensions` stays."""
+        fractions = torch.cat([kept, kept.new_ones(1)])[torch.from_numpy(self._terms)].prod(dim=1)
+        return self._fixed + (torch.from_numpy(self._amounts).to(kept) * fractions).sum()
 
 
 def footprint(graph: ModelGraph, coupling: Coupling, quantity: Quantity) -> Footprint:

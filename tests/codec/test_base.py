@@ -46,7 +46,7 @@ def test_its_name_is_that_of_the_very_file(colour_base: Base) -> None:
     assert (read.file, read.digest) == (other, hashlib.sha256(other).digest())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_damaged_file_is_refused_or_is_a_base_network(colour_base: Base, data: st.DataObject) -> None:
     file = bytearray(colour_base.file)

@@ -68,7 +68,7 @@ several = runs.map(lambda drawn: tuple(item for item, count in drawn for _ in ra
 streams = st.builds(Stream, headers(), several, parts, parts, blobs, blobs)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(streams)
 def test_streams_come_back(stream: Stream) -> None:
     data = pack(stream)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compresskit.codec.coin import CoinConfig, CoinSymbols, architecture, fit, network, parameter_count, quantize, tensor_shapes
@@ -108,7 +108,6 @@ def _quantized(draw: st.DrawFn) -> tuple[Siren, CoinSymbols, tuple[int, int, int
 
 
 @given(_quantized())
-@settings(deadline=None)
 def test_a_weight_moves_by_half_a_bin_or_to_the_end_of_its_range(case: tuple[Siren, CoinSymbols, tuple[int, int, int, int]]) -> None:
     siren, symbols, sizes = case
     found = network(symbols, *sizes)
@@ -121,7 +120,6 @@ def test_a_weight_moves_by_half_a_bin_or_to_the_end_of_its_range(case: tuple[Sir
 
 
 @given(_quantized())
-@settings(deadline=None)
 def test_the_network_follows_from_the_integers_alone(case: tuple[Siren, CoinSymbols, tuple[int, int, int, int]]) -> None:
     """So that the decoder makes what the encoder has measured."""
     _, symbols, sizes = case

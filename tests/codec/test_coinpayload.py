@@ -17,7 +17,7 @@ def symbols(bits: int, dims: int = 2, width: int = 6, depth: int = 3, channels: 
     return quantize(init(dims, width, depth, channels, 30.0, torch.Generator().manual_seed(bits)), bits)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 16), st.integers(1, 4), st.integers(1, 9), st.integers(1, 4), st.integers(1, 4))
 def test_a_network_is_unpacked_as_it_was_packed(bits: int, dims: int, width: int, depth: int, channels: int) -> None:
     packed = symbols(bits, dims, width, depth, channels)

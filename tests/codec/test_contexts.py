@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compresskit.codec.contexts import PARAMETERS, SCALE_BITS, Reader, Writer, contexts_of
 from compresskit.errors import InputError
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 700), max_size=4))
 def test_calls_round_trip(seed: int, sizes: list[int]) -> None:
     rng = np.random.default_rng(seed)

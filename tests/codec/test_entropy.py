@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -21,7 +21,6 @@ def draw(rng: np.random.Generator, tables: NDArray[np.uint32], rows: int) -> NDA
     return np.stack([rng.choice(len(table), rows, p=table / TOTAL) for table in tables], axis=1).astype(np.int32)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**40), min_size=1, max_size=40))
 def test_frequencies_sum_up_and_stay_near_proportion(counts: list[int]) -> None:
     table = normalize(np.array(counts))
@@ -57,7 +56,6 @@ def test_merged_bins_are_sums() -> None:
         merge(table, 9)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(1, 4), st.integers(1, 300))
 def test_columns_round_trip(seed: int, rows: int, columns: int, size: int) -> None:
     rng = np.random.default_rng(seed)
@@ -92,7 +90,6 @@ def slow_decode(data: bytes, count: int, table: NDArray[np.uint32]) -> list[int]
     return symbols
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(2, 40))
 def test_the_stream_is_what_integers_alone_decode(seed: int, count: int, size: int) -> None:
     rng = np.random.default_rng(seed)
@@ -103,7 +100,6 @@ def test_the_stream_is_what_integers_alone_decode(seed: int, count: int, size: i
     assert slow_decode(writer.finish(), count, table) == symbols.tolist()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 30))
 def test_no_shorter_ending_decodes_alike(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
@@ -132,7 +128,6 @@ def test_tables_may_change_within_a_stream() -> None:
         assert np.array_equal(reader.decode(50, table), symbols)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 50), st.integers(1, 3), st.integers(1, 20))
 def test_garbage_decodes_to_symbols_of_the_table_or_is_refused(data: bytes, rows: int, columns: int, size: int) -> None:
     tables = random_tables(np.random.default_rng(rows), columns, size)
@@ -150,14 +145,12 @@ def test_symbols_past_the_table_are_not_encoded() -> None:
         encode_columns(np.array([[3]]), normalize(np.ones((1, 3), np.int64)))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(1,), (7,), (3, 32), (2, 256), (0, 5)]))
 def test_tables_round_trip(seed: int, shape: tuple[int, ...]) -> None:
     table = normalize(np.random.default_rng(seed).integers(0, 1000, shape))
     assert np.array_equal(unpack_table(pack_table(table), shape), table)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=40), st.integers(0, 60))
 def test_damaged_tables_are_refused_or_are_tables(data: bytes, cut: int) -> None:
     packed = pack_table(normalize(np.arange(32)))

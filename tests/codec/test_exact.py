@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compresskit.codec.exact import (
@@ -72,7 +72,6 @@ def _sum(row: list[int], values: list[int]) -> int:
 
 
 @given(_cases(), st.sampled_from([1, 1000, 2**28]))
-@settings(deadline=None)
 def test_it_equals_unbounded_integers(case: tuple[IntegerNetwork, Integers, Integers | None, int], max_bytes: int) -> None:
     network, coordinates, shifts, levels = case
     rows = np.zeros((1, network.hidden, network.width), np.int64) if shifts is None else shifts

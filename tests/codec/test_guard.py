@@ -45,7 +45,7 @@ def spans(values: np.ndarray) -> bool:
 
 
 @pytest.mark.parametrize("dtype", INTEGERS + FLOATS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_lossless_restores_every_bit(dtype: str, data: st.DataObject) -> None:
     values = data.draw(samples(dtype))
@@ -59,7 +59,7 @@ def test_lossless_restores_every_bit(dtype: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("dtype", INTEGERS + FLOATS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_no_sample_is_off_by_more_than_the_tolerance(dtype: str, data: st.DataObject) -> None:
     values = data.draw(samples(dtype))

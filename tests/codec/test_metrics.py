@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -18,7 +18,6 @@ PAIRS = st.sampled_from(["u1", "i2", "u2", "i4", "f4", "f8"]).flatmap(
 
 
 @given(PAIRS)
-@settings(deadline=None)
 def test_values_are_those_of_exact_arithmetic(pair: tuple[np.ndarray, np.ndarray]) -> None:
     reference, decoded = ([float(value) for value in array.ravel()] for array in pair)
     errors = [a - b for a, b in zip(reference, decoded, strict=True)]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compresskit.codec.base import Base
@@ -42,7 +42,6 @@ def test_what_was_split_is_joined(patches: PatchCodes, size: int) -> None:
     assert_equal(join(parts), patches)
 
 
-@settings(deadline=None)
 @given(codes(1))
 def test_a_chunk_is_unpacked_as_it_was_packed(patches: PatchCodes) -> None:
     assert_equal(unpack_chunk(pack_chunk(patches, TABLES), len(patches), 3, TABLES), patches)

@@ -85,7 +85,7 @@ def test_what_decodes_is_what_the_report_measured(colour: EncodeConfig, smooth_s
 
 @pytest.mark.parametrize("dtype", ["|u1", "|i1", "<u2", ">i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8"])
 @pytest.mark.parametrize("method", ["coin++", "coin"])
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_lossless_restores_the_file_of_any_dtype(colour: EncodeConfig, dtype: str, method: str, data: st.DataObject) -> None:
     shape = data.draw(arrays.array_shapes(min_dims=2, max_dims=2, max_side=12))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compresskit.codec.quantize import LATENT_FRACTION, UniformQuantizer, coin_sigmas, k_sigma
@@ -11,7 +11,6 @@ from compresskit.errors import InputError
 ONE = 1 << LATENT_FRACTION
 
 
-@settings(deadline=None)
 @given(st.integers(1, 16), st.floats(-4, 4), st.floats(1e-3, 4), st.integers(0, 2**32 - 1))
 def test_a_latent_in_range_moves_by_half_a_step_at_most(bits: int, mean: float, sigma: float, seed: int) -> None:
     quantizer = k_sigma(np.array([mean]), np.array([sigma]), bits)
@@ -21,7 +20,6 @@ def test_a_latent_in_range_moves_by_half_a_step_at_most(bits: int, mean: float, 
     assert np.abs(restored - latents).max() * ONE <= (step + 1) / 2
 
 
-@settings(deadline=None)
 @given(st.integers(1, 8))
 def test_symbols_of_bin_centres_are_the_bins(bits: int) -> None:
     quantizer = k_sigma(np.array([0.0, -1.5]), np.array([1.0, 0.01]), bits)

@@ -49,7 +49,7 @@ def waves(shape: tuple[int, ...], seed: int, amplitude: float) -> Ints:
     return np.rint(amplitude * (smooth + rng.normal(0, 0.02, shape))).astype(np.int64)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SHAPES, st.integers(0, 2**32 - 1), st.sampled_from([0.4, 100, 30_000, 2**39]), st.sampled_from(["zeros", "near", "unrelated"]))
 def test_values_come_back_exactly(shape: tuple[int, ...], seed: int, amplitude: float, kind: str) -> None:
     values = waves(shape, seed, amplitude)
@@ -58,7 +58,7 @@ def test_values_come_back_exactly(shape: tuple[int, ...], seed: int, amplitude: 
     assert np.array_equal(decode_residual(data, prediction), values)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SHAPES, st.integers(0, 2**32 - 1))
 def test_any_integers_come_back(shape: tuple[int, ...], seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -73,7 +73,7 @@ def test_streams_of_this_version_decode_for_ever(kind: str) -> None:
     assert np.array_equal(decode_residual(bytes.fromhex(FROZEN[kind]), values // 16 * 16), values)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SHAPES, st.integers(0, 2**32 - 1), st.sampled_from([1, 20, 127]))
 def test_never_larger_than_deflated_samples(shape: tuple[int, ...], seed: int, amplitude: float) -> None:
     values = waves(shape, seed, amplitude) + 128
@@ -118,7 +118,6 @@ def test_samples_out_of_range_are_refused() -> None:
         encode_residual(np.full((1, 1, 1), 2**40 + 1), np.zeros((1, 1, 1), np.int64))
 
 
-@settings(deadline=None)
 @given(st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5)), st.integers(0, 2**32 - 1))
 def test_halvings_reach_every_sample_once_and_from_known_ones(shape: tuple[int, ...], seed: int) -> None:
     order = choose_order(np.random.default_rng(seed).integers(0, 9, (*shape, 1)))
@@ -152,7 +151,7 @@ def test_the_streams_are_of_every_kind() -> None:
     assert {data[0] for data, _ in STREAMS} == {1, 2, 3}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(range(len(STREAMS))), st.integers(0, 2**20), st.binary(min_size=1, max_size=6), st.sampled_from(["set", "cut", "insert"]))
 def test_damage_is_refused_or_gives_an_array(index: int, place: int, garbage: bytes, how: str) -> None:
     data, prediction = STREAMS[index]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compresskit.codec.tokens import MAX_BITS, TOKENS, BitReader, BitWriter, join, plain_bits, split, token_edges
@@ -11,7 +11,6 @@ from compresskit.errors import InputError
 INTEGERS = st.lists(st.one_of(st.integers(-40, 40), st.integers(-(2**42), 2**42 - 1)), max_size=60)
 
 
-@settings(deadline=None)
 @given(INTEGERS)
 def test_integers_round_trip(values: list[int]) -> None:
     tokens, plain, lengths = split(np.array(values, dtype=np.int64))
@@ -21,7 +20,6 @@ def test_integers_round_trip(values: list[int]) -> None:
     assert join(tokens, plain).tolist() == values
 
 
-@settings(deadline=None)
 @given(INTEGERS)
 def test_bits_round_trip(values: list[int]) -> None:
     _, plain, lengths = split(np.array(values, dtype=np.int64))

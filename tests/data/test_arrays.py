@@ -43,7 +43,7 @@ arrays = hnp.arrays(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(arrays, st.booleans())
 def test_npy_comes_back(array: np.ndarray, fortran: bool) -> None:
     stored = np.asfortranarray(array) if fortran else array
@@ -52,7 +52,7 @@ def test_npy_comes_back(array: np.ndarray, fortran: bool) -> None:
     assert read.dtype == array.dtype
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(x=arrays, y=arrays, packed=st.booleans())
 def test_npz_comes_back(x: np.ndarray, y: np.ndarray, packed: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "back.npz"
@@ -63,7 +63,7 @@ def test_npz_comes_back(x: np.ndarray, y: np.ndarray, packed: bool, tmp_path_fac
         assert read.dtype == stored.dtype
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(array=hnp.arrays(st.sampled_from(["u1", "i1", "i2", "i4", "f4", "f8"]), hnp.array_shapes(min_side=0, max_dims=4)), packed=st.booleans())
 def test_idx_comes_back(array: np.ndarray, packed: bool, tmp_path_factory: pytest.TempPathFactory, idx_bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "back.idx"

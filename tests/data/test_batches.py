@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compresskit.data.augment import crop_and_flip
@@ -24,7 +24,6 @@ def _rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@settings(deadline=None)
 @given(count=st.integers(1, 50), size=st.integers(1, 20), shuffled=st.booleans())
 def test_each_sample_comes_once_in_the_promised_number_of_batches(count: int, size: int, shuffled: bool) -> None:
     got = list(batches(_split(count, (2,)), RAW, size, shuffle=_rng() if shuffled else None))

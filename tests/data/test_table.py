@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -26,7 +26,6 @@ def _load(path: Path, text: str | bytes, columns: int, **options) -> Dataset:
     return load_data(path / "t", input_shape=(columns,), **options)
 
 
-@settings(deadline=None)
 @given(
     values=hnp.arrays(np.float32, st.tuples(st.integers(2, 8), st.integers(1, 4)), elements=st.floats(-1e6, 1e6, width=32)),
     separator=st.sampled_from([",", "\t", ";"]),

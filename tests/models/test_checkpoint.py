@@ -120,7 +120,7 @@ def bits(tensor: torch.Tensor) -> bytes:
     kind=st.sampled_from(sorted(DTYPES)),
     trained=st.booleans(),
 )
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_every_tensor_comes_back(container: Container, array: np.ndarray, kind: str, trained: bool) -> None:
     with np.errstate(all="ignore"):
         tensor = torch.as_tensor(array.astype(np.float64)).to(DTYPES[kind])
@@ -138,7 +138,7 @@ def test_every_tensor_comes_back(container: Container, array: np.ndarray, kind: 
     seed=st.integers(0, 99),
     cut=st.integers(0, 5),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_round_trip_after_a_cut(width: int, kernel: int, stride: int, bias: bool, seed: int, cut: int) -> None:
     net = nn.Sequential(nn.Conv2d(3, width + cut, kernel, stride, bias=bias), nn.BatchNorm2d(width + cut), nn.Conv2d(width + cut, 4, 1))
     graph = lifted(net, IMAGE, seed)

@@ -120,7 +120,7 @@ def test_fused_and_unfused_attention_cost_the_same() -> None:
     assert "scaled_dot_product_attention" in {node.kind for node in node_costs(fused)}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     groups=st.sampled_from([1, 2, 4]),
     outs=st.sampled_from([4, 8]),

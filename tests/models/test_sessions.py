@@ -103,7 +103,7 @@ arrays = hnp.arrays(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(st.text(max_size=5), st.integers(), max_size=3), st.lists(arrays, max_size=12))
 def test_messages_round_trip(header: dict[str, int], content: list[np.ndarray]) -> None:
     read, back = unpack(pack(header, content))

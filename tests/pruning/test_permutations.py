@@ -40,7 +40,7 @@ def straightened(graph: ModelGraph) -> tuple[ModelGraph, list[str]]:
     return straight, [operator_name(node) for node in straight.module.graph.nodes if node.op == "call_function"]
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(groups=st.sampled_from([2, 3, 4, 6]), style=st.sampled_from(["view", "unflatten", "named"]), batch=st.sampled_from([None, 1, 2]))
 def test_a_shuffle_becomes_one_selection(groups: int, style: str, batch: int | None) -> None:
     def shuffle(x: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def test_weights_of_layers_may_become_sparse_biases_and_norms_not() -> None:
 
 
 @given(st.floats(0.001, 0.999), st.integers(0, 1000))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_unstructured_zeros_are_exactly_the_smallest_weights(sparsity: float, seed: int) -> None:
     module = mixed(seed)
     values = sorted(abs(value) for weight in sparse_weights(module).values() for value in weight.flatten().tolist())
@@ -57,7 +57,7 @@ def test_unstructured_zeros_are_exactly_the_smallest_weights(sparsity: float, se
 
 
 @given(st.sampled_from(["1:2", "2:4", "1:4", "3:4", "4:8", "2:3"]), st.integers(0, 1000))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_pattern_keeps_the_largest_of_each_block_of_inputs(pattern: str, seed: int) -> None:
     module = mixed(seed)
     kept, size = map(int, pattern.split(":"))

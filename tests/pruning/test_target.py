@@ -21,7 +21,7 @@ from compresskit.pruning.footprint import Footprint, footprint
 from compresskit.pruning.groups import Prunable, find_groups
 from compresskit.pruning.target import Plan, plan
 
-SETTINGS = settings(max_examples=15, deadline=None)
+SETTINGS = settings(max_examples=15)
 
 
 @cache

@@ -82,7 +82,7 @@ def test_every_kind_of_sound_comes_back(container: str, subtype: str, channels: 
 
 
 @given(st.integers(1, 5), st.integers(1, 8), st.sampled_from(sorted(INTEGERS)), st.integers(1, 655350), st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_shape_and_rate_comes_back(frames: int, channels: int, subtype: str, rate: int, seed: int) -> None:
     samples = _samples(subtype, frames, channels, seed)
     if subtype != "PCM_S8":
@@ -232,7 +232,7 @@ def _read_or_refuse(data: bytes) -> None:
 
 
 @given(st.binary(max_size=60), st.sampled_from(["wav", "flac"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_damaged_metadata_is_refused_or_harmless(metadata: bytes, format: str) -> None:
     signal = Signal(np.zeros((1, 4, 1), np.int16), "audio", format, Scale(-32768, 1, 65536), 65535, metadata)
     with contextlib.suppress(InputError):

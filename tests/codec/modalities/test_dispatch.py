@@ -68,7 +68,7 @@ def test_empty_files_are_refused() -> None:
 
 
 @given(st.sampled_from(sorted(formats())), st.binary(min_size=1, max_size=200))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_random_bytes_under_any_format_are_refused_in_one_line(format: str, data: bytes) -> None:
     with pytest.raises(InputError) as caught:
         read(data, "noise.dat", format=format)

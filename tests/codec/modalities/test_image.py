@@ -83,7 +83,7 @@ def test_every_kind_of_picture_comes_back(format: str, mode: str) -> None:
         lambda kind: hnp.arrays(kind[0], st.tuples(st.just(1), st.integers(1, 6), st.integers(1, 6), st.just(kind[1])))
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_png_keeps_any_samples(values: np.ndarray) -> None:
     again = read(write(_signal(values), "png"), "a.png").values
     assert again.dtype == values.dtype
@@ -279,7 +279,7 @@ def test_metadata_is_empty_for_most_and_survives_packing() -> None:
 
 
 @given(st.binary(max_size=40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_damaged_metadata_is_refused_or_harmless(metadata: bytes) -> None:
     for format in ("png", "tiff"):
         signal = replace(_signal(np.zeros((1, 2, 2, 1), np.uint8), format), metadata=metadata)
