@@ -27,7 +27,7 @@ ENCODING_ONLY = frozenset(
     {
         *("quality", "psnr", "bpp", "kbps", "max_error", "lossless", "fallback"),
         *("method", "bits", "patch", "base", "embed_base"),
-        *("format", "var", "stdout", "verify", "preview", "jobs", "dry_run"),
+        *("format", "stdout", "verify", "preview", "jobs", "dry_run"),
     }
 )
 """Options that have no say in --train-base."""
@@ -51,7 +51,6 @@ class EncodeOptions(TrainBaseOptions):
     lossless: Annotated[bool, option(TARGET, "Restore every sample exactly.", "--lossless")] = False
     fallback: Annotated[bool, option(TARGET, "Store deflated samples instead where that is smaller.", "--fallback")] = False
     format: Annotated[str | None, option(DATA, "What the files are (nii, wav), where their content does not tell.", "--format", metavar="F")] = None
-    var: Annotated[str | None, option(DATA, "Which variable of a climate file.", "--var", metavar="NAME")] = None
     output: Annotated[
         str | None, option(OUTPUT, "Write here; -: standard output; else to FILE.coinpp beside the input.", "-o", "--output", metavar="FILE")
     ] = None

@@ -11,18 +11,18 @@ from compresskit.writers import STDOUT
 
 from . import options as shared
 from .console import Console
-from .options import METHOD, RUN, TRAINING, ReportOptions, RunOptions, option
+from .options import DATA, METHOD, RUN, TRAINING, ReportOptions, RunOptions, option
 from .results import check_outputs, deliver
 
 # Said again here because the library's table loads torch; a test holds the two together.
-Modality = Literal["image", "gray", "audio", "volume"]
+Modality = Literal["image", "gray", "audio", "volume", "globe"]
 TRAINING_ONLY = frozenset({"modality", "latents", "width", "depth", "checkpoint", "resume"})
 """Options that have no say without --train-base."""
 
 
 @dataclass(frozen=True)
 class TrainBaseOptions(RunOptions, ReportOptions):
-    """How a base network is trained. Steps, seed and the limit on bytes serve encoding too."""
+    """How a base network is trained. The variable, steps, seed and the limit on bytes serve encoding too."""
 
     train_base: Annotated[
         bool, option(TRAINING, "Train a base network on the files, and those in the folders, that FILE... names.", "--train-base")
@@ -33,6 +33,7 @@ class TrainBaseOptions(RunOptions, ReportOptions):
     depth: Annotated[int, option(TRAINING, "How many layers of sines.", "--depth", metavar="N", min=1)] = TrainBaseRequest.depth
     checkpoint: shared.Checkpoint = TrainBaseRequest.checkpoint
     resume: shared.Resume = TrainBaseRequest.resume
+    var: Annotated[str | None, option(DATA, "Which variable of a climate file.", "--var", metavar="NAME")] = None
     steps: Annotated[int | None, option(METHOD, "Steps of the fit; of the training with --train-base.", "--steps", metavar="N", min=1)] = None
     seed: Annotated[int, option(RUN, "Seed of everything random.", "--seed", metavar="N", min=0)] = EncodeConfig.seed
     max_bytes: shared.MaxBytes = None
@@ -64,6 +65,7 @@ def _request(console: Console, options: TrainBaseOptions, inputs: tuple[str, ...
         inputs=inputs,
         modality=options.modality,
         output=str(output),
+        variable=options.var,
         steps=options.steps,
         latents=options.latents,
         width=options.width,

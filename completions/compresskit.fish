@@ -73,7 +73,7 @@ complete -c compresskit -n '__fish_seen_subcommand_from encode' -l base -r -d 'B
 complete -c compresskit -n '__fish_seen_subcommand_from encode' -l embed-base -d 'Store the base network in the output, so that it decodes anywhere'
 complete -c compresskit -n '__fish_seen_subcommand_from encode' -l steps -r -d 'Steps of the fit; of the training with --train-base'
 complete -c compresskit -n '__fish_seen_subcommand_from encode' -l train-base -d 'Train a base network on the files, and those in the folders, that FILE... names'
-complete -c compresskit -n '__fish_seen_subcommand_from encode' -l modality -x -a 'image gray audio volume' -d 'What the base network is for'
+complete -c compresskit -n '__fish_seen_subcommand_from encode' -l modality -x -a 'image gray audio volume globe' -d 'What the base network is for'
 complete -c compresskit -n '__fish_seen_subcommand_from encode' -l latents -r -d 'Length of a latent vector'
 complete -c compresskit -n '__fish_seen_subcommand_from encode' -l width -r -d 'Width of the network\'s layers'
 complete -c compresskit -n '__fish_seen_subcommand_from encode' -l depth -r -d 'How many layers of sines'

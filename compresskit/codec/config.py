@@ -149,9 +149,10 @@ class TrainBaseRequest:
 
     Attributes:
         inputs: files, and folders that are searched for files of the modality.
-        modality: "image", "gray", "audio" or "volume".
+        modality: "image", "gray", "audio", "volume" or "globe".
         output: the base network's file.
         steps: of the outer loop; None: the modality's default.
+        variable: which of a climate file's variables.
         latents: length of a latent vector; None: the modality's default.
         width, depth: of the network.
         seed: of everything drawn.
@@ -163,6 +164,7 @@ class TrainBaseRequest:
     inputs: tuple[str, ...]
     modality: str
     output: str
+    variable: str | None = None
     steps: int | None = None
     latents: int | None = None
     width: int = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -14,13 +14,11 @@ from compresskit.codec import modalities
 from compresskit.codec.base import save_base
 from compresskit.codec.calibrate import calibrate
 from compresskit.codec.config import TrainBaseRequest
-from compresskit.codec.coordinates import grid
-from compresskit.codec.exact import ACTIVATION_BITS, MAX_WIDTH
+from compresskit.codec.exact import MAX_WIDTH
 from compresskit.codec.fit import fit
-from compresskit.codec.levels import to_levels
+from compresskit.codec.kinds import KINDS, Kind
 from compresskit.codec.metatrain import COMPONENT_PATCHES, Draw, TrainBaseConfig, train
 from compresskit.codec.patchcode import modulated
-from compresskit.codec.planes import COLOUR
 from compresskit.codec.reports import TrainBaseReport
 from compresskit.codec.settings import STEPS
 from compresskit.codec.signal import Signal
@@ -36,38 +34,6 @@ from compresskit.writers import check_target, write_bytes
 CHECK_PATCHES = 256
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What the base networks of one modality have in common.
-
-    Attributes:
-        edges: of a training patch.
-        channels: of a patch.
-        latents, steps, batch, points, bandwidth: as in `TrainBaseConfig`.
-    """
-
-    edges: tuple[int, ...]
-    channels: int
-    latents: int
-    steps: int
-    batch: int = 64
-    points: int = 256
-    bandwidth: float = 1.0
-
-
-KINDS = {
-    "image": Kind((32, 32), 3, 192, 24_000),
-    "gray": Kind((32, 32), 1, 128, 12_000),
-    "audio": Kind((256,), 1, 96, 15_000, bandwidth=5.0),
-    "volume": Kind((16, 16, 16), 1, 160, 12_000, batch=32, points=512),
-}
-
-
-def usual(kind: Kind) -> TrainBaseConfig:
-    """The training of a kind where nothing else is asked."""
-    return TrainBaseConfig(latents=kind.latents, bandwidth=kind.bandwidth, steps=kind.steps, batch=kind.batch, points=kind.points)
-
-
 def settings(kind: Kind, request: TrainBaseRequest) -> TrainBaseConfig:
     """The training that `request` asks for.
 
@@ -79,7 +45,7 @@ def settings(kind: Kind, request: TrainBaseRequest) -> TrainBaseConfig:
     for name, size in sizes.items():
         if size is not None and not 1 <= size <= most.get(name, size):
             raise UsageError(f"{name} {size} is out of range: give 1 {f'to {most[name]}' if name in most else 'or more'}")
-    defaults = usual(kind)
+    defaults = kind.config
     return replace(
         defaults,
         width=request.width,
@@ -106,18 +72,17 @@ def train_base(request: TrainBaseRequest, progress: Progress = SILENT) -> TrainB
     config = settings(kind, request)
     with clock("read"):
         progress.stage("read")
-        draw = crops([_prepared(signal, kind) for signal in _signals(request, kind)], kind.edges)
-    coordinates = grid(kind.edges)
-    x = torch.from_numpy(coordinates).float() / 2**ACTIVATION_BITS
+        draw = crops([kind.frames(signal) for signal in _signals(request, kind)], kind.edges)
+    x = kind.coordinates()
     with clock("train"):
         trained = train(draw, x, config, progress)
     with clock("calibrate"):
         progress.stage("calibrate")
         name = Path(request.output).name.split(".")[0]
-        base = calibrate(trained, draw, x, config, name=name, geometry="grid", edges=kind.edges)
+        base = calibrate(trained, draw, x, config, name=name, geometry=kind.geometry, edges=kind.edges)
         data = save_base(base)
         fresh = draw(CHECK_PATCHES, torch.Generator().manual_seed(request.seed + 2))
-        loss = float(fit(*modulated(base), x, fresh, amortised(base, fresh, kind.edges, ()), STEPS)[1].mean())
+        loss = float(fit(*modulated(base), x, fresh, amortised(base, fresh, kind.edges, kind.axes), STEPS)[1].mean())
     write_bytes(Path(request.output), data, force=request.force)
     return TrainBaseReport(
         command="encode",
@@ -142,29 +107,28 @@ def _signals(request: TrainBaseRequest, kind: Kind) -> list[Signal]:
         for file in files:
             data = read_bytes(file)
             try:
-                signal = modalities.read(data, file.name, limits=limits)
+                signal = modalities.read(data, file.name, variable=request.variable, limits=limits)
             except InputError:
                 if path.is_dir():
                     continue
                 raise
-            if signal.values.ndim - 2 == len(kind.edges) and all(s >= e for s, e in zip(signal.values.shape[1:-1], kind.edges, strict=True)):
+            if kind.suits(signal):
                 found.append(signal)
     if not found:
-        raise InputError(f"no file to train on: expected {request.modality} data of at least {'x'.join(map(str, kind.edges))} samples")
+        wanted = "fields all around the globe" if kind.geometry == "sphere" else f"data of at least {'x'.join(map(str, kind.edges))} samples"
+        raise InputError(f"no file to train on: expected {request.modality} {wanted}")
     return found
 
 
-def _prepared(signal: Signal, kind: Kind) -> Tensor:
-    """Frames (frames, *spatial, channels) in 0..1 with the channels of `kind`."""
-    levels = torch.from_numpy(to_levels(signal.values, signal.scale)).float() / max(signal.scale.levels - 1, 1)
-    if kind.channels == COLOUR:
-        return levels[..., :COLOUR] if levels.shape[-1] >= COLOUR else levels[..., :1].expand(*levels.shape[:-1], COLOUR)
-    return levels.mean(dim=-1, keepdim=True)
+def crops(sources: Sequence[Tensor], edges: tuple[int, ...], weights: Sequence[float] | None = None) -> Draw:
+    """Patches (count, N, channels) at random places of `sources` (frames, *spatial, channels).
 
-
-def crops(sources: Sequence[Tensor], edges: tuple[int, ...]) -> Draw:
-    """Patches (count, N, channels) at random places of `sources` (frames, *spatial, channels), each as likely as it has samples."""
-    chances = torch.tensor([source[..., 0].numel() for source in sources], dtype=torch.float64)
+    Args:
+        sources: each of at least `edges`; of those edges, its frames are drawn whole.
+        edges: of a patch.
+        weights: how likely each source is; None: as it has samples.
+    """
+    chances = torch.tensor([source[..., 0].numel() for source in sources] if weights is None else weights, dtype=torch.float64)
 
     def draw(count: int, generator: torch.Generator) -> Tensor:
         patches = []

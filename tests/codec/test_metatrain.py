@@ -1,23 +1,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from compresskit.codec import calibrate as calibration
-from compresskit.codec import training as user_training
-from compresskit.codec.base import save_base
-from compresskit.codec.config import TrainBaseRequest
 from compresskit.codec.coordinates import grid
 from compresskit.codec.metatrain import TrainBaseConfig, TrainedBase, train
-from compresskit.codec.shelf import named
-from compresskit.errors import GuardError, InputError, UsageError
+from compresskit.errors import GuardError, InputError
 from compresskit.progress import Silent
 
 SMALL = TrainBaseConfig(width=8, depth=2, latents=4, steps=12, batch=8, points=16)
@@ -91,48 +83,3 @@ def test_training_depends_on_nothing_but_its_settings() -> None:
     torch.manual_seed(2)
     assert state(train(draw, X, SMALL)) == first
     assert state(train(draw, X, replace(SMALL, seed=5))) != first
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "SAMPLE", 128)
-    monkeypatch.setattr(calibration, "SENSITIVITIES", 4)
-    monkeypatch.setattr(user_training, "CHECK_PATCHES", 8)
-
-
-def test_a_base_network_from_the_users_own_files(tmp_path: Path, quick: None, smooth_samples: Callable[[tuple[int, ...]], np.ndarray]) -> None:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    Image.fromarray((255 * smooth_samples((40, 50))).astype(np.uint8)).save(folder / "a.png")
-    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "too_small.png")
-    (folder / "notes.txt").write_text("no picture")
-    output = tmp_path / "mine.base.safetensors"
-    request = TrainBaseRequest((str(folder),), "gray", str(output), steps=3, latents=6, width=8, depth=2, threads=1)
-    report = user_training.train_base(request)
-    base = named(str(output))
-    assert (base.name, base.axes, base.channels, base.latents, base.edges) == ("mine", 2, 1, 6, (32, 32))
-    assert output.read_bytes() == save_base(replace(base, stored=b""))
-    assert (report.outputs[0].bytes, report.settings["width"]) == (output.stat().st_size, 8)
-    with pytest.raises(UsageError, match="exists: use --force"):
-        user_training.train_base(request)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"modality": "smell"}, "unknown modality 'smell': choose from image, gray"),
-        ({"latents": 5000}, r"--latents 5000 is out of range: give 1 to 1024"),
-        ({"width": 0}, "--width 0 is out of range: give 1 to 4096"),
-        ({"steps": 0}, "--steps 0 is out of range: give 1 or more"),
-    ],
-    ids=str,
-)
-def test_what_cannot_be_trained_is_refused(tmp_path: Path, change: dict[str, object], reason: str) -> None:
-    request = TrainBaseRequest((str(tmp_path),), "gray", str(tmp_path / "x"), threads=1)
-    with pytest.raises(UsageError, match=reason):
-        user_training.train_base(replace(request, **change))  # type: ignore[arg-type]
-
-
-def test_files_of_the_wrong_kind_are_no_training_data(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no file to train on: expected gray data of at least 32x32 samples"):
-        user_training.train_base(TrainBaseRequest((str(tmp_path),), "gray", str(tmp_path / "x"), threads=1))

@@ -1,0 +1,80 @@
+"""What the base networks of one modality have in common: the grid of a training patch, and how they are trained unless told otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compresskit.codec.coordinates import grid, sphere
+from compresskit.codec.encoder import is_globe
+from compresskit.codec.exact import ACTIVATION_BITS
+from compresskit.codec.levels import to_levels
+from compresskit.codec.metatrain import TrainBaseConfig
+from compresskit.codec.planes import COLOUR
+from compresskit.codec.signal import Signal
+from compresskit.codec.start import globe_axes, regridded
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Base networks of one modality.
+
+    Attributes:
+        edges: of a training patch; of the globe latitudes and longitudes, to which every file's are brought.
+        channels: of a patch.
+        latents, steps, batch, points, bandwidth: as in `TrainBaseConfig`.
+        geometry: as in `Base`.
+    """
+
+    edges: tuple[int, ...]
+    channels: int
+    latents: int
+    steps: int
+    batch: int = 64
+    points: int = 256
+    bandwidth: float = 1.0
+    geometry: str = "grid"
+
+    @property
+    def axes(self) -> tuple[NDArray[np.float64], ...]:
+        """Latitudes and longitudes of a training patch on the globe, else ()."""
+        return globe_axes(self.edges) if self.geometry == "sphere" else ()
+
+    @property
+    def config(self) -> TrainBaseConfig:
+        """The training where nothing else is asked."""
+        return TrainBaseConfig(latents=self.latents, bandwidth=self.bandwidth, steps=self.steps, batch=self.batch, points=self.points)
+
+    def coordinates(self) -> Tensor:
+        """(N, dims) where the samples of a training patch lie, in [-1, 1]."""
+        points = sphere(*globe_axes(self.edges)) if self.geometry == "sphere" else grid(self.edges)
+        return torch.from_numpy(points).float() / 2**ACTIVATION_BITS
+
+    def suits(self, signal: Signal) -> bool:
+        """Whether patches can be taken from `signal`."""
+        if self.geometry == "sphere":
+            return is_globe(signal)
+        spatial = signal.values.shape[1:-1]
+        return len(spatial) == len(self.edges) and all(size >= edge for size, edge in zip(spatial, self.edges, strict=True))
+
+    def frames(self, signal: Signal) -> Tensor:
+        """Frames (frames, *spatial, channels) of `signal` in 0..1, with the channels of this kind; of the globe on the training patch's grid."""
+        levels = torch.from_numpy(to_levels(signal.values, signal.scale)).float() / max(signal.scale.levels - 1, 1)
+        if self.geometry == "sphere":
+            levels = regridded(levels, signal.axes, self.axes)
+        if self.channels == COLOUR:
+            return levels[..., :COLOUR] if levels.shape[-1] >= COLOUR else levels[..., :1].expand(*levels.shape[:-1], COLOUR)
+        return levels.mean(dim=-1, keepdim=True)
+
+
+KINDS = {
+    "image": Kind((32, 32), 3, 192, 24_000),
+    "gray": Kind((32, 32), 1, 128, 12_000),
+    "audio": Kind((256,), 1, 96, 15_000, bandwidth=5.0),
+    "volume": Kind((16, 16, 16), 1, 160, 12_000, batch=32, points=512),
+    "globe": Kind((48, 96), 1, 96, 8_000, batch=32, points=512, geometry="sphere"),
+}
