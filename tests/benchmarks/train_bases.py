@@ -11,8 +11,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -27,47 +26,27 @@ from torch.nn import functional as F
 
 from compresskit.codec.base import save_base
 from compresskit.codec.calibrate import calibrate
-from compresskit.codec.coordinates import grid, sphere
-from compresskit.codec.metatrain import Draw, TrainBaseConfig, train
-from compresskit.codec.sines import ACTIVATION_BITS
-from compresskit.codec.start import globe_axes, regridded
-from compresskit.codec.training import KINDS, usual
+from compresskit.codec.kinds import KINDS
+from compresskit.codec.metatrain import Draw, train
+from compresskit.codec.start import regridded
+from compresskit.codec.training import crops
 from compresskit.runtime import set_threads
 
 KODAK_TRAIN = range(1, 7)
 SPEAKERS_TRAIN = ("1688", "1998", "2033", "2414", "2609")
 SCANS_TRAIN = ("CIT168_T1w_brain.nii.gz", "ICBM2009asym_T1_brain.nii.gz", "MNI152_T1_2mm.nii.gz")
-GLOBE = (48, 96)  # latitudes, longitudes
+GLOBE = KINDS["globe"]
 
 
-@dataclass(frozen=True)
-class Task:
-    """One base network: where its patches come from, the grid that they have, and how it is trained."""
+def mirrored(draw: Draw, edges: tuple[int, ...]) -> Draw:
+    """Half of the patches that `draw` gives, from right to left."""
 
-    draw: Callable[[argparse.Namespace], Draw]
-    edges: tuple[int, ...]
-    config: TrainBaseConfig
-    globe: bool = False
+    def drawn(count: int, generator: torch.Generator) -> Tensor:
+        patches = draw(count, generator)
+        flipped = patches.unflatten(1, edges).flip(2).flatten(1, 2)
+        return torch.where(torch.rand(count, 1, 1, generator=generator) < 0.5, flipped, patches)
 
-
-def crops(sources: Sequence[Tensor], edges: tuple[int, ...], weights: Sequence[float]) -> Draw:
-    """Patches (count, N, channels) at random places of arrays (*spatial, channels) in 0..1, or uint8; pictures are mirrored at random."""
-    chances = torch.tensor(weights, dtype=torch.float64)
-
-    def draw(count: int, generator: torch.Generator) -> Tensor:
-        patches = []
-        for index in torch.multinomial(chances, count, replacement=True, generator=generator).tolist():
-            array = sources[index]
-            for axis, edge in enumerate(edges):
-                room = array.shape[axis] - edge
-                array = array.narrow(axis, int(torch.randint(room + 1, (), generator=generator)), edge)
-            if len(edges) == 2 and torch.rand((), generator=generator) < 0.5:
-                array = array.flip(1)
-            patches.append(array.reshape(-1, array.shape[-1]))
-        stacked = torch.stack(patches)
-        return stacked.float() / 255 if stacked.dtype == torch.uint8 else stacked
-
-    return draw
+    return drawn
 
 
 def pictures(options: argparse.Namespace) -> Draw:
@@ -79,12 +58,13 @@ def pictures(options: argparse.Namespace) -> Draw:
         for path in files:
             with Image.open(path) as image:
                 size = (round(image.width * scale), round(image.height * scale))
-                scales.append(torch.from_numpy(np.array(image.resize(size, Image.Resampling.LANCZOS))))
-    kodak = crops(scales, (32, 32), [weight for weight in (0.15, 0.4, 0.3, 0.15) for _ in files])
+                scales.append(torch.from_numpy(np.array(image.resize(size, Image.Resampling.LANCZOS)))[None])
+    edges = KINDS["image"].edges
+    kodak = mirrored(crops(scales, edges, [weight for weight in (0.15, 0.4, 0.3, 0.15) for _ in files]), edges)
 
     def draw(count: int, generator: torch.Generator) -> Tensor:
-        chosen = cifar[torch.randint(len(cifar), (count // 2,), generator=generator)].flatten(1, 2).float() / 255
-        return torch.cat([chosen, kodak(count - count // 2, generator)])
+        chosen = cifar[torch.randint(len(cifar), (count // 2,), generator=generator)].flatten(1, 2)
+        return torch.cat([chosen, kodak(count - count // 2, generator)]).float() / 255
 
     return draw
 
@@ -107,8 +87,8 @@ def speech(options: argparse.Namespace) -> Draw:
         for path in sorted((options.data / "speech").glob(f"{speaker}-*.flac")):
             samples = torch.from_numpy(soundfile.read(path, dtype="float32")[0])
             for length in (len(samples) // 2, len(samples), len(samples) * 2):
-                sources.append(F.interpolate(samples[None, None], length, mode="linear", antialias=False)[0, 0].unsqueeze(1))
-    cut = crops(sources, (256,), [1.0] * len(sources))
+                sources.append(F.interpolate(samples[None, None], length, mode="linear", antialias=False)[0, ..., None])
+    cut = crops(sources, KINDS["audio"].edges, [1.0] * len(sources))
 
     def draw(count: int, generator: torch.Generator) -> Tensor:
         loudness = torch.exp(torch.randn(count, 1, 1, generator=generator) * 0.5)
@@ -124,8 +104,8 @@ def scans(options: argparse.Namespace) -> Draw:
         volume = torch.from_numpy(np.asarray(nibabel.load(options.data / "mri" / name).dataobj, dtype=np.float32))
         volume = (volume - volume.min()) / (volume.max() - volume.min())
         halved = F.avg_pool3d(volume[None, None], 2)[0, 0]
-        sources += [array.unsqueeze(-1) for array in (volume, halved)]
-    cut = crops(sources, (16, 16, 16), [1.0, 0.5] * len(SCANS_TRAIN))
+        sources += [array[None, ..., None] for array in (volume, halved)]
+    cut = crops(sources, KINDS["volume"].edges, [1.0, 0.5] * len(SCANS_TRAIN))
 
     def draw(count: int, generator: torch.Generator) -> Tensor:
         patches = cut(3 * count, generator)
@@ -156,7 +136,7 @@ def fields(options: argparse.Namespace) -> Draw:
             first, second = torch.randint(len(sources[source]), (2,), generator=generator).tolist()
             share = torch.rand((), generator=generator)
             drawn.append(share * sources[source][first] + (1 - share) * sources[source][second])
-        fields = torch.stack(drawn).reshape(count, *GLOBE)
+        fields = torch.stack(drawn).reshape(count, *GLOBE.edges)
         gain, level = (torch.randn(2, count, 1, 1, generator=generator) * torch.tensor([0.15, 0.05]).reshape(2, 1, 1, 1)).unbind()
         weather = torch.stack([_weather(generator) for _ in range(count)])
         return (0.5 + (fields - 0.5) * torch.exp(gain) + level + weather).clamp(0, 1).reshape(count, -1, 1)
@@ -169,27 +149,22 @@ def _weather(generator: torch.Generator) -> Tensor:
     scale = int(torch.randint(4, (), generator=generator))
     coarse = torch.randn(1, 1, 4 << scale, 8 << scale, generator=generator)
     strength = 0.08 * torch.rand((), generator=generator) / (1 + scale)
-    return strength * F.interpolate(coarse, GLOBE, mode="bicubic", align_corners=False)[0, 0]
+    return strength * F.interpolate(coarse, GLOBE.edges, mode="bicubic", align_corners=False)[0, 0]
 
 
 def _regridded(arrays: dict[str, np.ndarray], key: str) -> Tensor:
     """(fields, N, 1) in 0..1 on the training grid."""
     latitudes, longitudes, values = (np.asarray(arrays[name], dtype=np.float64) for name in ("lat", "lon", key))
     whole = torch.from_numpy((values - values.min()) / np.ptp(values)).float().unsqueeze(-1)
-    return regridded(whole, (latitudes, longitudes), globe_axes(GLOBE)).flatten(1, 2)
+    return regridded(whole, (latitudes, longitudes), GLOBE.axes).flatten(1, 2)
 
 
-# All but the globe, which no user can train yet, as `encode --train-base` trains them.
-DRAWS = {"image": pictures, "gray": gray, "audio": speech, "volume": scans}
-TASKS = {
-    **{name: Task(draw, KINDS[name].edges, usual(KINDS[name])) for name, draw in DRAWS.items()},
-    "globe": Task(fields, GLOBE, TrainBaseConfig(latents=96, steps=8_000, batch=32, points=512), globe=True),
-}
+DRAWS = {"image": pictures, "gray": gray, "audio": speech, "volume": scans, "globe": fields}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bases", nargs="+", choices=TASKS)
+    parser.add_argument("bases", nargs="+", choices=DRAWS)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cifar", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("."), help="folder for checkpoints")
@@ -200,12 +175,12 @@ def main() -> None:
     threads = set_threads(options.threads)
     results = RESULTS / "bases.json"
     for name in options.bases:
-        task = TASKS[name]
-        x = torch.from_numpy(sphere(*globe_axes(GLOBE)) if task.globe else grid(task.edges)).float() / 2**ACTIVATION_BITS
-        config = replace(task.config, checkpoint=options.work / f"{name}.checkpoint", resume=True, steps=options.steps or task.config.steps)
-        began, draw = time.process_time(), task.draw(options)
+        kind = KINDS[name]
+        x = kind.coordinates()
+        config = replace(kind.config, checkpoint=options.work / f"{name}.checkpoint", resume=True, steps=options.steps or kind.steps)
+        began, draw = time.process_time(), DRAWS[name](options)
         trained = train(draw, x, config, _Log(name))
-        base = calibrate(trained, draw, x, config, name=name, edges=task.edges, geometry="sphere" if task.globe else "grid")
+        base = calibrate(trained, draw, x, config, name=name, edges=kind.edges, geometry=kind.geometry)
         data = save_base(base)
         (options.output / f"{name}.base.safetensors").write_bytes(data)
         rows = json.loads(results.read_text())["bases"] if results.exists() else {}
