@@ -1,0 +1,178 @@
+"""What a saliency masks: single weights, or whole channels. A mask of ones changes nothing; its gradient says what an entry matters.
+
+weights, masks ──apply──► masked weights ──► loss ──► dL/dmask ──► scores ──select──► masks of zeros and ones
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from compresskit.errors import TargetError
+from compresskit.pruning.footprint import Footprint
+from compresskit.pruning.groups import Group, Prunable, Slices
+from compresskit.pruning.sparsity import sparse_weights
+from compresskit.pruning.target import plan
+
+Granularity = Literal["weights", "channels"]
+Tensors = dict[str, Tensor]
+
+
+class Masks(Protocol):
+    """A way to mask the weights of one network; masks go by the name of a weight or of a group.
+
+    Attributes:
+        granularity: of an entry.
+        module: whose weights are masked.
+    """
+
+    @property
+    def granularity(self) -> Granularity: ...
+
+    @property
+    def module(self) -> fx.GraphModule: ...
+
+    def ones(self) -> Tensors:
+        """A mask for everything that may go, all ones, on the module's device."""
+
+    def apply(self, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensors:
+        """All `weights` by name, those that `masks` reach multiplied by them; differentiable in both."""
+
+    def select(self, scores: Mapping[str, Tensor], kept: float) -> Tensors:
+        """Masks of zeros and ones that keep what `scores` says matters most, and `kept` of the weights or of the cost."""
+
+
+@dataclass(frozen=True)
+class WeightMasks:
+    """An entry for each weight of each convolution and linear layer (Lee et al. 2019, section 4.1; the thesis's eq. 3.2)."""
+
+    module: fx.GraphModule
+    granularity: Literal["weights"] = "weights"
+
+    def ones(self) -> Tensors:
+        return {name: torch.ones_like(weight, requires_grad=False) for name, weight in sparse_weights(self.module).items()}
+
+    def apply(self, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensors:
+        return {**weights, **{name: weights[name] * mask for name, mask in masks.items()}}
+
+    def select(self, scores: Mapping[str, Tensor], kept: float) -> Tensors:
+        return {name: mask.to(scores[name]) for name, mask in choose_weights(scores, kept).masks.items()}
+
+
+@dataclass(frozen=True)
+class ChannelMasks:
+    """An entry for each channel of each group, which masks the channel wherever a layer reads it.
+
+    That is the output mask of section 3.2.1, moved past what lies between producer and consumer: an addition hands a shared mask on to
+    its sum, so all branches of a residual stage have one mask. Before a batch norm a mask would do nothing (the norm divides it out
+    again), and zero would leave the norm's offset behind; where the channel is read, zero is the cut itself.
+
+    Channels that no layer reads with weights of its own (queries and keys meet in a product) are masked where they are produced.
+
+    Attributes:
+        cost: what `select` counts a choice of channels by.
+    """
+
+    prunable: Prunable
+    cost: Footprint
+    granularity: Literal["channels"] = "channels"
+
+    @property
+    def module(self) -> fx.GraphModule:
+        return self.prunable.graph.module
+
+    def ones(self) -> Tensors:
+        like = next(self.module.parameters())
+        return {group.name: torch.ones(group.size, dtype=like.dtype, device=like.device) for group in self.prunable.groups}
+
+    def apply(self, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensors:
+        masked = dict(weights)
+        for group, pieces in self._places:
+            for piece in pieces:
+                weight = masked[piece.parameter]
+                positions, channels = (torch.from_numpy(index).to(weight.device) for index in (piece.positions, piece.channels))
+                factors = weight.new_ones(weight.shape[piece.dim]).index_put((positions,), masks[group][channels])
+                masked[piece.parameter] = weight * factors.unflatten(0, (-1, *[1] * (weight.ndim - piece.dim - 1)))
+        return masked
+
+    def select(self, scores: Mapping[str, Tensor], kept: float) -> Tensors:
+        keep = plan(self.prunable, list(scores.values()), self.cost, kept * self.cost.whole).keep
+        return {name: torch.from_numpy(keep[classes]).to(score) for (name, score), classes in zip(scores.items(), self.prunable.classes, strict=True)}
+
+    @cached_property
+    def _places(self) -> list[tuple[str, list[Slices]]]:
+        """The slices that each group's mask multiplies; a weight that layers share is there once."""
+        first = _first_names(self.module)
+        places = []
+        for group in self.prunable.groups:
+            unique = {(first.get(piece.parameter, ""), piece.dim): piece for piece in _masked(group)}
+            pieces = [Slices(name, dim, piece.role, piece.positions, piece.channels) for (name, dim), piece in unique.items() if name]
+            places.append((group.name, pieces))
+        return places
+
+
+def _masked(group: Group) -> Iterator[Slices]:
+    """Where the channels of `group` are read; where they are produced, for those that nothing reads."""
+    read = np.zeros(group.size, dtype=bool)
+    for piece in group.slices:
+        if piece.role == "in":
+            read[piece.channels] = True
+            yield piece
+    for piece in group.slices:
+        unread = ~read[piece.channels]
+        if piece.role in ("out", "bias", "other") and unread.any():
+            yield Slices(piece.parameter, piece.dim, piece.role, piece.positions[unread], piece.channels[unread])
+
+
+def _first_names(module: nn.Module) -> dict[str, str]:
+    """Every name of every parameter, and the first of the same tensor."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    return {name: names[id(parameter)] for name, parameter in module.named_parameters(remove_duplicate=False)}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which weights stay.
+
+    Attributes:
+        masks: bool, of the weights' shapes.
+        rescued: layers that would have lost every weight, and keep their best one.
+    """
+
+    masks: Tensors
+    rescued: tuple[str, ...]
+
+
+def choose_weights(scores: Mapping[str, Tensor], kept: float) -> Choice:
+    """Keep the fraction `kept` of all weights, those with the highest `scores` of all layers, and at least one a layer.
+
+    Raises:
+        TargetError: fewer weights would stay than there are layers.
+    """
+    flat = torch.cat([score.detach().flatten() for score in scores.values()])
+    sizes = [score.numel() for score in scores.values()]
+    count = round(kept * len(flat))
+    if count < len(sizes):
+        raise TargetError(f"{count} of {len(flat)} weights are too few for {len(sizes)} layers: keep at least one a layer")
+    stay = _highest(flat, count).split(sizes)
+    rescued = tuple(name.removesuffix(".weight") for name, part in zip(scores, stay, strict=True) if not part.any())
+    if rescued:
+        best = torch.stack([part.argmax() + start for part, start in zip(flat.split(sizes), np.cumsum([0, *sizes[:-1]]).tolist(), strict=True)])
+        stay = _highest(flat.index_fill(0, best, torch.inf), count).split(sizes)
+    return Choice({name: part.reshape(score.shape) for (name, score), part in zip(scores.items(), stay, strict=True)}, rescued)
+
+
+def _highest(values: Tensor, count: int) -> Tensor:
+    """(n,) bool: the `count` highest, of equals the first."""
+    return torch.zeros_like(values, dtype=torch.bool).index_fill(0, values.argsort(descending=True, stable=True)[:count], True)
+
+
+def narrowest(prunable: Prunable, keep: np.ndarray) -> tuple[str, ...]:
+    """Names of the groups that are cut down to their last channel; `keep` is (classes,) bool."""
+    return tuple(group.name for group, classes in zip(prunable.groups, prunable.classes, strict=True) if keep[classes].sum() == 1)
