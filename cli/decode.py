@@ -9,16 +9,15 @@ import typer
 
 from compresskit.codec.config import DecodeRequest
 from compresskit.codec.reports import DecodeReport
-from compresskit.errors import UsageError
 from compresskit.runtime import versions
 from compresskit.writers import STDOUT, is_folder
 
 from . import options as shared
 from .console import Console
 from .options import DATA, METHOD, OUTPUT, RUN, ReportOptions, RunOptions, option, refuse_beside, takes
-from .results import check_outputs, deliver, read_stdin
+from .results import check_outputs, chosen_output, deliver, read_stdin
 
-DECODING_ONLY = frozenset({"output", "stdout", "format", "item", "region", "scale", "base", "test"})
+DECODING_ONLY = frozenset({"output", "stdout", "format", "item", "region", "scale", "base", "test", "max_macs"})
 """Options that have no say in --info."""
 
 
@@ -53,6 +52,10 @@ class DecodeOptions(RunOptions, ReportOptions):
         str | None, option(METHOD, "The base network that the file names, where it neither ships nor is embedded.", "--base", metavar="FILE")
     ] = None
     max_memory: Annotated[str | None, option(RUN, "Refuse a file that unpacks to more than this: 512MB, 8GB.", "--max-memory", metavar="N")] = None
+    max_macs: Annotated[
+        float | None,
+        option(RUN, "Refuse a file that takes more multiply-accumulates than this, by default about a minute's.", "--max-macs", metavar="N", min=0),
+    ] = None
 
 
 @takes(DecodeOptions)
@@ -115,6 +118,7 @@ def _request(console: Console, options: DecodeOptions) -> DecodeRequest:
         base=options.base,
         test=options.test,
         max_memory=max_memory,
+        max_macs=options.max_macs,
         threads=options.threads or 0,
         force=options.force,
         standard_input=read_stdin(console, "bitstream", max_memory, "--max-memory") if options.file == STDOUT else None,
@@ -123,14 +127,8 @@ def _request(console: Console, options: DecodeOptions) -> DecodeRequest:
 
 
 def _output(options: DecodeOptions) -> str | None:
-    """Where the decoded file goes: as asked, else the standard output for a piped input, else None: beside the input.
-
-    Raises:
-        UsageError: that is said twice.
-    """
-    if options.stdout and options.output not in (None, STDOUT):
-        raise UsageError(f"-o {options.output} and --stdout contradict each other: give one")
-    return STDOUT if options.stdout or (options.output is None and options.file == STDOUT) else options.output
+    """Where the decoded file goes: as asked, else the standard output for a piped input, else None: beside the input."""
+    return chosen_output(options.output, stdout=options.stdout) or (STDOUT if options.file == STDOUT else None)
 
 
 def _read(options: DecodeOptions) -> tuple[str, ...]:

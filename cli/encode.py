@@ -16,7 +16,7 @@ from . import options as shared
 from .console import Console
 from .options import DATA, METHOD, OUTPUT, RUN, TARGET, option, refuse_beside, refuse_without, takes
 from .plot import check_plot
-from .results import beside, check_outputs, deliver, read_stdin
+from .results import beside, check_outputs, chosen_output, deliver, read_stdin
 from .train_base import TRAINING_ONLY, TrainBaseOptions, train_base
 
 SUFFIX = ".coinpp"
@@ -152,10 +152,9 @@ def _output(options: EncodeOptions) -> str:
     """
     if STDOUT in options.files and len(options.files) > 1:
         raise UsageError("the standard input (-) is encoded alone: name files, or pipe in one")
-    if options.stdout and options.output not in (None, STDOUT):
-        raise UsageError(f"-o {options.output} and --stdout contradict each other: give one")
-    if options.stdout or options.output is not None:
-        return options.output or STDOUT
+    output = chosen_output(options.output, stdout=options.stdout)
+    if output is not None:
+        return output
     if len(options.files) > 1:
         raise UsageError(f"{len(options.files)} inputs make one archive: name it with -o")
     (source,) = options.files

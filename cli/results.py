@@ -36,6 +36,17 @@ def read_stdin(console: Console, what: str, max_bytes: int | None, flag: str = "
     return content
 
 
+def chosen_output(output: str | None, *, stdout: bool) -> str | None:
+    """What `-o` and `--stdout` say together; None where they say nothing.
+
+    Raises:
+        UsageError: they name two places.
+    """
+    if stdout and output not in (None, STDOUT):
+        raise UsageError(f"-o {output} and --stdout contradict each other: give one")
+    return STDOUT if stdout else output
+
+
 def beside(source: str, name: str) -> str:
     """The path of a file `name` in the folder of the file `source`, or in the working folder where `source` is no file."""
     return str(Path(source).with_name(name)) if Path(source).is_file() else name

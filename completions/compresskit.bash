@@ -22,9 +22,9 @@ _compresskit() {
         [[ $word == -* ]] && COMPREPLY=($(compgen -W "--quality --psnr --bpp --kbps --max-error --lossless --fallback --format --var -o --output -c --stdout --verify --preview -f --force --json --report --method --bits --patch --base --embed-base --steps --train-base --modality --latents --width --depth --checkpoint --resume -j --jobs --dry-run -T --threads --seed --max-bytes --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
     decode)
         case "$previous" in
-            --item|--region|--scale|-o|--output|--format|--report|--base|--max-memory|-T|--threads|--config) return ;;
+            --item|--region|--scale|-o|--output|--format|--report|--base|--max-memory|--max-macs|-T|--threads|--config) return ;;
         esac
-        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--item --region --scale -o --output -c --stdout --format -t --test --dry-run --info -f --force --json --report --base --max-memory -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
+        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--item --region --scale -o --output -c --stdout --format -t --test --dry-run --info -f --force --json --report --base --max-memory --max-macs -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
     *) COMPREPLY=($(compgen -W "prune encode decode --version --help" -- "$word")) ;;
     esac
 }

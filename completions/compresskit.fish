@@ -105,6 +105,7 @@ complete -c compresskit -n '__fish_seen_subcommand_from decode' -l json -d 'Prin
 complete -c compresskit -n '__fish_seen_subcommand_from decode' -l report -r -d 'Write the report as JSON'
 complete -c compresskit -n '__fish_seen_subcommand_from decode' -l base -r -d 'The base network that the file names, where it neither ships nor is embedded'
 complete -c compresskit -n '__fish_seen_subcommand_from decode' -l max-memory -r -d 'Refuse a file that unpacks to more than this: 512MB, 8GB'
+complete -c compresskit -n '__fish_seen_subcommand_from decode' -l max-macs -r -d 'Refuse a file that takes more multiply-accumulates than this, by default about a minute\'s'
 complete -c compresskit -n '__fish_seen_subcommand_from decode' -s T -l threads -r -d 'Threads to compute with; 0: all; as many as help unless given'
 complete -c compresskit -n '__fish_seen_subcommand_from decode' -l config -r -d 'Take options from this TOML file'
 complete -c compresskit -n '__fish_seen_subcommand_from decode' -s v -l verbose -d 'Say what is being done, and list everything'

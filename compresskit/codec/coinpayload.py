@@ -37,6 +37,18 @@ def pack_coin(symbols: CoinSymbols, width: int, depth: int) -> bytes:
     return b"".join(pack_varint(number) for number in head) + b"".join(parts)
 
 
+def read_sizes(cursor: Cursor) -> tuple[int, int, int]:
+    """Width, depth and bits of the network whose chunk begins at `cursor`.
+
+    Raises:
+        InputError: no network has them.
+    """
+    width, depth, bits = cursor.varint(), cursor.varint(), cursor.varint()
+    if not (1 <= width <= MAX_WIDTH and 1 <= depth <= MAX_DEPTH and 1 <= bits <= 16):
+        raise InputError(f"damaged bitstream: a COIN network of {depth} layers of width {width} with {bits} bits")
+    return width, depth, bits
+
+
 def unpack_coin(data: bytes, dims: int, channels: int) -> tuple[CoinSymbols, int, int]:
     """The symbols, width and depth that `pack_coin` made `data` of.
 
@@ -44,9 +56,7 @@ def unpack_coin(data: bytes, dims: int, channels: int) -> tuple[CoinSymbols, int
         InputError: it is damaged.
     """
     cursor = Cursor(data)
-    width, depth, bits = cursor.varint(), cursor.varint(), cursor.varint()
-    if not (1 <= width <= MAX_WIDTH and 1 <= depth <= MAX_DEPTH and 1 <= bits <= 16):
-        raise InputError(f"damaged bitstream: a COIN network of {depth} layers of width {width} with {bits} bits")
+    width, depth, bits = read_sizes(cursor)
     sizes = [math.prod(shape) for shape in tensor_shapes(dims, width, depth, channels)]
     if sum(sizes) > min(_MOST_WEIGHTS, _WEIGHTS_A_BYTE * len(data)):
         raise InputError(f"damaged bitstream: a COIN network of {sum(sizes)} weights")

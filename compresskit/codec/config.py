@@ -122,6 +122,7 @@ class DecodeRequest:
         base: file of the base network, where the stream's is neither shipped nor embedded.
         test: decode and check, but write nothing.
         max_memory: bytes that the stream may unpack to; None: the house's limit.
+        max_macs: multiply-accumulates that decoding may take; None: likewise.
         threads: 0 for all.
         force: replace outputs that exist.
         standard_input: what "-" stands for.
@@ -137,6 +138,7 @@ class DecodeRequest:
     base: str | None = None
     test: bool = False
     max_memory: int | None = None
+    max_macs: float | None = None
     threads: int = 0
     force: bool = False
     standard_input: bytes | None = None

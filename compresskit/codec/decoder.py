@@ -54,6 +54,18 @@ class Opened:
         assert self.base is not None
         return tuple(accumulate((lay.patches(self.base) for lay in self.layouts), initial=0))
 
+    def touched(self, number: int, parts: Positions | None, scale: int) -> NDArray[np.bool_] | None:
+        """(patches,) which patches of an item hold samples at `parts`; None where all are needed."""
+        assert self.base is not None
+        # Residuals are coded in the context of all that was decoded before.
+        if parts is None or self.guarded(scale):
+            return None
+        return self.layouts[number].touched(self.base, parts, scale)
+
+    def guarded(self, scale: int) -> bool:
+        """Whether residuals are added to what the network makes: none are on a finer grid."""
+        return self.stream.header.guard != "none" and scale == 1
+
     def chunk(self, index: int) -> PatchCodes:
         """The patches of one chunk.
 
@@ -144,18 +156,15 @@ def _layout(item: Item, base: Base, patch: tuple[int, ...]) -> Layout:
 def _samples(opened: Opened, number: int, scale: int, progress: Progress, parts: Positions | None, chunk: Chunks) -> NDArray[np.generic]:
     stream, item = opened.stream, opened.stream.items[number]
     dtype = np.dtype(item.dtype).newbyteorder("=")
-    guarded = stream.header.guard != "none" and scale == 1
     if stream.header.method == "plain":
         return _inflated(stream.chunks[number], item.shape, dtype)
     if opened.base is not None:
-        lay = opened.layouts[number]
-        # Residuals are coded in the context of all that was decoded before.
-        touched = None if parts is None or guarded else lay.touched(opened.base, parts, scale)
-        levels = decode_signal(opened.base, stream.header.bits, _codes(opened, number, touched, chunk), lay, scale, progress)
+        codes = _codes(opened, number, opened.touched(number, parts, scale), chunk)
+        levels = decode_signal(opened.base, stream.header.bits, codes, opened.layouts[number], scale, progress)
     else:
         levels = _coin_levels(stream.chunks[number], item, scale)
     decoded = from_levels(levels, item.scale, dtype)
-    if not guarded:
+    if not opened.guarded(scale):
         return decoded
     return decode_guard(Guard(stream.header.guard, stream.header.tolerance), stream.residuals[number], decoded, item.scale)
 

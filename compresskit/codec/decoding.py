@@ -19,7 +19,7 @@ from compresskit.codec.regions import cut_out, parse_region, positions, refined
 from compresskit.codec.reports import DecodeOutcome, DecodeReport, StreamInfo
 from compresskit.codec.signal import Signal
 from compresskit.codec.stream import Stream
-from compresskit.codec.workspace import check_memory
+from compresskit.codec.workspace import check_memory, check_work
 from compresskit.data.files import read_bytes
 from compresskit.errors import InputError, OutputError, UsageError
 from compresskit.progress import SILENT, Progress
@@ -41,7 +41,7 @@ def decode(request: DecodeRequest, progress: Progress = SILENT) -> DecodeOutcome
     """
     clock = Clock()
     threads = set_threads(request.threads)
-    limits = _limits(request.max_memory)
+    limits = _limits(request.max_memory, request.max_macs)
     with clock("read"):
         data = read_stream(request)
         opened = open_stream(_unpacked(data, request.input, limits), shelf.named(request.base) if request.base else None)
@@ -49,6 +49,7 @@ def decode(request: DecodeRequest, progress: Progress = SILENT) -> DecodeOutcome
     check_memory(opened, chosen, request.scale, limits)
     region = None if request.region is None else parse_region(request.region)
     parts = {number: positions(region, opened.stream.items[number], request.scale) for number in chosen if region is not None}
+    check_work(opened, chosen, request.scale, parts, limits)
     with clock("decode"):
         progress.stage("decode", _patches(opened, chosen))
         signals = list(decode_items(opened, chosen, request.scale, progress, parts))
@@ -115,8 +116,9 @@ def _unpacked(data: bytes, name: str, limits: StreamLimits) -> Stream:
         raise InputError(f"{shown(name)}: {error}") from None
 
 
-def _limits(max_memory: int | None) -> StreamLimits:
-    return DEFAULT_STREAM_LIMITS if max_memory is None else StreamLimits(max_memory)
+def _limits(max_memory: int | None, max_macs: float | None = None) -> StreamLimits:
+    usual = DEFAULT_STREAM_LIMITS
+    return StreamLimits(usual.max_bytes if max_memory is None else max_memory, usual.max_macs if max_macs is None else max_macs)
 
 
 def _chosen(opened: Opened, item: int | None) -> Sequence[int]:

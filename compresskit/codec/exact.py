@@ -105,6 +105,11 @@ class IntegerNetwork:
         return len(self.layers) - 1
 
     @property
+    def macs(self) -> int:
+        """Multiply-accumulates at a point."""
+        return sum(layer.weight.size for layer in self.layers)
+
+    @property
     def channels(self) -> int:
         """Samples of a point."""
         return int(self.layers[-1].weight.shape[0])

@@ -1,10 +1,10 @@
-"""How much a bitstream may unpack to, checked against what it declares before anything is allocated."""
+"""How much a bitstream may unpack to, and how long that may take, checked against what it declares before anything is allocated."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compresskit.errors import InputError
+from compresskit.data.limits import ByteBudget
 from compresskit.wording import human
 
 ITEM_BYTES = 4096
@@ -20,27 +20,18 @@ class StreamLimits:
 
     Attributes:
         max_bytes: of the decoded samples, in the dtypes of their files, with the metadata and bookkeeping of all items (`--max-memory`).
+        max_macs: multiply-accumulates of decoding, as `workspace.work` counts them (`--max-macs`): about a minute of one core, at a width of 64.
     """
 
     max_bytes: int = 512 * 2**20
+    max_macs: float = 2.0**40
 
 
 DEFAULT_STREAM_LIMITS = StreamLimits()
 
 
-class MemoryBudget:
+class MemoryBudget(ByteBudget):
     """The bytes of `limits.max_bytes` that are left while one bitstream is read."""
 
     def __init__(self, limits: StreamLimits) -> None:
-        self._limit = limits.max_bytes
-        self._left = limits.max_bytes
-
-    def take(self, count: int, what: str) -> None:
-        """Reserve `count` bytes for `what`. To be called before the bytes are allocated.
-
-        Raises:
-            InputError: that is more than is left.
-        """
-        if count > self._left:
-            raise InputError(f"{what}: would take the bitstream over {human(self._limit)} of memory; if that is meant, raise --max-memory")
-        self._left -= count
+        super().__init__(limits.max_bytes, f"would take the bitstream over {human(limits.max_bytes)} of memory; if that is meant, raise --max-memory")

@@ -24,12 +24,17 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
-class Budget:
-    """The bytes of `limits.max_bytes` that are left while one data set is read."""
+class ByteBudget:
+    """The bytes that are left while something from outside is read.
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self._left = limits.max_bytes
+    Args:
+        count: how many there are.
+        refusal: what is said of whatever would take more, behind its name.
+    """
+
+    def __init__(self, count: int, refusal: str) -> None:
+        self._left = count
+        self._refusal = refusal
 
     def take(self, count: int, what: str) -> None:
         """Reserve `count` bytes for `what`. To be called before the bytes are allocated.
@@ -38,8 +43,16 @@ class Budget:
             InputError: that is more than is left.
         """
         if count > self._left:
-            raise InputError(f"{what}: unpacks to over {human(self.limits.max_bytes)} in all; if that is meant, raise --max-bytes")
+            raise InputError(f"{what}: {self._refusal}")
         self._left -= count
+
+
+class Budget(ByteBudget):
+    """The bytes of `limits.max_bytes` that are left while one data set is read."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits.max_bytes, f"unpacks to over {human(limits.max_bytes)} in all; if that is meant, raise --max-bytes")
+        self.limits = limits
 
     def check_pixels(self, width: int, height: int, what: str) -> None:
         """Check the declared size of an image.

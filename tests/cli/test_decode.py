@@ -34,8 +34,8 @@ def test_the_options_of_one_use_alone_are_options() -> None:
         ("- -o a.nii", DecodeRequest("-", "a.nii", standard_input=b"a stream")),
         ("scan.coinpp -t", DecodeRequest("scan.coinpp", test=True)),
         (
-            "s.coinpp -c --base b.safetensors --max-memory 1GB -T 2 -f",
-            DecodeRequest("s.coinpp", "-", base="b.safetensors", max_memory=10**9, threads=2, force=True),
+            "s.coinpp -c --base b.safetensors --max-memory 1GB --max-macs 2e12 -T 2 -f",
+            DecodeRequest("s.coinpp", "-", base="b.safetensors", max_memory=10**9, max_macs=2e12, threads=2, force=True),
         ),
     ],
 )

@@ -136,7 +136,11 @@ def test_a_pipe_in_is_a_pipe_out(invoke: Invoke, encoder: Any, encode_report: En
         ("a.png --latents 64", 2, "--latents goes with --train-base"),
         ("a.png --resume", 2, "--resume goes with --train-base"),
         ("scans/ --train-base --quality 5 -o b", 2, "--quality has no say in --train-base: leave one of them out"),
-        ("scans/ --train-base -o b", 2, "--train-base goes with --modality: say what the base network is for, one of image, gray, audio, volume, globe"),
+        (
+            "scans/ --train-base -o b",
+            2,
+            "--train-base goes with --modality: say what the base network is for, one of image, gray, audio, volume, globe",
+        ),
         ("scans/ --train-base --modality volume", 2, "--train-base writes a file: name it with -o, such as -o brain.base.safetensors"),
         ("scans/ --train-base --modality volume -o -", 2, "--train-base writes a file: name it with -o, such as -o brain.base.safetensors"),
         ("- --train-base --modality volume -o b", 2, "--train-base reads files and folders, not the standard input"),

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from compresskit.codec.coordinates import grid
 from compresskit.codec.decoder import Opened, decode_items, open_stream
 from compresskit.codec.decoding import decode
 from compresskit.codec.encoder import Coded, Work, encode_coin, encode_coinpp, encode_plain
-from compresskit.codec.exact import ACTIVATION_BITS
+from compresskit.codec.exact import ACTIVATION_BITS, IntegerLayer, IntegerNetwork
 from compresskit.codec.guard import Guard
 from compresskit.codec.limits import StreamLimits
 from compresskit.codec.metatrain import TrainBaseConfig, train
@@ -33,7 +34,7 @@ from compresskit.codec.settings import Setting
 from compresskit.codec.signal import Scale, Signal
 from compresskit.codec.stream import Header, Item, Stream
 from compresskit.codec.varint import MAX_VARINT, pack_varint
-from compresskit.codec.workspace import check_memory
+from compresskit.codec.workspace import check_memory, check_work
 from compresskit.errors import InputError
 
 MUTANTS = 2_000
@@ -112,7 +113,9 @@ def mutate(data: bytes, draw: random.Random) -> bytes:
 def opened(data: bytes) -> Opened:
     """A stream as `decode` opens it."""
     found = open_stream(unpack(data, LIMITS), tiny_base())
-    check_memory(found, range(len(found.stream.items)), 1, LIMITS)
+    everything = range(len(found.stream.items))
+    check_memory(found, everything, 1, LIMITS)
+    check_work(found, everything, 1, {}, LIMITS)
     return found
 
 
@@ -174,6 +177,34 @@ def test_the_command_has_the_same_limits() -> None:
     data = pack(Stream(Header("coin", bits=8), (item,), (b"\x00" * 40,)))
     with pytest.raises(InputError, match=r"decoding takes .* of memory, over 512 MiB"):
         decode(DecodeRequest("-", standard_input=data, test=True, threads=1))
+
+
+def vast_base() -> Base:
+    """A base network that takes 0.8 million multiply-accumulates a point, in a file of 3 MB."""
+    base, width, hidden = tiny_base(), 512, 4
+    sizes = [2, *[width] * hidden, 1]
+    layers = (IntegerLayer(np.ones((out, fan_in), np.int64), np.zeros(out, np.int64), 16) for fan_in, out in pairwise(sizes))
+    return replace(base, network=IntegerNetwork(tuple(layers)), mapping=np.ones((hidden * width, base.latents), np.int64), stored=b"")
+
+
+def vast(method: str) -> Stream:
+    """Streams of a megapixel and more that would take minutes to hours to decode."""
+    item = Item("", "array", "npy", "|u1", (1, 1200, 1200, 1), Scale(0.0, 1.0, 256), 255.0)
+    if method == "coin":
+        sizes = pack_varint(4096) + pack_varint(2) + pack_varint(8)
+        return Stream(Header("coin", bits=8), (replace(item, shape=(1, 2000, 2000, 1)),), (sizes + bytes(2**17),))
+    base = vast_base()
+    return Stream(Header("coin++", base.digest[:4], (1200,), 5), (item,), (b"\x00" * 40,), base_file=base.file)
+
+
+@pytest.mark.parametrize("method", ["coin", "coin++"])
+def test_a_network_too_large_for_its_points_is_refused_before_it_is_decoded(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pack(vast(method))
+    monkeypatch.setattr("compresskit.codec.decoding.decode_items", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(InputError, match=r"decoding takes \S+ multiply-accumulates, over 1.1e\+12; if that is meant, raise --max-macs"):
+        decode(DecodeRequest("-", standard_input=data, test=True, threads=1))
+    with pytest.raises(pytest.fail.Exception, match="it was decoded"):
+        decode(DecodeRequest("-", standard_input=data, test=True, threads=1, max_macs=1e15))
 
 
 @pytest.mark.parametrize("kind", [("gif", "npy"), ("array", "gif"), ("image", "npy")], ids=str)
