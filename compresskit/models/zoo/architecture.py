@@ -98,3 +98,9 @@ def scaled(channels: int, width: float) -> int:
     A family scales one unit with it and multiplies that by whole numbers, so that a width can be read back from any layer.
     """
     return max(1, round(channels * width))
+
+
+def in_eights(channels: float) -> int:
+    """The multiple of 8 nearest to `channels`, but not below 90% of it: the rounding of the MobileNets and their kin."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest if nearest >= 0.9 * channels else nearest + 8

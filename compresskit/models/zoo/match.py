@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -65,7 +66,7 @@ def suggest(shapes: Shapes) -> list[str]:
 
     Of several at different widths the one nearest to its published width is best.
     """
-    fits = [fit(entry, shapes) for entry in ARCHITECTURES.values()]
+    fits = [fit(entry, shapes) for entry in ARCHITECTURES.values() if _shared_keys(entry, shapes) >= _NEAR]
     fits.sort(key=lambda found: (-found.agreement, abs(math.log(found.options.get("width", 1.0)))))
     return [found.architecture.name for found in fits if found.exact] or [found.architecture.name for found in fits if found.agreement >= _NEAR][:3]
 
@@ -102,13 +103,25 @@ def _infer(architecture: Architecture, naming: Naming, given: Shapes) -> Options
         if size := _size(given, key, axis):
             options[option] = size
     if units := _size(given, naming.unit, 0):
-        options["width"] = units / _size(_shapes(architecture, naming.options), naming.unit, 0)
+        options["width"] = units / _size(_default_shapes(architecture.name, *naming.options.items()), naming.unit, 0)
     return options | architecture.geometry(given)
+
+
+def _shared_keys(architecture: Architecture, given: Shapes) -> float:
+    """The share of the keys of both that both have, under the best of the namings: no agreement exceeds it."""
+    expected = [_default_shapes(architecture.name, *naming.options.items()).keys() for naming in architecture.namings]
+    return max(len(keys & given.keys()) / len(keys | given.keys()) for keys in expected)
 
 
 def _size(shapes: Shapes, key: str, axis: int) -> int:
     """The size along `axis` of a parameter, 0 where there is none."""
     return next(iter(shapes.get(key, ())[axis : axis + 1]), 0)
+
+
+@cache
+def _default_shapes(name: str, *options: tuple[str, Any]) -> Shapes:
+    """Parameter shapes of an architecture at its published width; kept, as every search for an architecture asks for all of them."""
+    return _shapes(ARCHITECTURES[name], dict(options))
 
 
 def _shapes(architecture: Architecture, options: Mapping[str, Any]) -> Shapes:

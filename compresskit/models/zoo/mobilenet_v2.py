@@ -5,22 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from compresskit.models.zoo.architecture import Naming, architecture
-from compresskit.models.zoo.layers import conv, depthwise, global_pool, named
+from compresskit.models.zoo.architecture import Naming, architecture, in_eights
+from compresskit.models.zoo.layers import activated, conv, depthwise, global_pool, named
 
 # The paper's table 2: expansion, channels, repeats, stride. The stem and the 24 channels have stride 1 here, not 2.
 _BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 _NAMING = Naming(stem="features.0.0.weight", head="classifier.1.weight", unit="features.17.conv.2.weight")
-
-
-def _in_eights(channels: float) -> int:
-    """The multiple of 8 nearest to `channels`, but not below 90% of it."""
-    nearest = max(8, int(channels + 4) // 8 * 8)
-    return nearest if nearest >= 0.9 * channels else nearest + 8
-
-
-def _activated(convolution: nn.Conv2d) -> nn.Sequential:
-    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU6())
 
 
 class InvertedResidual(nn.Module):
@@ -29,8 +19,8 @@ class InvertedResidual(nn.Module):
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
         super().__init__()
         hidden = inputs * expansion
-        expand = [_activated(conv(inputs, hidden, 1))] if expansion != 1 else []
-        self.conv = nn.Sequential(*expand, _activated(depthwise(hidden, stride=stride)), conv(hidden, outputs, 1), nn.BatchNorm2d(outputs))
+        expand = [activated(conv(inputs, hidden, 1), nn.ReLU6)] if expansion != 1 else []
+        self.conv = nn.Sequential(*expand, activated(depthwise(hidden, stride=stride), nn.ReLU6), conv(hidden, outputs, 1), nn.BatchNorm2d(outputs))
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -44,12 +34,12 @@ def mobilenet_v2(*, classes: int = 10, in_channels: int = 3, width: float = 1.0)
 
     That rounding loses widths which are no multiples of 0.025 (all published ones are): they cannot be told from the weights.
     """
-    inputs, last = _in_eights(32 * width), _in_eights(1280 * max(1.0, width))
-    features: list[nn.Module] = [_activated(conv(in_channels, inputs, 3))]
+    inputs, last = in_eights(32 * width), in_eights(1280 * max(1.0, width))
+    features: list[nn.Module] = [activated(conv(in_channels, inputs, 3), nn.ReLU6)]
     for expansion, channels, repeats, stride in _BLOCKS:
-        outputs = _in_eights(channels * width)
+        outputs = in_eights(channels * width)
         for index in range(repeats):
             features.append(InvertedResidual(inputs, outputs, expansion, 1 if index else stride))
             inputs = outputs
-    features.append(_activated(conv(inputs, last, 1)))
+    features.append(activated(conv(inputs, last, 1), nn.ReLU6))
     return named(features=nn.Sequential(*features), pool=global_pool(), classifier=nn.Sequential(nn.Dropout(0.2), nn.Linear(last, classes)))
