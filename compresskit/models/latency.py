@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -61,16 +62,28 @@ def time_runs(models: Sequence[bytes], feeds: Feeds, *, threads: int, warmup: in
     for session in sessions:
         for _ in range(warmup):
             session.run(None, inputs)
+    return list(take_turns([partial(session.run, None, inputs) for session in sessions], seconds=seconds).T)
+
+
+def take_turns(calls: Sequence[Callable[[], object]], *, seconds: float, warm: bool = False) -> np.ndarray:
+    """(runs, calls) seconds that each call took, in turns, so that whatever else the machine does hits all alike.
+
+    Args:
+        seconds: for each call; 5 runs are made at least.
+        warm: make every call once more right before the one that counts, so that caches hold what it needs and not what the others left.
+    """
     took: list[list[float]] = []
-    deadline = time.perf_counter() + seconds * len(models)
+    deadline = time.perf_counter() + seconds * len(calls)
     while len(took) < _FEWEST or time.perf_counter() < deadline:
         row = []
-        for session in sessions:
+        for call in calls:
+            if warm:
+                call()
             start = time.perf_counter()
-            session.run(None, inputs)
+            call()
             row.append(time.perf_counter() - start)
         took.append(row)
-    return list(np.array(took).T)
+    return np.array(took)
 
 
 def preferred_multiple(*, threads: int = 1, seconds: float = 0.3) -> int:

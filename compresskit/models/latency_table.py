@@ -1,0 +1,116 @@
+"""A table of how long operators take at a grid of widths, and its file: JSON with a schema version."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from compresskit.errors import InputError
+from compresskit.models.latency_operators import KINDS, Operator, Use, fingerprint
+from compresskit.models.latency_surface import Stack
+from compresskit.report import JsonReport
+
+WIDEST = 1 << 24  # of an operator: whatever says more is damaged
+
+SHORTEST = 1e-3  # milliseconds of a whole model: what no clock tells from nothing
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Times of one operator.
+
+    Attributes:
+        inputs, outputs: the widths that were measured, ascending.
+        ms: (inputs, outputs) milliseconds, as they were measured.
+
+    Raises:
+        InputError: it contradicts itself.
+    """
+
+    operator: Operator
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    ms: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        if self.operator.kind not in KINDS:
+            raise InputError(f"an operator of unknown kind {self.operator.kind!r}: expected one of {', '.join(KINDS)}")
+        for widths in (self.inputs, self.outputs):
+            if not widths or widths[0] < 1 or widths[-1] > WIDEST or any(one >= two for one, two in itertools.pairwise(widths)):
+                raise InputError(f"{self.operator}: its widths do not ascend from 1 or more to {WIDEST} or fewer")
+        if len(self.ms) != len(self.inputs) or any(len(row) != len(self.outputs) for row in self.ms):
+            raise InputError(f"{self.operator}: expected a time for each of {len(self.inputs)} x {len(self.outputs)} widths")
+        if not all(math.isfinite(value) and value >= 0 for row in self.ms for value in row):
+            raise InputError(f"{self.operator}: a time is below 0 or no number")
+
+    def covers(self, use: Use) -> bool:
+        return use.inputs <= self.inputs[-1] and use.outputs <= self.outputs[-1]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Times of one whole model.
+
+    Attributes:
+        ms: milliseconds of one run, what any run costs taken off.
+        operators_ms: the sum of its operators by the table.
+    """
+
+    ms: float
+    operators_ms: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.ms) and math.isfinite(self.operators_ms) and self.ms > 0 and self.operators_ms > 0):
+            raise InputError("a model takes no time, or none that is a number")
+
+
+@dataclass(frozen=True)
+class Table(JsonReport):
+    """What one machine takes for operators at one batch.
+
+    Attributes:
+        machine: its processor, for messages.
+        onnxruntime: the version that was timed.
+        models: whole models by `fingerprint`.
+    """
+
+    machine: str
+    onnxruntime: str
+    threads: int
+    batch: int
+    entries: tuple[Entry, ...]
+    models: dict[str, Whole]
+
+    def __post_init__(self) -> None:
+        if self.threads < 0 or not 0 < self.batch <= WIDEST:
+            raise InputError(f"{self.threads} threads at batch {self.batch} make no sense")
+        if len(self.by_operator) != len(self.entries):
+            raise InputError("an operator occurs twice")
+
+    @cached_property
+    def by_operator(self) -> Mapping[Operator, Entry]:
+        return {entry.operator: entry for entry in self.entries}
+
+    def lacks(self, calls: Iterable[Use]) -> list[Use]:
+        """Those of `calls` that it has no times for, or none for widths so large."""
+        return [use for use in calls if use.operator not in self.by_operator or not self.by_operator[use.operator].covers(use)]
+
+    def stack(self, calls: Sequence[Use]) -> Stack:
+        """The times of `calls`, none of which it may lack."""
+        entries = [self.by_operator[use.operator] for use in calls]
+        return Stack.of([(entry.inputs, entry.outputs, np.array(entry.ms)) for entry in entries])
+
+    def summed(self, calls: Sequence[Use]) -> float:
+        """Milliseconds of all `calls`, one after another."""
+        inputs, outputs = (np.array([getattr(use, side) for use in calls], dtype=np.float64) for side in ("inputs", "outputs"))
+        return float(self.stack(calls)(inputs, outputs).sum())
+
+    def whole(self, calls: Sequence[Use]) -> Whole:
+        """The times of the model that makes `calls`, at these or other widths; where it was not measured, the sum of its operators."""
+        summed = max(self.summed(calls), SHORTEST)
+        return self.models.get(fingerprint(calls)) or Whole(summed, summed)
