@@ -1,0 +1,86 @@
+"""Hitting a latency that is measured with cuts that are planned by a prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from compresskit.models.graph import ModelGraph
+from compresskit.progress import SILENT, Progress
+
+CLOSE = 0.03  # a measured latency counts as hit within this fraction of the target
+TRIES = 8
+
+
+@dataclass(frozen=True)
+class Try:
+    """One plan of a search, in milliseconds: the limit that it was made for, what was predicted for it, and what it took."""
+
+    limit: float
+    predicted: float
+    measured: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search ended with.
+
+    Attributes:
+        graph: the model that was measured nearest to the target.
+        best: its try.
+        tries: all of them, in order.
+        met: whether `best` is within 3% of the target.
+    """
+
+    graph: ModelGraph
+    best: Try
+    tries: tuple[Try, ...]
+    met: bool
+
+
+def closest(
+    plan_at: Callable[[float], tuple[ModelGraph, float]],
+    target_ms: float,
+    *,
+    whole_ms: float,
+    measure: Callable[[ModelGraph], float],
+    tries: int = TRIES,
+    progress: Progress = SILENT,
+) -> Found:
+    """The model whose measured latency is nearest to `target_ms`.
+
+    The first limit is the target; later ones move by the ratio of target and measurement, or lie between the limits that came out below
+    and above, where there are both (false position, kept off the ends). The search ends within 3%, after `tries`, or where a plan repeats.
+
+    Args:
+        plan_at: the model cut to a predicted limit in milliseconds, and what is predicted for it.
+        whole_ms: predicted latency of the uncut model, above which there is nothing to ask for.
+        measure: milliseconds of a model.
+
+    Raises:
+        TargetError, InputError: as `plan_at` and `measure`.
+    """
+    progress.stage("meet the latency", tries)
+    made: list[tuple[Try, ModelGraph]] = []
+    limit = min(target_ms, whole_ms)
+    while len(made) < tries:
+        graph, predicted = plan_at(limit)
+        if any(predicted == earlier.predicted for earlier, _ in made):
+            break
+        made.append((Try(limit, predicted, measure(graph)), graph))
+        progress.advance(predicted=predicted, measured=made[-1][0].measured)
+        if abs(made[-1][0].measured - target_ms) <= CLOSE * target_ms:
+            break
+        limit = min(_next([entry for entry, _ in made], target_ms), whole_ms)
+    best, graph = min(made, key=lambda pair: abs(pair[0].measured - target_ms))
+    return Found(graph, best, tuple(entry for entry, _ in made), abs(best.measured - target_ms) <= CLOSE * target_ms)
+
+
+def _next(made: list[Try], target: float) -> float:
+    """The limit to try after `made`, none of which was close."""
+    below = max((entry for entry in made if entry.measured < target), key=lambda entry: entry.limit, default=None)
+    above = min((entry for entry in made if entry.measured > target), key=lambda entry: entry.limit, default=None)
+    if below is None or above is None or below.limit >= above.limit:  # one side only, or noise
+        return made[-1].limit * target / made[-1].measured
+    share = (target - below.measured) / (above.measured - below.measured)
+    return below.limit + min(max(share, 0.1), 0.9) * (above.limit - below.limit)
