@@ -10,6 +10,7 @@ import itertools
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from compresskit.codec.exact import MAX_WIDTH, IntegerLayer, IntegerNetwork
 from compresskit.codec.quantize import MAX_BITS, coin_sigmas
 from compresskit.codec.siren import Siren, forward, init, to_integer
+from compresskit.codec.sirengrad import TrainedSiren
 from compresskit.errors import GuardError, InputError, TargetError, UsageError
 from compresskit.progress import SILENT, Progress
 
@@ -29,6 +31,7 @@ _DEEPEST = 13
 # Of the weights that are quantized: fine against a step of 16 bits, and bin centres stay below `WEIGHT_LIMIT`.
 _GRID_BITS = 22
 _CHECK_EVERY = 50
+_CHECKED = 2**15  # points of a signal on which the best network is chosen
 _TINY = 1e-12
 
 
@@ -39,10 +42,11 @@ class CoinConfig:
     Attributes:
         width: of each hidden layer.
         depth: hidden layers.
-        steps: of Adam.
+        steps: each over `points` points.
         omega: factor of every sine's argument.
-        lr: the learning rate of the first step; it falls to 0 along a cosine. At 1e-3, 10 layers gain 0.4 dB more, and 13 learn nothing.
-        points: that one step looks at; drawn anew for each where the signal has more.
+        lr: the learning rate of the first step; it falls to 0 along a cosine. Half or twice as much loses 0.3 dB or more on a picture.
+        points: of a step; where the signal has more, each step goes on where the last one stopped.
+        batch: points of one update by Adam. In the same time, 1024 reach 0.4 dB more than 4096 do on a picture, and 1 dB more than 2**14.
     """
 
     width: int
@@ -51,9 +55,10 @@ class CoinConfig:
     omega: float = 30.0
     lr: float = 5e-4
     points: int = 2**14
+    batch: int = 2**10
 
     def __post_init__(self) -> None:
-        if min(self.width, self.depth, self.steps, self.points) < 1 or self.omega <= 0 or self.lr <= 0:
+        if min(self.width, self.depth, self.steps, self.points, self.batch) < 1 or self.omega <= 0 or self.lr <= 0:
             raise UsageError("a COIN network needs at least 1 layer, of width 1 or more, and 1 step on 1 point, and positive omega and lr")
 
 
@@ -132,9 +137,9 @@ def fit(coordinates: Tensor, samples: Tensor, config: CoinConfig, generator: tor
 
     Args:
         coordinates: (N, dims) float32 in [-1, 1].
-        samples: (N, channels) float32 in [0, 1], on the same device.
+        samples: (N, channels) float32 in [0, 1].
         config: the network and its training.
-        generator: of the initial weights and of the points drawn, on the CPU.
+        generator: of the initial weights and of the points drawn.
         progress: hears of every step, with the PSNR of the best network so far.
 
     Returns:
@@ -143,23 +148,28 @@ def fit(coordinates: Tensor, samples: Tensor, config: CoinConfig, generator: tor
     Raises:
         GuardError: the fit diverged.
     """
-    siren = _trained(init(coordinates.shape[1], config.width, config.depth, samples.shape[1], config.omega, generator), coordinates.device)
-    optimizer = torch.optim.Adam([*siren.weights, *siren.biases], lr=config.lr)
+    count, batch = len(coordinates), min(len(coordinates), config.batch)
+    trained = TrainedSiren(init(coordinates.shape[1], config.width, config.depth, samples.shape[1], config.omega, generator), batch)
+    groups: list[dict[str, Any]] = [{"params": [trained.hidden], "lr": config.lr * config.omega}, {"params": [trained.output]}]
+    optimizer = torch.optim.Adam(groups, lr=config.lr, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
-    best, kept, psnr = math.inf, siren, 0.0
+    # Gathered once: to fetch points from all over a large signal takes as long as half of what is done with them.
+    turns = itertools.cycle([(coordinates[rows].T.contiguous(), samples[rows].T.contiguous()) for rows in _batches(count, batch, generator)])
+    checked = _batches(count, min(count, _CHECKED), generator)[0]
+    best, kept, psnr = math.inf, trained.siren(), 0.0
     progress.stage("fit", config.steps)
     for step in range(1, config.steps + 1):
-        rows = _rows(len(coordinates), config.points, generator)
-        optimizer.zero_grad()
-        F.mse_loss(forward(siren, coordinates[rows]), samples[rows]).backward()
-        optimizer.step()
+        for x, y in itertools.islice(turns, max(1, min(count, config.points) // batch)):
+            trained.gradient(x, y)
+            optimizer.step()
         schedule.step()
         if step % _CHECK_EVERY == 0 or step == config.steps:
-            error = _error(siren, coordinates, samples, config.points)
+            siren = trained.siren()
+            error = F.mse_loss(forward(siren, coordinates[checked]).clamp(0, 1), samples[checked]).item()
             if not math.isfinite(error):
                 raise GuardError(f"the fit diverged within {step} steps: lower the learning rate")
             if error < best:
-                best, kept, psnr = error, _detached(siren), -10 * math.log10(max(error, _TINY))
+                best, kept, psnr = error, siren, -10 * math.log10(max(error, _TINY))
         progress.advance(psnr=psnr)
     return kept
 
@@ -199,27 +209,11 @@ def network(symbols: CoinSymbols, dims: int, width: int, depth: int, channels: i
     return IntegerNetwork(tuple(IntegerLayer(weight, bias, fraction) for weight, bias, fraction in layers))
 
 
-def _trained(siren: Siren, device: torch.device) -> Siren:
-    weights, biases = (tuple(tensor.to(device).requires_grad_() for tensor in part) for part in (siren.weights, siren.biases))
-    return Siren(weights, biases, siren.omega)
-
-
-def _detached(siren: Siren) -> Siren:
-    weights, biases = (tuple(tensor.detach().clone() for tensor in part) for part in (siren.weights, siren.biases))
-    return Siren(weights, biases, siren.omega)
-
-
-def _rows(count: int, most: int, generator: torch.Generator) -> Tensor | slice:
-    """What one step looks at: all rows, or `most` of them at random."""
-    return slice(None) if count <= most else torch.randint(count, (most,), generator=generator)
-
-
-def _error(siren: Siren, coordinates: Tensor, samples: Tensor, points: int) -> float:
-    """The mean squared error over the whole signal, within the samples' range as decoding clips to it."""
-    with torch.no_grad():
-        pairs = zip(coordinates.split(points), samples.split(points), strict=True)
-        total = sum(F.mse_loss(forward(siren, x).clamp(0, 1), y, reduction="sum").item() for x, y in pairs)
-    return total / samples.numel()
+def _batches(count: int, size: int, generator: torch.Generator) -> list[Tensor]:
+    """All rows of a signal, `size` of them at a time: one of each of as many equal stretches, so that no part goes unseen for long."""
+    number = -(-count // size)
+    starts, shifts = torch.arange(size) * number, torch.randint(number, (size,), generator=generator)
+    return [(starts + (shifts + turn) % number) * count // (size * number) for turn in torch.randperm(number, generator=generator)]
 
 
 def _range(tensor: NDArray[np.int64], bits: int) -> tuple[int, int]:

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compresskit.codec.coin import CoinConfig, CoinSymbols, architecture, fit, network, parameter_count, quantize, tensor_shapes
+from compresskit.codec.coin import CoinConfig, CoinSymbols, _batches, architecture, fit, network, parameter_count, quantize, tensor_shapes
 from compresskit.codec.exact import ACTIVATION_BITS, evaluate, grid
 from compresskit.codec.siren import Siren, forward, init, to_integer
+from compresskit.codec.sirengrad import TrainedSiren
 from compresskit.errors import GuardError, InputError, TargetError, UsageError
 from compresskit.progress import Silent
 
@@ -64,10 +65,10 @@ def test_parameters_are_those_of_the_network() -> None:
     assert parameter_count(3, 7, 4, 2) == sum(tensor.numel() for tensor in tensors)
 
 
-@pytest.mark.parametrize("points", [2**14, 100], ids=["all points", "random points"])
-def test_a_fit_learns_and_is_repeatable(points: int) -> None:
+@pytest.mark.parametrize("batch", [2**10, 100], ids=["all points at once", "in batches"])
+def test_a_fit_learns_and_is_repeatable(batch: int) -> None:
     x, y = _picture()
-    config = CoinConfig(width=16, depth=2, steps=200, lr=5e-3, points=points)
+    config = CoinConfig(width=16, depth=2, steps=200, lr=5e-3, batch=batch)
     siren, again = (fit(x, y, config, _generator()) for _ in range(2))
     assert _psnr(y, forward(siren, x)) > 30
     assert all(torch.equal(a, b) and not a.requires_grad for a, b in zip(siren.weights, again.weights, strict=True))
@@ -93,7 +94,27 @@ def test_a_fit_that_diverges_is_a_failed_guard() -> None:
         fit(x, y * math.nan, CoinConfig(width=8, depth=1, steps=60), _generator())
 
 
-@pytest.mark.parametrize("changes", [{"width": 0}, {"depth": 0}, {"steps": 0}, {"points": 0}, {"omega": 0.0}, {"lr": -1.0}], ids=str)
+@pytest.mark.parametrize(("points", "updates"), [(1, 1), (100, 1), (299, 2), (10**6, 3)])
+def test_a_step_looks_at_so_many_points_of_the_signal(points: int, updates: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(TrainedSiren, "gradient", lambda self, x, y: seen.append(x.shape[1]))
+    fit(*_picture(), CoinConfig(width=2, depth=1, steps=5, points=points, batch=100), _generator())
+    assert seen == [100] * updates * 5
+
+
+@given(st.integers(1, 300), st.data())
+def test_batches_see_everything_and_spread_evenly(count: int, data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, count))
+    batches = _batches(count, size, _generator(count))
+    assert set(torch.cat(batches).tolist()) == set(range(count))
+    stretches = torch.arange(size + 1) * count / size
+    for rows in batches:
+        assert len(rows) == size
+        assert (stretches[:-1].floor() <= rows).all()
+        assert (rows < stretches[1:].ceil()).all()
+
+
+@pytest.mark.parametrize("changes", [{"width": 0}, {"depth": 0}, {"steps": 0}, {"points": 0}, {"batch": 0}, {"omega": 0.0}, {"lr": -1.0}], ids=str)
 def test_a_config_without_a_network_is_refused(changes: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="at least 1 layer"):
         dataclasses.replace(CoinConfig(width=1, depth=1, steps=1), **changes)  # type: ignore[arg-type]
