@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from compresskit.pruning.at_init import controls, force, grasp, prospr, sensitivity, synflow  # noqa: F401  imported to register
 from compresskit.pruning.at_init.base import SALIENCIES, Saliency, Scores, Task, saliency
+from compresskit.pruning.at_init.choice import Choice, choose_weights, narrowest
 from compresskit.pruning.at_init.compute import SMOOTHING, compute_aware
 from compresskit.pruning.at_init.initialization import reinit, rescale
-from compresskit.pruning.at_init.masks import ChannelMasks, Choice, WeightMasks, choose_weights, narrowest
+from compresskit.pruning.at_init.masks import ChannelMasks, WeightMasks
 from compresskit.pruning.at_init.sampling import balanced_batches
 
 __all__ = [

@@ -104,9 +104,7 @@ class Saliency:
         if not task.masks.ones():
             raise TargetError(f"nothing can be pruned from this model: it has no {task.masks.granularity} that could go")
         scores = self.function(task, **settings)
-        wrong = [name for name, score in scores.values.items() if not score.isfinite().all()]
-        if wrong:
-            raise InputError(f"{self.name} scores of {listed(wrong, 3)} are not finite numbers: the weights or their gradients are not")
+        require_finite(scores.values)
         return replace(scores, values={name: score.detach() for name, score in scores.values.items()})
 
     def check(self, granularity: Granularity, *, data: bool) -> None:
@@ -135,6 +133,17 @@ def saliency(name: str, *granularities: Granularity, needs_data: bool) -> Callab
         return function
 
     return register
+
+
+def require_finite(scores: Mapping[str, Tensor]) -> None:
+    """Refuse scores that have no order.
+
+    Raises:
+        InputError: a score is not finite.
+    """
+    wrong = [name.removesuffix(".weight") for name, score in scores.items() if not score.isfinite().all()]
+    if wrong:
+        raise InputError(f"the scores of {listed(wrong, 3)} are not finite: expected finite weights, data and gradients")
 
 
 def require_signal(scores: Mapping[str, Tensor]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from compresskit.errors import UsageError
-from compresskit.pruning.at_init.base import Task, require_signal
+from compresskit.pruning.at_init.base import Task, require_finite, require_signal
 from compresskit.pruning.at_init.masks import Tensors
 
 
@@ -17,6 +17,7 @@ def in_rounds(task: Task, rounds: int, score: Callable[[Tensors], Tensors]) -> T
 
     Raises:
         UsageError: `rounds` is below 1.
+        InputError: a score is not finite.
         TargetError: a layer's scores are all zero before anything is masked, or a round's target is out of reach.
     """
     if rounds < 1:
@@ -24,7 +25,7 @@ def in_rounds(task: Task, rounds: int, score: Callable[[Tensors], Tensors]) -> T
     task.progress.stage("score", total=rounds)
     masks = task.masks.ones()
     for done in range(1, rounds + 1):
-        scores = score(masks)
+        require_finite(scores := score(masks))
         if done == 1:
             require_signal(scores)
         if done < rounds:
