@@ -1,6 +1,7 @@
 """The reference architectures: one family a file, each builder registered by a decorator in `ARCHITECTURES`."""
 
 from compresskit.models.zoo import (  # noqa: F401 (they register themselves)
+    bert,
     densenet,
     dla,
     dpn,

@@ -45,10 +45,11 @@ class Fit:
         return self.agreement == 1
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the input."""
-        channels, height, width = self.architecture.input_shape
-        return self.options.get("in_channels", channels), self.options.get("size", height), self.options.get("size", width)
+    def input_shape(self) -> tuple[int, ...]:
+        """Channels, height and width of the input; of texts the number of tokens."""
+        usual = self.architecture.input_shape
+        names = ("tokens",) if len(usual) == 1 else ("in_channels", "size", "size")
+        return tuple(self.options.get(name, size) for name, size in zip(names, usual, strict=True))
 
     def explain(self) -> str:
         """The differences, the first few of each kind."""
@@ -113,9 +114,9 @@ def _shared_keys(architecture: Architecture, given: Shapes) -> float:
     return max(len(keys & given.keys()) / len(keys | given.keys()) for keys in expected)
 
 
-def _size(shapes: Shapes, key: str, axis: int) -> int:
+def _size(shapes: Shapes, key: str | None, axis: int) -> int:
     """The size along `axis` of a parameter, 0 where there is none."""
-    return next(iter(shapes.get(key, ())[axis : axis + 1]), 0)
+    return next(iter(shapes.get(key or "", ())[axis : axis + 1]), 0)
 
 
 @cache

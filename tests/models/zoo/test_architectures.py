@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from compresskit.errors import UsageError
 from compresskit.models.zoo import ARCHITECTURES, build
@@ -21,7 +22,7 @@ def convolution(inputs: int, outputs: int) -> int:
 
 # At 10 classes. The ResNets, ShuffleNets, MobileNetV2, VGGs and ResNet-18 as stated with their published weights; DenseNet-40
 # as in the network slimming paper (1.02M); GoogLeNet, DenseNet-121, ResNeXt, MobileNet, DPN-92, RegNetX and DLA as commonly published
-# for CIFAR-10; MobileNetV3 and EfficientNet as published for ImageNet, less 990 classes; the others counted by hand.
+# for CIFAR-10; MobileNetV3 and EfficientNet as published for ImageNet, less 990 classes; the others counted by hand, BERT at 2 classes.
 PUBLISHED = {
     "resnet20": 269_722,
     "resnet32": 464_154,
@@ -48,6 +49,7 @@ PUBLISHED = {
     "mobilenet_v3_small": 2_542_856 - 990 * (1024 + 1),
     "efficientnet_b0": 5_288_548 - 990 * (1280 + 1),
     "senet18": 11_173_962 + sum(2 * (2 * n * (n // 16) + n // 16 + n) for n in (64, 128, 256, 512)),  # ResNet-18, and a perceptron a block
+    "bert": (8192 + 64 + 2) * 128 + 2 * (4 * 129 * 128 + 129 * 512 + 513 * 128 + 4 * 128) + 129 * 128 + 129 * 2,
     "unet": sum(convolution(*channels) for channels in UNET) + (16 + 1) * 10,
 }
 
@@ -67,7 +69,7 @@ def test_parameter_count_with_convolutions_in_the_shortcuts(name: str, count: in
     assert parameters(build(name, shortcut="B")) == count
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "bert"])
 def test_forward_maps_images_to_classes_one_by_one(name: str) -> None:
     torch.manual_seed(0)
     module = build(name, classes=7, in_channels=2, width=0.25).eval().double()
@@ -87,6 +89,20 @@ def test_size_is_a_parameter(name: str) -> None:
     assert module(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     with pytest.raises(RuntimeError):
         module(torch.zeros(2, 1, 12, 12))
+
+
+def test_texts_are_classified_one_by_one_whatever_stands_behind_them() -> None:
+    torch.manual_seed(0)
+    module = build("bert", classes=3, width=0.25, vocabulary=50, tokens=8).eval()
+    short, long = torch.randint(1, 50, (2, 5)), torch.randint(1, 50, (2, 8))
+    padded = F.pad(short, (0, 3))
+    with torch.no_grad():
+        together = module(torch.cat([padded, long]))
+        torch.testing.assert_close(together, torch.cat([module(text[None]) for text in [*padded, *long]]))
+        module.words.weight[0] = 7.0
+        torch.testing.assert_close(module(padded), together[:2])
+        assert module(torch.zeros(1, 8, dtype=torch.int64)).isfinite().all(), "the first token always counts"
+    assert not torch.allclose(together[2], together[3]), "the words matter"
 
 
 def test_pad_shortcut_keeps_every_second_pixel_between_zeros() -> None:

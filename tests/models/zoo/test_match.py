@@ -17,6 +17,14 @@ def shapes(state: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in state.items()}
 
 
+def options_of(name: str, classes: int, in_channels: int, width: float, size: int) -> dict[str, float]:
+    """What the builder of `name` takes of these."""
+    options = {"classes": classes, "width": width}
+    if name == "bert":
+        return options | {"tokens": size, "vocabulary": 100 * in_channels}
+    return options | {"in_channels": in_channels} | ({"size": size} if name in SIZED else {})
+
+
 @settings(max_examples=25)
 @given(
     name=st.sampled_from(list(ARCHITECTURES)),
@@ -26,15 +34,15 @@ def shapes(state: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
     quarter=st.integers(1, 10),
 )
 def test_options_are_read_back_from_the_shapes(name: str, classes: int, in_channels: int, eighths: int, quarter: int) -> None:
-    options = {"classes": classes, "in_channels": in_channels, "width": eighths / 8} | ({"size": 4 * quarter} if name in SIZED else {})
+    options = options_of(name, classes, in_channels, eighths / 8, 4 * quarter)
     with torch.device("meta"):
         state = shapes(build(name, **options).state_dict())
     found = fit(ARCHITECTURES[name], state)
     assert found.exact
     assert found.options["classes"] == classes
-    size = options.get("size", 32)
     if name != "mlp":  # whose input is flat: 3 x 16 x 16 and 1 x 16 x 48 look alike
-        assert found.input_shape == (in_channels, size, size)
+        size = options.get("size", 32)
+        assert found.input_shape == ((4 * quarter,) if name == "bert" else (in_channels, size, size))
 
 
 @pytest.mark.parametrize(("name", "options"), [(name, {}) for name in ARCHITECTURES] + [("resnet20", {"shortcut": "B"})])
