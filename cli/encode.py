@@ -62,7 +62,9 @@ class EncodeOptions(TrainBaseOptions):
     patch: Annotated[int | None, option(METHOD, "Edge of a patch, in samples.", "--patch", metavar="N")] = None
     base: Annotated[str | None, option(METHOD, "Base network to use in place of the one that ships.", "--base", metavar="FILE")] = None
     embed_base: Annotated[bool, option(METHOD, "Store the base network in the output, so that it decodes anywhere.", "--embed-base")] = False
-    jobs: Annotated[int, option(RUN, "Files read and fitted at a time.", "-j", "--jobs", metavar="N", min=1)] = EncodeRequest.jobs
+    jobs: Annotated[
+        int, option(RUN, "Files read, and networks of COIN fitted, at a time; COIN++ fits many patches at once.", "-j", "--jobs", metavar="N", min=1)
+    ] = EncodeRequest.jobs
     dry_run: shared.DryRun = False
 
 

@@ -84,7 +84,7 @@ class EncodeRequest:
         format: of the inputs, where content does not tell it (the user's word for it: "nii").
         variable: which of a climate file's variables.
         preview: where to draw original, reconstruction and error, None for nowhere.
-        jobs: files read and fitted at a time.
+        jobs: files read, and networks of COIN fitted, at a time; COIN++ fits all patches of a file at once, with all threads.
         max_bytes: that one input may unpack to; None: the house's limit.
         threads: 0 for all.
         force: replace outputs that exist.

@@ -28,6 +28,7 @@ from compresskit.codec.patchcode import join, pack_chunk, split
 from compresskit.codec.settings import Setting
 from compresskit.codec.signal import Signal
 from compresskit.codec.stream import BASE_BYTES, Header, Item, Stream
+from compresskit.parallel import mapped
 from compresskit.progress import SILENT, Progress
 
 DIGEST_SHARE = 100
@@ -61,6 +62,7 @@ class Work:
         embed: whether the stream holds the base network.
         steps: of a fit.
         guard: what decoding promises.
+        jobs: of COIN's networks, fitted at a time.
     """
 
     signals: Sequence[Signal]
@@ -68,6 +70,7 @@ class Work:
     steps: int
     guard: Guard = field(default_factory=Guard)
     embed: bool = False
+    jobs: int = 1
     progress: Progress = SILENT
     levels: list[NDArray[np.int64]] = field(default_factory=list)
     latents: dict[tuple[int, ...], list[NDArray[np.float32]]] = field(default_factory=dict)
@@ -144,20 +147,52 @@ def _tables(tables: NDArray[np.uint32], symbols: NDArray[np.int32]) -> tuple[NDA
 
 def encode_coin(work: Work, budgets: Sequence[float], bits: int, seed: int) -> Coded:
     """COIN: a network for each signal, of as many bits as `budgets` grant it (thesis, section 5.1)."""
-    chunks, decoded = [], []
-    for signal, levels, budget in zip(work.signals, work.levels, budgets, strict=True):
-        coordinates = coin_coordinates(signal.values.shape)
-        channels = signal.values.shape[-1]
-        width, depth = coin.architecture(budget, coordinates.shape[1], channels, bits)
-        targets = torch.from_numpy(levels.reshape(-1, channels)).float() / max(signal.scale.levels - 1, 1)
-        generator = torch.Generator().manual_seed(seed)
-        points = torch.from_numpy(coordinates).float() / 2**ACTIVATION_BITS
-        siren = coin.fit(points, targets, coin.CoinConfig(width, depth, work.steps), generator, work.progress)
-        symbols = coin.quantize(siren, bits)
-        chunks.append(pack_coin(symbols, width, depth))
-        network = coin.network(symbols, coordinates.shape[1], width, depth, channels)
-        decoded.append(rendered(network, coordinates, None, signal.scale.levels)[0].reshape(signal.values.shape))
-    return _finished(work, Stream(Header("coin", bits=bits), _items(work.signals), tuple(chunks)), decoded)
+    triples = zip(work.signals, work.levels, budgets, strict=True)
+    tasks = [CoinTask(levels.astype(np.uint16), signal.scale.levels, budget, bits, work.steps, seed) for signal, levels, budget in triples]
+    if len(tasks) == 1:
+        coded = [fit_coin(tasks[0], work.progress)]
+    else:
+        work.progress.stage("fit", len(tasks))
+        coded = []
+        for found in mapped(fit_coin, tasks, work.jobs):
+            coded.append(found)
+            work.progress.advance()
+    chunks, decoded = zip(*coded, strict=True)
+    return _finished(work, Stream(Header("coin", bits=bits), _items(work.signals), chunks), decoded)
+
+
+@dataclass(frozen=True, eq=False)
+class CoinTask:
+    """One signal for COIN.
+
+    Attributes:
+        samples: (frames, *spatial, channels) its levels.
+        levels: how many there are.
+        budget, bits: of the network, and of each of its weights.
+        steps, seed: of the fit.
+    """
+
+    samples: Levels
+    levels: int
+    budget: float
+    bits: int
+    steps: int
+    seed: int
+
+
+def fit_coin(task: CoinTask, progress: Progress = SILENT) -> tuple[bytes, Levels]:
+    """The chunk of a network for one signal, and the levels that it decodes to."""
+    coordinates = coin_coordinates(task.samples.shape)
+    dims, channels = coordinates.shape[1], task.samples.shape[-1]
+    width, depth = coin.architecture(task.budget, dims, channels, task.bits)
+    targets = torch.from_numpy(task.samples.reshape(-1, channels).astype(np.float32)) / max(task.levels - 1, 1)
+    generator = torch.Generator().manual_seed(task.seed)
+    points = torch.from_numpy(coordinates).float() / 2**ACTIVATION_BITS
+    siren = coin.fit(points, targets, coin.CoinConfig(width, depth, task.steps), generator, progress)
+    symbols = coin.quantize(siren, task.bits)
+    network = coin.network(symbols, dims, width, depth, channels)
+    decoded = rendered(network, coordinates, None, task.levels)[0].reshape(task.samples.shape)
+    return pack_coin(symbols, width, depth), decoded
 
 
 def coin_coordinates(shape: tuple[int, ...], scale: int = 1) -> NDArray[np.int64]:

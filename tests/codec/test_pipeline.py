@@ -328,3 +328,15 @@ def test_what_is_no_data_is_refused(data: bytes) -> None:
         encoded(data, COIN)
     assert isinstance(caught.value, InputError)
     assert "\n" not in str(caught.value)
+
+
+def test_an_archive_is_the_same_for_any_number_of_jobs(smooth_samples: Smooth, tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.npy" for number in range(3)]
+    for number, file in enumerate(files):
+        file.write_bytes(picture(smooth_samples, 12 + number, 13))
+    streams = []
+    for jobs in (1, 2):
+        output = tmp_path / f"{jobs}.coinpp"
+        encode(EncodeRequest(tuple(map(str, files)), str(output), EncodeConfig(method="coin", steps=20), jobs=jobs))
+        streams.append(output.read_bytes())
+    assert streams[0] == streams[1]
