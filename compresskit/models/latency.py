@@ -12,7 +12,10 @@ import numpy as np
 from compresskit.models import ort_child
 from compresskit.models.sessions import Feeds, ask_child, open_session
 
+Clock = Callable[[], float]
+
 _FEWEST = 5
+_RESOLUTION = 1e-6  # seconds; some systems tell a thread's time in ticks of 15 milliseconds
 _CHILD_SECONDS = 60.0
 _FULL = 64
 _WIDTHS = {1: 61, 4: 60, 8: 56, 16: 48}
@@ -20,7 +23,7 @@ _WIDTHS = {1: 61, 4: 60, 8: 56, 16: 48}
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds for one run over a batch: the median and the 90th percentile of `runs` runs."""
+    """Milliseconds for one run over a batch: the median and the 90th percentile of `runs` runs, by the `clock` of their threads."""
 
     p50_ms: float
     p90_ms: float
@@ -62,26 +65,36 @@ def time_runs(models: Sequence[bytes], feeds: Feeds, *, threads: int, warmup: in
     for session in sessions:
         for _ in range(warmup):
             session.run(None, inputs)
-    return list(take_turns([partial(session.run, None, inputs) for session in sessions], seconds=seconds).T)
+    return list(take_turns([partial(session.run, None, inputs) for session in sessions], clock(threads), seconds=seconds).T)
 
 
-def take_turns(calls: Sequence[Callable[[], object]], *, seconds: float, warm: bool = False) -> np.ndarray:
-    """(runs, calls) seconds that each call took, in turns, so that whatever else the machine does hits all alike.
+def clock(threads: int) -> Clock:
+    """What times runs with so many threads, in seconds.
+
+    Where the calling thread computes alone, that is its processor time: the same as on the wall, but for the while that other processes
+    take the processor away. On a busy machine that while is most of every run of more than a few milliseconds.
+    """
+    fine = time.get_clock_info("thread_time").resolution <= _RESOLUTION
+    return time.thread_time if threads == 1 and fine else time.perf_counter
+
+
+def take_turns(calls: Sequence[Callable[[], object]], clock: Clock, *, seconds: float) -> np.ndarray:
+    """(runs, calls) seconds that each call took by `clock`, in turns, so that whatever else the machine does hits all alike.
+
+    Right before each run that counts comes one that does not, so that caches hold what a call needs and not what the others left.
 
     Args:
-        seconds: for each call; 5 runs are made at least.
-        warm: make every call once more right before the one that counts, so that caches hold what it needs and not what the others left.
+        seconds: for each call, on the wall; 5 runs are made at least.
     """
     took: list[list[float]] = []
     deadline = time.perf_counter() + seconds * len(calls)
     while len(took) < _FEWEST or time.perf_counter() < deadline:
         row = []
         for call in calls:
-            if warm:
-                call()
-            start = time.perf_counter()
             call()
-            row.append(time.perf_counter() - start)
+            start = clock()
+            call()
+            row.append(clock() - start)
         took.append(row)
     return np.array(took)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from compresskit.models.graph import ModelGraph, random_inputs
-from compresskit.models.latency import Latency, compare, measure, take_turns
+from compresskit.models.latency import Latency, clock, compare, measure, take_turns
 from compresskit.models.latency_operators import Operator, Use, fingerprint, uses
 from compresskit.models.latency_probe import Probe, idle, probe
 from compresskit.models.latency_surface import axis
@@ -89,7 +89,7 @@ def whole_model(graph: ModelGraph, batch: int) -> Probe:
 def time_models(probes: Sequence[Probe], threads: int, seconds: float) -> np.ndarray:
     """Medians of the runs of `probes`, which take turns in this process."""
     calls = [partial(open_session(item.model, threads=threads).run, None, dict(item.feeds)) for item in probes]
-    return np.median(take_turns(calls, seconds=seconds, warm=True), axis=0) * 1e3
+    return np.median(take_turns(calls, clock(threads), seconds=seconds), axis=0) * 1e3
 
 
 def machine_name() -> str:

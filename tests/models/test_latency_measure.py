@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -97,9 +99,17 @@ def test_the_real_clock() -> None:
 
 def test_runs_that_count_follow_runs_that_do_not() -> None:
     calls: list[str] = []
-    took = latency.take_turns([lambda: calls.append("a"), lambda: calls.append("b")], seconds=0, warm=True)
-    assert took.shape == (5, 2)
+    took = latency.take_turns([lambda: calls.append("a"), lambda: calls.append("b")], lambda: float(len(calls)), seconds=0)
+    np.testing.assert_array_equal(took, np.ones((5, 2)))
     assert calls == ["a", "a", "b", "b"] * 5
+
+
+def test_one_thread_is_timed_by_what_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it waits for a processor; but where that clock is too coarse, or several threads compute, by the wall."""
+    assert latency.clock(2) is time.perf_counter
+    for resolution, wanted in ((1e-9, time.thread_time), (0.0156, time.perf_counter)):
+        monkeypatch.setattr(time, "get_clock_info", lambda name, resolution=resolution: SimpleNamespace(resolution=resolution))
+        assert latency.clock(1) is wanted
 
 
 def test_whole_models_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
