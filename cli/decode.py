@@ -29,7 +29,9 @@ class DecodeOptions(RunOptions, ReportOptions):
     item: Annotated[int | None, option(DATA, "Decode only this one of an archive, counted from 0.", "--item", metavar="N", min=0)] = None
     region: Annotated[
         str | None,
-        option(DATA, "Decode a part: axis=from:to,.. of lat, lon in degrees, x, y, z, t in samples.", "--region", metavar="R"),
+        option(
+            DATA, "Decode a part: axis=from:to,.. of lat, lon in degrees, of x, y, z, t and dimensions by name in samples.", "--region", metavar="R"
+        ),
     ] = None
     scale: Annotated[int, option(DATA, "How many times finer to sample each axis.", "--scale", metavar="N", min=1)] = DecodeRequest.scale
     output: Annotated[

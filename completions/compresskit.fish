@@ -93,7 +93,7 @@ complete -c compresskit -n '__fish_seen_subcommand_from encode' -l traceback -d 
 complete -c compresskit -n '__fish_seen_subcommand_from encode' -s h -l help -d 'Show this and exit'
 complete -c compresskit -n __fish_use_subcommand -f -a decode -d 'Decode what encode wrote: the file as it was, a part of it, or a finer one'
 complete -c compresskit -n '__fish_seen_subcommand_from decode' -l item -r -d 'Decode only this one of an archive, counted from 0'
-complete -c compresskit -n '__fish_seen_subcommand_from decode' -l region -r -d 'Decode a part: axis=from:to,.. of lat, lon in degrees, x, y, z, t in samples'
+complete -c compresskit -n '__fish_seen_subcommand_from decode' -l region -r -d 'Decode a part: axis=from:to,.. of lat, lon in degrees, of x, y, z, t and dimensions by name in samples'
 complete -c compresskit -n '__fish_seen_subcommand_from decode' -l scale -r -d 'How many times finer to sample each axis'
 complete -c compresskit -n '__fish_seen_subcommand_from decode' -s o -l output -r -d 'Write here; a folder/ for an archive; -: standard output; else to FILE.decoded.FORMAT beside the input'
 complete -c compresskit -n '__fish_seen_subcommand_from decode' -s c -l stdout -d 'Write to the standard output'

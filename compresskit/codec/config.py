@@ -117,7 +117,8 @@ class DecodeRequest:
         output: a file; a folder (it exists, or ends in a slash) for an archive's items; "-"; None: beside the input, `<stem>.decoded.<format>`.
         format: to write, where the suffix of `output` does not tell it; None: the original's.
         item: which one of an archive, from 0; None: all.
-        region: part of the samples to decode, "axis=from:to" pairs with commas between them: lat and lon in degrees, x, y, z, t in samples.
+        region: part of the samples to decode, "axis=from:to" pairs with commas between them: lat and lon in degrees; x, y, z, t, and dimensions of
+            a climate file by name, in samples.
         scale: how many times finer to sample each axis.
         base: file of the base network, where the stream's is neither shipped nor embedded.
         test: decode and check, but write nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -12,9 +13,11 @@ from compresskit.codec.modalities import MODALITIES
 from compresskit.codec.signal import Signal
 from compresskit.codec.stream import Item
 from compresskit.errors import UsageError
+from compresskit.wording import listed
 
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)"
-_PAIR = re.compile(rf"(lat|lon|x|y|z|t)=({_NUMBER}):({_NUMBER})")
+_PAIR = re.compile(rf"(\w[\w.-]*)=({_NUMBER}):({_NUMBER})")
+_FRAMES = "t"
 _TURN = 360.0
 _SLACK = 1e-4  # degrees that an axis in single precision may be off the number that was meant
 
@@ -24,7 +27,7 @@ Positions = tuple[NDArray[np.int64], ...]
 
 
 def parse_region(text: str) -> Region:
-    """Read "lat=30:60,lon=-10:40".
+    """Read "lat=30:60,lon=-10:40,member=0:2".
 
     Raises:
         UsageError: it is not written so.
@@ -33,7 +36,9 @@ def parse_region(text: str) -> Region:
     for part in text.split(","):
         match = _PAIR.fullmatch(part.strip())
         if match is None:
-            raise UsageError(f"--region {text!r}: expected axis=from:to pairs with commas between them, of lat, lon, x, y, z and t")
+            raise UsageError(
+                f"--region {text!r}: expected axis=from:to pairs with commas between them, of lat, lon, x, y, z, t and the file's dimensions"
+            )
         if match[1] in found:
             raise UsageError(f"--region {text!r}: {match[1]} is given twice: give each axis one range")
         found[match[1]] = (float(match[2]), float(match[3]))
@@ -52,10 +57,14 @@ def positions(region: Region, item: Item, scale: int = 1) -> Positions:
     names = modality.dimensions(len(item.shape) - 2)
     axes = modality.axes(item.metadata, item.shape)
     degrees = dict(zip(("lat", "lon"), modality.refined_axes(axes, scale) if axes else (), strict=False))
-    _check_names(region, [*names, *degrees], item.modality)
+    # A dimension of the file that has the name of an axis cannot be told from it.
+    leading = {name: size for name, size in modality.leading(item.metadata, item.shape).items() if name not in (*names[1:], *degrees)}
+    _check_names(region, [*names, *degrees, *(name for name in leading if name != _FRAMES)], item.modality)
     found = [
         _of_samples(name, region.get(name), size, scale if axis else 1) for axis, (name, size) in enumerate(zip(names, item.shape[:-1], strict=True))
     ]
+    if leading and math.prod(leading.values()) == item.shape[0]:
+        found[0] = _of_frames(region, leading)
     for axis, (name, values) in enumerate(degrees.items(), start=1):
         if name in region:
             low, high = region[name]
@@ -88,6 +97,19 @@ def _check_names(region: Region, known: Sequence[str], modality: str) -> None:
     for pair in (("lat", "y"), ("lon", "x")):
         if set(pair) <= set(region):
             raise UsageError(f"--region: {pair[0]} and {pair[1]} are one axis: give one of them")
+
+
+def _of_frames(region: Region, leading: Mapping[str, int]) -> NDArray[np.int64]:
+    """Frames within the ranges of the dimensions that they go along; t is the only one that is longer than 1."""
+    longer = [name for name, size in leading.items() if size > 1] or list(leading)
+    if _FRAMES in region and _FRAMES not in leading:
+        if len(longer) > 1:
+            raise UsageError(f"--region t=...: the data have the dimensions {listed(longer)}: name one of them, as in {longer[0]}=0:1")
+        if longer[0] in region:
+            raise UsageError(f"--region: t and {longer[0]} are one axis: give one of them")
+        region = {**region, longer[0]: region[_FRAMES]}
+    ranges = [_of_samples(name, region.get(name), size, 1) for name, size in leading.items()]
+    return np.ravel_multi_index(np.ix_(*ranges), tuple(leading.values())).reshape(-1).astype(np.int64)
 
 
 def _of_samples(name: str, ends: tuple[float, float] | None, size: int, scale: int) -> NDArray[np.int64]:

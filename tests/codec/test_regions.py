@@ -248,6 +248,59 @@ def test_sound_is_cut_in_samples_and_refined_in_rate(tmp_path: Path, base: Any, 
     assert (fine.shape, rate) == ((2000, 2), 16000)
 
 
+@pytest.fixture
+def ensemble(tmp_path: Path, base: Any) -> Files:
+    """Fields of two times, three members and one level."""
+    rows, columns = 90 - 15.0 * np.arange(13), 15.0 * np.arange(24)
+    dims = ("time", "member", "level", "lat", "lon")
+    dataset = xr.Dataset(
+        {"t2m": (dims, RNG.normal(280, 9, (2, 3, 1, 13, 24)).astype("f4")), "weight": ("member", [0.2, 0.3, 0.5])},
+        {"time": [0.0, 6.0], "lat": ("lat", rows, {"units": "degrees_north"}), "lon": ("lon", columns, {"units": "degrees_east"})},
+    )
+    dataset.to_netcdf(tmp_path / "in.nc", engine="scipy")
+    return Files(tmp_path, (tmp_path / "in.nc").read_bytes(), "t2m.nc", base=base("globe"), max_error=0.5)
+
+
+@pytest.mark.parametrize(
+    ("region", "part"),
+    [
+        ("member=1:3", (slice(None), slice(1, 3))),
+        ("time=1:2,lat=-30:30", (slice(1, 2), slice(None), slice(None), slice(4, 9))),
+        ("member=0:1,time=0:1,level=0:1,x=2:5", (slice(1), slice(1), slice(1), slice(None), slice(2, 5))),
+    ],
+)
+def test_frames_are_named_as_the_file_names_them(ensemble: Files, region: str, part: tuple[slice, ...]) -> None:
+    def opened(*request: Any) -> xr.Dataset:
+        ensemble.decode(*request)
+        return xr.load_dataset(ensemble.out, engine="scipy", decode_times=False)
+
+    whole, cut = opened(), opened(region)
+    xr.testing.assert_equal(cut, whole.isel(dict(zip(whole.t2m.dims, part, strict=False))))
+
+
+def test_of_several_dimensions_t_names_none(ensemble: Files) -> None:
+    for region, message in {
+        "t=0:1": "the data have the dimensions time, member: name one of them, as in time=0:1",
+        "member=0:4": "no range of samples: member goes from 0 to 3",
+        "height=0:1": "climate data has no such axis: give t, y, x, lat, lon, time, member, level",
+    }.items():
+        with pytest.raises(UsageError, match=message):
+            ensemble.decode(region)
+    assert not ensemble.out.exists()
+
+
+def test_an_archive_s_dimensions_are_numbers_and_its_arrays_go_along_those_of_their_length(tmp_path: Path, base: Any) -> None:
+    axes = {"lat": 90 - 15.0 * np.arange(13), "lon": 15.0 * np.arange(24)}
+    samples = RNG.normal(280, 9, (2, 3, 13, 24)).astype(np.float32)
+    files = Files(tmp_path, _npz(t2m=samples, time=np.array([0, 6]), member=np.arange(3), **axes), "t2m.npz", base=base("globe"), max_error=0.5)
+    whole, part = _load(files.decode()), _load(files.decode("1=1:3"))
+    np.testing.assert_array_equal(part["t2m"], whole["t2m"][:, 1:])
+    np.testing.assert_array_equal(part["member"], [1, 2])
+    np.testing.assert_array_equal(part["time"], [0, 6])
+    with pytest.raises(UsageError, match="name one of them, as in 0=0:1"):
+        files.decode("t=0:1")
+
+
 REFUSED = {
     "out of range": "x=10:61",
     "negative": "x=-1:5",

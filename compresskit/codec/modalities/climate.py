@@ -9,7 +9,7 @@ Nothing is decoded: packed integers stay integers beside their scale_factor, tim
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,7 @@ from compresskit.codec.modalities.climate_fields import Contents, Field
 from compresskit.codec.modalities.climate_metadata import Description, pack_description, unpack_description
 from compresskit.codec.modalities.climate_netcdf import CLASSIC, HDF5, open_netcdf, write_netcdf
 from compresskit.codec.modalities.climate_npz import LATITUDES, LONGITUDES, holds_grid, read_npz, write_npz
-from compresskit.codec.modalities.climate_reshape import along_frames, continued, refined, taken
+from compresskit.codec.modalities.climate_reshape import along_leading, continued, refined, taken
 from compresskit.codec.modalities.modality import MODALITIES, Modality
 from compresskit.codec.modalities.reshaping import crop, cropped_holes, refined_holes
 from compresskit.codec.modalities.samples import with_holes, without_holes
@@ -95,6 +95,10 @@ class Climate(Modality):
         """See `Modality.axes`."""
         return _described_grid(unpack_description(metadata), shape).axes
 
+    def leading(self, metadata: bytes, shape: tuple[int, ...]) -> Mapping[str, int]:
+        """See `Modality.leading`; an archive of arrays has numbers for names."""
+        return _leading(_described_grid(unpack_description(metadata), shape))
+
     def refined_axes(self, axes: tuple[NDArray[np.float64], ...], scale: int) -> tuple[NDArray[np.float64], ...]:
         """See `Modality.refined_axes`."""
         latitudes, longitudes = axes
@@ -108,10 +112,10 @@ class Climate(Modality):
         indices = {grid.latitude.dims[0]: rows, grid.longitude.dims[0]: columns}
         fields = named = description.contents.fields
         if len(frames) < len(signal.values):
-            frame = _frame_dimension(grid)
-            indices[frame] = frames
+            leading = _leading(grid)
+            indices |= _along(leading, frames, grid.field.name)
             if description.contents.kind == "npz":
-                named = tuple(along_frames(field, len(signal.values), frame) for field in fields)
+                named = tuple(along_leading(field, leading) for field in fields)
         cut_fields = [replace(taken(field, indices), dims=original.dims) for field, original in zip(named, fields, strict=True)]
         if (np.diff(columns) < 0).any():
             cut_fields = [continued(field) if field.name == grid.longitude.name else field for field in cut_fields]
@@ -183,16 +187,23 @@ def _checked_axes(grid: _Grid, name: str) -> tuple[NDArray[np.float64], ...]:
     return latitudes, longitudes
 
 
-def _frame_dimension(grid: _Grid) -> str:
-    """The one dimension that frames go along.
+def _leading(grid: _Grid) -> dict[str, int]:
+    """The dimensions beside latitudes and longitudes, and their lengths."""
+    sizes = zip(grid.field.dims, grid.field.shape, strict=True)
+    return {dim: size for axis, (dim, size) in enumerate(sizes) if axis not in grid.positions}
+
+
+def _along(leading: Mapping[str, int], frames: NDArray[np.int64], name: str) -> dict[str, NDArray[np.int64]]:
+    """The positions along each leading dimension that make up `frames`.
 
     Raises:
-        UsageError: there are several.
+        UsageError: no such positions do.
     """
-    dims = [dim for axis, (dim, size) in enumerate(zip(grid.field.dims, grid.field.shape, strict=True)) if axis not in grid.positions and size > 1]
-    if len(dims) != 1:
-        raise UsageError(f"--region t=...: {shown(grid.field.name)} has the dimensions {listed(dims)} beside latitudes and longitudes; leave t out")
-    return dims[0]
+    sizes = tuple(leading.values())
+    found = [np.unique(along) for along in np.unravel_index(frames % math.prod(sizes), sizes)]
+    if not np.array_equal(np.ravel_multi_index(np.ix_(*found), sizes).reshape(-1), frames):
+        raise UsageError(f"--region: these frames are no block of {shown(name)} along {listed(leading)}: leave them out")
+    return dict(zip(leading, found, strict=True))
 
 
 def _declared_missing(values: NDArray[np.generic], field: Field) -> NDArray[np.bool_] | None:

@@ -28,10 +28,10 @@ def taken(field: Field, indices: Mapping[str, Indices]) -> Field:
     return replace(field, shape=shape, load=load)
 
 
-def along_frames(field: Field, frames: int, frame: str) -> Field:
-    """`field` of an archive, which names no dimensions: an array of as many entries as there are frames has one for each."""
-    one_each = not field.dims and field.shape[:1] == (frames,)
-    return replace(field, dims=(frame, *[""] * (len(field.shape) - 1))) if one_each else field
+def along_leading(field: Field, leading: Mapping[str, int]) -> Field:
+    """`field` of an archive, which names no dimensions: an array of as many entries as one dimension of the grid is long goes along it."""
+    along = [dim for dim, size in leading.items() if size > 1 and not field.dims and field.shape[:1] == (size,)]
+    return replace(field, dims=(along[0], *[""] * (len(field.shape) - 1))) if len(along) == 1 else field
 
 
 def continued(longitudes: Field) -> Field:

@@ -77,6 +77,10 @@ class Modality(Protocol):
         """What users call the frames and the `spatial` axes of a signal."""
         return ("t", *_SPATIAL[spatial])
 
+    def leading(self, metadata: bytes, shape: tuple[int, ...]) -> Mapping[str, int]:
+        """The dimensions that the frames of a signal go along, the last fastest: the file's names for them, and their lengths. {}: it names none."""
+        return {}
+
     def refined_axes(self, axes: tuple[NDArray[np.float64], ...], scale: int) -> tuple[NDArray[np.float64], ...]:
         """Latitudes and longitudes of a grid `scale` times finer than that of `axes`."""
         return axes
