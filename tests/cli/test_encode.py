@@ -205,15 +205,16 @@ def test_a_base_network_is_trained(invoke: Invoke, trainer: Any, training_report
     assert trainer.asked == TrainBaseRequest(("scans/",), "volume", "brain.base.safetensors", arguments=tuple(line.split()))
 
     line = (
-        "encode --train-base a.wav b/ --modality audio -o b.safetensors --steps 50 --latents 64 --width 32 --depth 3 --seed 4 "
+        "encode --train-base a.nc b/ --modality globe -o b.safetensors --var t2m --steps 50 --latents 64 --width 32 --depth 3 --seed 4 "
         "--checkpoint c.pt --resume --max-bytes 1GB -T 2 -f --json --report r.json"
     )
     done = invoke(*line.split())
     assert TrainBaseReport.from_json(done.out) == TrainBaseReport.from_json(Path("r.json").read_text()) == training_report
     assert trainer.asked == TrainBaseRequest(
-        inputs=("a.wav", "b/"),
-        modality="audio",
+        inputs=("a.nc", "b/"),
+        modality="globe",
         output="b.safetensors",
+        variable="t2m",
         steps=50,
         latents=64,
         width=32,
