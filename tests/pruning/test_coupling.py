@@ -96,6 +96,8 @@ def coupled(around: Callable[..., ModelGraph]) -> Coupled:
 
 PASSED: dict[str, tuple[Callable[[Tensor], Tensor], np.ndarray]] = {
     "relu": (F.relu, np.arange(12)),
+    "hard-swish": (F.hardswish, np.arange(12)),
+    "log of the sigmoid": (F.logsigmoid, np.arange(12)),
     "scaled": (lambda x: 2 * x.neg() / 3 + 1, np.arange(12)),
     "reversed halves": (lambda x: torch.cat(x.chunk(2, 1)[::-1], 1), np.r_[6:12, 0:6]),
     "sliced": (lambda x: x[:, 3:7], np.arange(3, 7)),

@@ -228,6 +228,34 @@ def tied() -> nn.Module:
     return Net(forward, stem=unit(3, 8), shared=shared, again=again, head=nn.Linear(8, 5))
 
 
+def dual_path() -> nn.Module:
+    """The first channels are added to, and others appended, around a convolution in groups."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        for body in (m.first, m.second):
+            y = body(x)
+            x = F.silu(torch.cat([x[:, :8] + y[:, :8], x[:, 8:], y[:, 8:]], 1))
+        return m.head(x)
+
+    first, second = (nn.Sequential(unit(width, 12, 1), unit(12, 12, groups=4), unit(12, 12, 1)) for width in (12, 16))
+    return Net(forward, stem=unit(3, 12), first=first, second=second, head=head(20))
+
+
+def masked_texts() -> nn.Module:
+    """Attention that passes over the tokens whose first number is below zero, with a scale of its own."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        mask = (x[:, :, 0] > 0)[:, None, None] | m.first
+        x = m.into(x)
+        q, k, v = (layer(x).unflatten(2, (2, -1)).transpose(1, 2) for layer in (m.q, m.k, m.v))
+        return m.head(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.5).transpose(1, 2).flatten(2).mean(1))
+
+    net = Net(forward, into=nn.Linear(8, 12), **{name: nn.Linear(12, 12) for name in "qkv"}, head=nn.Linear(12, 5))
+    net.register_buffer("first", torch.arange(6) == 0)
+    return net
+
+
 def one_dimension() -> nn.Module:
     body = [nn.Conv1d(3, 6, 3), nn.InstanceNorm1d(6, affine=True, track_running_stats=True), nn.SiLU(), nn.Conv1d(6, 12, 3), nn.GLU(1)]
     return nn.Sequential(*body, nn.ConvTranspose1d(6, 7, 3), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(63, 5))
@@ -277,6 +305,8 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int | None, ...]]] = {
     "dense": (dense, IMAGE),
     "grouped": (grouped, IMAGE),
     "depthwise": (depthwise, IMAGE),
+    "dual path": (dual_path, IMAGE),
+    "masked texts": (masked_texts, (None, 6, 8)),
     "unet": (unet, IMAGE),
     "shuffle by view": (partial(shuffled, mix_viewed), IMAGE),
     "shuffle by select": (partial(shuffled, mix_selected), IMAGE),

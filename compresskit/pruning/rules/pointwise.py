@@ -13,7 +13,10 @@ from compresskit.pruning.rules.base import axes, axis, operator_name, rule
 from compresskit.pruning.trace import Dims, Labels, Trace
 
 
-@rule("clone", "contiguous", "alias", "detach", "dropout", "to", "_to_copy", "type_as", "where", "masked_fill", "softplus", "lift_fresh_copy")
+@rule(
+    "clone", "contiguous", "alias", "detach", "dropout", "to", "_to_copy", "type_as", "where", "masked_fill", "softplus", "hardswish", "log_sigmoid",
+    "lift_fresh_copy",
+)  # fmt: skip
 def pointwise(trace: Trace, node: fx.Node) -> Dims:
     """Operands are aligned at the last dimension, as broadcasting does; what meets is tied."""
     operands = [operand for operand in node.all_input_nodes if isinstance(trace.value(operand), torch.Tensor)]
