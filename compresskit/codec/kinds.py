@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ class Kind:
     """Base networks of one modality.
 
     Attributes:
-        edges: of a training patch; of the globe latitudes and longitudes, to which every file's are brought.
+        edges: of a training patch; of the globe latitudes and longitudes, to which all files' are brought (at least so many: see `for_data`).
         channels: of a patch.
         latents, steps, batch, points, bandwidth: as in `TrainBaseConfig`.
         geometry: as in `Base`.
@@ -60,6 +61,13 @@ class Kind:
             return is_globe(signal)
         spatial = signal.values.shape[1:-1]
         return len(spatial) == len(self.edges) and all(size >= edge for size, edge in zip(spatial, self.edges, strict=True))
+
+    def for_data(self, signals: Sequence[Signal]) -> Kind:
+        """This kind, with a training patch for `signals`: the globe's is as fine as the finest of them, though not over twice its usual edges."""
+        if self.geometry != "sphere":
+            return self
+        finest = (max(sizes) for sizes in zip(*(signal.values.shape[1:-1] for signal in signals), strict=True))
+        return replace(self, edges=tuple(min(max(edge, size), 2 * edge) for edge, size in zip(self.edges, finest, strict=True)))
 
     def frames(self, signal: Signal) -> Tensor:
         """Frames (frames, *spatial, channels) of `signal` in 0..1, with the channels of this kind; of the globe on the training patch's grid."""

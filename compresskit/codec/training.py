@@ -72,7 +72,9 @@ def train_base(request: TrainBaseRequest, progress: Progress = SILENT) -> TrainB
     config = settings(kind, request)
     with clock("read"):
         progress.stage("read")
-        draw = crops([kind.frames(signal) for signal in _signals(request, kind)], kind.edges)
+        signals = _signals(request, kind)
+        kind = kind.for_data(signals)
+        draw = crops([kind.frames(signal) for signal in signals], kind.edges)
     x = kind.coordinates()
     with clock("train"):
         trained = train(draw, x, config, progress)

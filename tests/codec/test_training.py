@@ -87,6 +87,15 @@ def test_a_base_network_for_the_globe_from_the_users_own_archive(tmp_path: Path,
         np.testing.assert_allclose(after["t"], before["t"], atol=0.5)
 
 
+def test_the_globe_is_learned_as_finely_as_the_data_are_within_limits(tmp_path: Path) -> None:
+    kind = KINDS["globe"]
+    signals = [read(globe(tmp_path / "t.npz", 0, 2, rows=rows, columns=columns).read_bytes(), "t.npz") for rows, columns in ((12, 24), (60, 250))]
+    assert kind.for_data(signals[:1]).edges == kind.edges
+    assert kind.for_data(signals).edges == (60, 192)
+    assert kind.for_data(signals).frames(signals[0]).shape == (2, 60, 192, 1)
+    assert KINDS["volume"].for_data(signals) == KINDS["volume"]
+
+
 def test_a_region_is_no_globe(tmp_path: Path) -> None:
     part = globe(tmp_path / "part.npz", 0, 4, rows=60, columns=100, east=90)
     with pytest.raises(InputError, match="no file to train on: expected globe fields all around the globe"):
