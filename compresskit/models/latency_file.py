@@ -10,7 +10,7 @@ from pathlib import Path
 from compresskit.errors import CompresskitError, InputError
 from compresskit.models.graph import ModelGraph
 from compresskit.models.latency_measure import Timer, blank_table, machine_name, measure_table
-from compresskit.models.latency_operators import fingerprint, uses
+from compresskit.models.latency_operators import batch_of, fingerprint, uses
 from compresskit.models.latency_table import Table
 from compresskit.progress import SILENT, Progress
 from compresskit.runtime import versions
@@ -94,8 +94,7 @@ def cached_table(graph: ModelGraph, *, threads: int = 1, batch: int = 1, timer: 
     Raises:
         InputError: as `measure_table`.
     """
-    batch = batch if graph.free_batch else graph.example()[0].shape[0]
-    blank = blank_table(threads=threads, batch=batch)
+    blank = blank_table(threads=threads, batch=batch_of(graph, batch))
     path = cache_path(blank)
     try:
         known = read_table(path)

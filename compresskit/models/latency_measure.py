@@ -13,7 +13,7 @@ import numpy as np
 
 from compresskit.models.graph import ModelGraph, random_inputs
 from compresskit.models.latency import Latency, clock, compare, measure, take_turns
-from compresskit.models.latency_operators import Operator, Use, fingerprint, uses
+from compresskit.models.latency_operators import Operator, Use, batch_of, fingerprint, uses
 from compresskit.models.latency_probe import Probe, idle, probe
 from compresskit.models.latency_surface import axis
 from compresskit.models.latency_table import SHORTEST, Entry, Table, Whole
@@ -81,7 +81,7 @@ def measured_share(graph: ModelGraph, whole: ModelGraph, *, threads: int = 1, ba
 
 def whole_model(graph: ModelGraph, batch: int) -> Probe:
     """`graph` as ONNX Runtime is given it, with random inputs."""
-    inputs = random_inputs(graph.inputs, batch, free_batch=graph.free_batch)
+    inputs = random_inputs(graph.inputs, batch_of(graph, batch), free_batch=False)
     feeds = {spec.name: value.numpy() for spec, value in zip(graph.inputs, inputs, strict=True)}
     return Probe(export_onnx(graph).SerializeToString(), feeds)
 

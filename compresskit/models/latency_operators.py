@@ -76,15 +76,21 @@ class Use:
         return f"{self.operator}, {self.inputs} to {self.outputs} wide ({shown(str(name))})"
 
 
+def batch_of(graph: ModelGraph, wanted: int) -> int:
+    """The batch that `graph` is exported and run at: its file's where that fixes one, 1 where the graph itself has it baked in, else as wanted."""
+    fixed = next((spec.shape[0] for spec in graph.inputs if spec.shape), None)
+    return fixed or (wanted if graph.free_batch else 1)
+
+
 def uses(graph: ModelGraph, batch: int = 1) -> tuple[Use, ...]:
-    """Every call that is timed, in order, at `batch` (at the graph's own where that is baked).
+    """Every call that is timed, in order, at the `batch_of` the graph.
 
     Recurrent layers, einsum and convolutions with computed weights are not among them.
 
     Raises:
         InputError: a node does not fit its inputs.
     """
-    values = shapes(graph, batch)
+    values = shapes(graph, batch_of(graph, batch))
     found = (_use(graph, node, values) for node in graph.module.graph.nodes)
     return tuple(use for use in found if use is not None)
 

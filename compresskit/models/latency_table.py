@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from compresskit.report import JsonReport
 WIDEST = 1 << 24  # of an operator: whatever says more is damaged
 
 SHORTEST = 1e-3  # milliseconds of a whole model: what no clock tells from nothing
+LONGEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Entry:
                 raise InputError(f"{self.operator}: its widths do not ascend from 1 or more to {WIDEST} or fewer")
         if len(self.ms) != len(self.inputs) or any(len(row) != len(self.outputs) for row in self.ms):
             raise InputError(f"{self.operator}: expected a time for each of {len(self.inputs)} x {len(self.outputs)} widths")
-        if not all(math.isfinite(value) and value >= 0 for row in self.ms for value in row):
-            raise InputError(f"{self.operator}: a time is below 0 or no number")
+        if not all(0 <= value <= LONGEST for row in self.ms for value in row):
+            raise InputError(f"{self.operator}: a time is not between 0 and {LONGEST:g} ms")
 
     def covers(self, use: Use) -> bool:
         return use.inputs <= self.inputs[-1] and use.outputs <= self.outputs[-1]
@@ -65,8 +65,8 @@ class Whole:
     operators_ms: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.ms) and math.isfinite(self.operators_ms) and self.ms > 0 and self.operators_ms > 0):
-            raise InputError("a model takes no time, or none that is a number")
+        if not all(SHORTEST <= value <= LONGEST for value in (self.ms, self.operators_ms)):
+            raise InputError(f"the time of a model is not between {SHORTEST:g} and {LONGEST:g} ms")
 
 
 @dataclass(frozen=True)

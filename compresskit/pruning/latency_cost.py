@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from compresskit.errors import TargetError
 from compresskit.models.cost import node_costs
 from compresskit.models.graph import ModelGraph
-from compresskit.models.latency_operators import uses
+from compresskit.models.latency_operators import Use, uses
 from compresskit.models.latency_table import Table
 from compresskit.pruning.coupling import Coupling
 from compresskit.pruning.trace import Labels
@@ -30,27 +30,21 @@ class LatencyFootprint:
 
     def __init__(self, graph: ModelGraph, coupling: Coupling, table: Table) -> None:
         calls = uses(graph, table.batch)
-        rows: list[list[Labels | None]] = []
-        for use in calls:
-            result, depthwise = coupling.labels[use.node], use.operator.groups == 0
-            leading = [] if use.axis == 1 else result[:-1]
-            rows.append([None if depthwise else coupling.labels[use.source][use.axis], result[use.axis], *leading])
+        rows = [_dimensions(use, coupling) for use in calls]
         arrays = {labels.tobytes(): labels for row in rows for labels in row if labels is not None}
+        never = len(arrays)  # stands for a dimension that is never cut
         place = {key: index for index, key in enumerate(arrays)}
         rank = max(map(len, rows), default=2)
-        placed = [[len(place) if labels is None else place[labels.tobytes()] for labels in row] + [len(place)] * (rank - len(row)) for row in rows]
+        placed = [[never if labels is None else place[labels.tobytes()] for labels in row] + [never] * (rank - len(row)) for row in rows]
         self.dimensions: tuple[Labels, ...] = tuple(arrays.values())
-        self._places = np.array(placed, dtype=np.int64).reshape(len(rows), rank)  # the one past the last dimension is never cut
-        self._widths = np.array([[use.inputs, use.outputs] for use in calls], dtype=np.float64).reshape(len(rows), 2)
+        self._places = np.array(placed, dtype=np.int64).reshape(len(rows), rank)
+        self._widths = np.array([(use.inputs, use.outputs) for use in calls], dtype=np.float64).reshape(len(rows), 2)
         self._stack = table.stack(calls)
         self._labels = np.concatenate([*self.dimensions, np.zeros(0, dtype=np.int64)])
         self._sizes = np.array([len(labels) for labels in self.dimensions], dtype=np.int64)
         self._starts = np.cumsum(self._sizes) - self._sizes
-        measured = table.whole(calls)
-        untimed = sum(price.macs > 0 for price in node_costs(graph)) > len(calls)
-        self._factor = 1.0 if untimed else measured.ms / measured.operators_ms
-        self._fixed = max(measured.ms - measured.operators_ms, 0.0) if untimed else 0.0
-        self.whole = self._at(np.ones(len(self.dimensions)))
+        self._factor, self._fixed = _beside(graph, calls, table)
+        self.whole = self._at(np.ones(never))
 
     def __call__(self, keep: np.ndarray) -> float:
         """Milliseconds with the classes of `keep` (classes,)."""
@@ -60,9 +54,12 @@ class LatencyFootprint:
 
     def relaxed(self, kept: torch.Tensor) -> torch.Tensor:
         """Milliseconds, a differentiable scalar, where a fraction `kept` (dimensions,) of each of `dimensions` stays."""
-        moved = lambda array: torch.from_numpy(array).to(kept.device)  # noqa: E731
-        fractions = torch.cat([kept.double(), kept.new_ones(1, dtype=torch.float64)])[moved(self._places)]
-        return self._total(self._stack.mapped(moved), fractions, moved(self._widths)).to(kept.dtype)
+
+        def tensor(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(array).to(kept.device)
+
+        fractions = torch.cat([kept.double(), kept.new_ones(1, dtype=torch.float64)])[tensor(self._places)]
+        return self._total(self._stack.mapped(tensor), fractions, tensor(self._widths)).to(kept.dtype)
 
     def least(self, pinned: Collection[int]) -> float:
         """Milliseconds that no cut goes below: all classes gone but `pinned` ones, and one of each dimension."""
@@ -76,6 +73,21 @@ class LatencyFootprint:
         """Of arrays or tensors: (operators, 2 or more) kept fractions of the inputs, the outputs and what else each operator runs over."""
         at = fractions[:, :2] * widths
         return self._fixed + self._factor * (stack(at[:, 0], at[:, 1]) * fractions[:, 2:].prod(1)).sum()
+
+
+def _dimensions(use: Use, coupling: Coupling) -> list[Labels | None]:
+    """What a call runs over: its inputs, its outputs, and all else that time is proportional to. None: never cut."""
+    result = coupling.labels[use.node]
+    inputs = None if use.operator.groups == 0 else coupling.labels[use.source][use.axis]
+    return [inputs, result[use.axis], *(() if use.axis == 1 else result[:-1])]
+
+
+def _beside(graph: ModelGraph, calls: Sequence[Use], table: Table) -> tuple[float, float]:
+    """The factor on the sum of the operators, and the milliseconds to add, that make it the latency of the whole model."""
+    measured = table.whole(calls)
+    if sum(price.macs > 0 for price in node_costs(graph)) > len(calls):
+        return 1.0, max(measured.ms - measured.operators_ms, 0.0)
+    return measured.ms / measured.operators_ms, 0.0
 
 
 def check_limit(cost: LatencyFootprint, coupling: Coupling, limit: float) -> None:

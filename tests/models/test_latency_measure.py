@@ -179,12 +179,14 @@ def test_the_cache_is_at_home_by_default(monkeypatch: pytest.MonkeyPatch) -> Non
         assert cache_path(blank_table()).parent == Path("/home/someone/.cache/compresskit")
 
 
-def test_a_baked_batch_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("free_batch", [False, True])
+def test_the_batch_of_the_file_wins(free_batch: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    graph = graph_from_module(nn.Linear(3, 4).eval(), [TensorSpec("x", (5, 3))], source="test", free_batch=False)
+    graph = graph_from_module(nn.Linear(3, 4).eval(), [TensorSpec("x", (5, 3))], source="test", free_batch=free_batch)
     table = cached_table(graph, batch=2, timer=Clock())
     assert table.batch == 5
     assert table.entries[0].operator.shape == (5,)
+    assert measured_latency(graph, batch=2, seconds=0.0).batch == 5
 
 
 def test_devices_and_missing_files_are_refused(tmp_path: Path) -> None:
