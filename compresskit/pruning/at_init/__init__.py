@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from compresskit.pruning.at_init import controls, force, grasp, prospr, sensitivity, synflow  # noqa: F401  imported to register
 from compresskit.pruning.at_init.base import SALIENCIES, Saliency, Scores, Task, saliency
-from compresskit.pruning.at_init.choice import Choice, choose_weights, narrowest
+from compresskit.pruning.at_init.choice import Choice, choose_weights, narrowest, share_of_weights
 from compresskit.pruning.at_init.compute import SMOOTHING, compute_aware
 from compresskit.pruning.at_init.initialization import reinit, rescale
 from compresskit.pruning.at_init.masks import ChannelMasks, WeightMasks
@@ -29,4 +29,5 @@ __all__ = [
     "reinit",
     "rescale",
     "saliency",
+    "share_of_weights",
 ]

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from compresskit.errors import TargetError
 from compresskit.pruning.groups import Prunable
+from compresskit.pruning.sparsity import sparse_weights
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,23 @@ def choose_weights(scores: Mapping[str, Tensor], kept: float) -> Choice:
 
 
 def _highest(values: Tensor, count: int) -> Tensor:
-    """(n,) bool: the `count` highest, of equals the first."""
-    return torch.zeros_like(values, dtype=torch.bool).index_fill(0, values.argsort(descending=True, stable=True)[:count], True)
+    """(n,) bool: the `count` highest."""
+    return torch.zeros_like(values, dtype=torch.bool).index_fill(0, values.topk(count, sorted=False).indices, True)
 
 
 def narrowest(prunable: Prunable, keep: np.ndarray) -> tuple[str, ...]:
     """Names of the groups that are cut down to their last channel; `keep` is (classes,) bool."""
     return tuple(group.name for group, classes in zip(prunable.groups, prunable.classes, strict=True) if keep[classes].sum() == 1)
+
+
+def share_of_weights(module: fx.GraphModule, count: float) -> float:
+    """The fraction of all `sparse_weights` that stays where `count` parameters of `module` do: biases and norms always stay.
+
+    Raises:
+        TargetError: biases and norms alone are as many.
+    """
+    weights = sum(weight.numel() for weight in sparse_weights(module).values())
+    others = sum(parameter.numel() for parameter in module.parameters()) - weights
+    if count <= others:
+        raise TargetError(f"{count:.0f} parameters are out of reach: {others} are biases and norms, which all stay; choose a larger target")
+    return min(1.0, (count - others) / weights)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from compresskit.pruning.at_init.base import Batch, Task
 from compresskit.pruning.at_init.masks import Tensors
@@ -38,7 +39,7 @@ def loss_of(task: Task, *, temperature: float = 1.0) -> Loss:
     def at(weights: Mapping[str, Tensor], batch: Batch) -> Tensor:
         x, y = batch
         statistics = {name: buffer.clone() for name, buffer in module.named_buffers()}  # a batch norm writes to them
-        with _batch_statistics(module), torch.enable_grad():
+        with _batch_statistics(module), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():  # fused attention has no second derivative
             out: Any = functional_call(module, {**weights, **statistics}, (x,))
             return loss(out / temperature, y)
 

@@ -52,6 +52,20 @@ def test_dropout_draws_nothing(name: str, granularity: str, lifted: Lift, task: 
     assert all(torch.equal(score, values(name, asked)[key]) for key, score in scores.items())
 
 
+@pytest.mark.parametrize(("name", "granularity"), [entry for entry in BY_GRADIENT if entry[0] != "synflow"])  # its inputs are all alike
+def test_attention_has_all_derivatives(name: str, granularity: str, lifted: Lift, task: MakeTask) -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key, self.value, self.last = nn.Linear(25, 4), nn.Linear(25, 4), nn.Linear(25, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.flatten(2)
+            return self.last(nn.functional.scaled_dot_product_attention(self.query(x), self.key(x), self.value(x))).mean(1)
+
+    assert all(score.any() for score in values(name, task(lifted(Attention(), (None, 2, 5, 5)), granularity)).values())
+
+
 def test_chance_comes_from_the_seed(smooth_net: ModelGraph, task: MakeTask) -> None:
     asked = task(smooth_net, "weights")
     assert not torch.equal(values("random", asked)["head.weight"], values("random", replace(asked, seed=1))["head.weight"])

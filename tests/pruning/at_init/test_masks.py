@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from compresskit.errors import TargetError
 from compresskit.models.graph import ModelGraph
-from compresskit.pruning.at_init import ChannelMasks, Task, WeightMasks, choose_weights, narrowest
+from compresskit.pruning.at_init import ChannelMasks, Task, WeightMasks, choose_weights, narrowest, share_of_weights
 from compresskit.pruning.at_init.network import weights_of
 from compresskit.pruning.cut import cut
 from compresskit.pruning.footprint import footprint
@@ -175,6 +175,15 @@ def test_groups_at_their_last_channel_are_named(smooth_net: ModelGraph) -> None:
     assert narrowest(prunable, keep) == ()
     keep[prunable.classes[1][1:]] = False
     assert narrowest(prunable, keep) == ("inner",)
+
+
+def test_biases_and_norms_count_among_the_parameters_that_stay(plain_net: ModelGraph) -> None:
+    weights = sum(weight.numel() for weight in sparse_weights(plain_net.module).values())
+    whole = sum(parameter.numel() for parameter in plain_net.module.parameters())
+    assert share_of_weights(plain_net.module, whole) == 1
+    assert share_of_weights(plain_net.module, whole - weights // 4) == 1 - weights // 4 / weights
+    with pytest.raises(TargetError, match=f"{whole - weights} are biases and norms"):
+        share_of_weights(plain_net.module, whole - weights)
 
 
 def test_masking_leaves_the_network_alone(smooth_net: ModelGraph) -> None:

@@ -46,6 +46,16 @@ def test_a_channel_has_the_flow_of_the_weights_that_read_it(plain_net: ModelGrap
     torch.testing.assert_close(channels["stem"], weights["inner.weight"].sum((0, 2, 3)) + weights["head.weight"].unflatten(1, (4, 9)).sum((0, 2)))
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU6, nn.Hardtanh])
+def test_what_saturates_is_scored_as_if_it_did_not(activation: type[nn.Module], lifted: Lift, task: MakeTask) -> None:
+    def scores(between: nn.Module) -> list[Tensor]:
+        layers = [nn.Conv2d(2, 60, 3), between, nn.Conv2d(60, 40, 2), between, nn.Flatten(), nn.Linear(160, 3)]
+        return list(SALIENCIES["synflow"](task(lifted(nn.Sequential(*layers), (None, 2, 5, 5)), "weights"), rounds=2).values.values())
+
+    for score, wanted in zip(scores(activation()), scores(nn.ReLU()), strict=True):
+        torch.testing.assert_close(score, wanted)
+
+
 def test_synflow_leaves_a_path_where_one_shot_leaves_none(lifted: Lift, task: MakeTask) -> None:
     asked = task(straight(lifted, bias=True), "weights", kept=0.03)
     masks = choose_weights(SALIENCIES["synflow"](asked, rounds=50).values, 0.03)
