@@ -1,0 +1,72 @@
+"""Watching the activations of the float model on real inputs, batch by batch: memory does not grow with the number of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from compresskit.progress import SILENT, Progress
+from compresskit.quantization.isolated import IsolatedSession
+from compresskit.quantization.network import Network
+from compresskit.quantization.statistics import Statistics
+
+_BATCH_BYTES = 32 * 2**20
+_LARGEST_BATCH = 32
+
+
+def observe(
+    network: Network,
+    tensors: Sequence[str],
+    samples: Callable[[int, int], np.ndarray],
+    count: int,
+    *,
+    batch: int | None = None,
+    threads: int = 1,
+    progress: Progress = SILENT,
+) -> dict[str, Statistics]:
+    """Statistics of `tensors` over `count` samples.
+
+    Args:
+        network: with one input that is not stored.
+        samples: the float32 inputs of samples `start` to `stop`.
+        batch: that the model fixes; None: chosen such that the watched tensors stay below 32 MiB.
+
+    Raises:
+        InputError: a tensor is not finite, or ONNX Runtime cannot run the model.
+    """
+    statistics = {name: Statistics(name) for name in tensors}
+    (name,) = network.inputs
+    inner = [tensor for tensor in tensors if tensor != name]
+    with IsolatedSession(watching(network.to_model(), inner).SerializeToString(), threads=threads) as session:
+        progress.stage("calibrate", count)
+        for start, stop in _pieces(session, name, samples, count, batch):
+            x = samples(start, stop)
+            values = session.run({name: x if batch is None else np.resize(x, (batch, *x.shape[1:]))})[-len(inner) :] if inner else []
+            for tensor, value in zip(inner, values, strict=True):
+                statistics[tensor].update(value)
+            if name in statistics:
+                statistics[name].update(x)
+            progress.advance(stop - start)
+    return statistics
+
+
+def watching(model: onnx.ModelProto, tensors: Sequence[str], kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    """A copy of `model` that puts out `tensors` too, behind its own outputs."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name in tensors)
+    return copy
+
+
+def _pieces(
+    session: IsolatedSession, name: str, samples: Callable[[int, int], np.ndarray], count: int, batch: int | None
+) -> Iterator[tuple[int, int]]:
+    """Ranges of samples to run at once."""
+    if batch is None:
+        size = sum(value.nbytes for value in session.run({name: samples(0, 1)}))
+        batch = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(size, 1)))
+    for start in range(0, count, batch):
+        yield start, min(start + batch, count)

@@ -1,0 +1,37 @@
+"""The grids of stored weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from compresskit.quantization.grid import Grid, symmetric
+from compresskit.quantization.layers import Layer
+from compresskit.quantization.network import Network
+
+_BIAS_ROOM = 2.0**30  # biases are of 32 bits; sums of products need the rest
+
+
+def weight_grids(network: Network, layers: Iterable[Layer], bits: int, inputs: Mapping[str, Grid] | None = None) -> dict[str, Grid]:
+    """A symmetric grid with a scale an output channel for every stored weight, by its name. It covers the largest weight at any width:
+    clipping for the least squared error made both published ResNet-20s worse at 4 bits.
+
+    Args:
+        inputs: the grids of what the layers read; None: only weights are quantized. A channel's bias has steps of input scale x weight scale,
+            so where weights are tiny beside the bias their scale grows until the bias fits.
+    """
+    axes: dict[str, int] = {}
+    least: dict[str, np.ndarray] = {}
+    for layer in layers:
+        axes[layer.weight] = layer.axis
+        if layer.bias is not None and inputs is not None:
+            needed = np.abs(network.constants[layer.bias].astype(np.float64)) / (_BIAS_ROOM * float(inputs[layer.input].scale))
+            least[layer.weight] = np.maximum(least.get(layer.weight, np.zeros_like(needed)), needed)
+    return {name: symmetric(network.constants[name], bits, axis=axis, least=least.get(name, 0.0)) for name, axis in axes.items()}
+
+
+def quantized_bias(bias: np.ndarray, input: Grid, weight: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """A bias (C,) as int32, and its scales: those of the products that it is added to."""
+    scale = (np.float64(input.scale) * weight.scale.astype(np.float64)).astype(np.float32)
+    return np.clip(np.rint(bias.astype(np.float64) / scale), -(2**31 - 1), 2**31 - 1).astype(np.int32), scale
