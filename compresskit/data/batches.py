@@ -28,7 +28,7 @@ def batches(
     dtype: torch.dtype = torch.float32,
     start: int = 0,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """One pass over a split in `ceil(N / size)` batches (x in `dtype`, y as stored).
+    """One pass over a split in `ceil(N / size)` batches (x in `dtype` or token ids, y as stored).
 
     Shuffled, the batches are of nearly equal size, so that no batch norm meets a lone sample at the end. In order, all are
     of `size` but the last. `shuffle` is drawn from twice at the call and not again: a pass that was begun at the same state
@@ -70,4 +70,5 @@ def _generate(
         x = torch.from_numpy(split.x[chosen]).to(device)
         if augment_seed is not None:
             x = crop_and_flip(x, torch.Generator().manual_seed(augment_seed + number))
-        yield normalize(x, normalization).to(dtype), torch.from_numpy(split.y[chosen]).to(device)
+        values = normalize(x, normalization)
+        yield values.to(dtype) if values.is_floating_point() else values, torch.from_numpy(split.y[chosen]).to(device)

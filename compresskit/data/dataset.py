@@ -14,7 +14,7 @@ class Split:
     """Samples and what is to be predicted from them.
 
     Attributes:
-        x: (N, *input_shape), uint8 (pixels, divided by 255 when a batch is made) or float32; not normalized.
+        x: (N, *input_shape), uint8 (pixels, divided by 255 when a batch is made) or float32; not normalized. int64: token ids, which never are.
         y: (N,) int64 classes, or (N,) or (N, k) float32 values to regress.
     """
 
@@ -35,7 +35,8 @@ class Dataset:
         test: what is measured once, at the end. None where the source brings a validation split but no test split:
             carving one from the training samples would measure the model on samples that it was trained on before.
         normalization: what turns `x` into the model's input.
-        normalization_source: where it is from: "checkpoint", "--mean/--std", "computed from N training samples" or "as delivered by mod:fn".
+        normalization_source: where it is from: "checkpoint", "--mean/--std", "computed from N training samples", "as delivered by
+            mod:fn" or "none, for token ids".
         classes: their number; None for regression.
         class_names: in the order of the labels, where the source names them.
     """

@@ -17,8 +17,8 @@ _MAX_LINE = 2**24
 def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells stripped of blanks) of each row that is not empty.
 
-    Cells are separated by tab, semicolon or comma, whichever the first line has most of. Quotation marks quote in all but
-    tab-separated text, where they are characters.
+    Cells are separated by tabs where the first line has one, else by semicolons or commas, whichever it has more of. Quotation marks
+    quote in all but tab-separated text, where they are characters.
 
     Raises:
         InputError: not UTF-8 text, not a table, unreadable.
@@ -26,7 +26,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     with open_stream(path) as stream:
         lines = _lines(path, stream)
         first = next(lines, "")
-        delimiter = max("\t;,", key=first.count)
+        delimiter = "\t" if "\t" in first else max(";,", key=first.count)
         cells = chain([first], lines)
         reader = csv.reader(cells, delimiter=delimiter, quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL)
         try:

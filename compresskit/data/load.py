@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from compresskit.data import code, idx, images, npy, npz, table  # noqa: F401  (they register themselves)
+from compresskit.data import code, idx, images, npy, npz, table, texts  # noqa: F401  (they register themselves)
 from compresskit.data.dataset import Dataset, Split
 from compresskit.data.files import head
 from compresskit.data.labels import Targets, to_targets
@@ -41,6 +41,7 @@ def load_data(
     seed: int = 0,
     validation_fraction: float = 0.1,
     label_column: str | None = None,
+    vocabulary: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress = SILENT,
 ) -> Dataset:
@@ -48,7 +49,8 @@ def load_data(
 
     Args:
         source: `.npz`, `x.npy,y.npy`, IDX files or a folder of either, a folder of images by class, `csv`, `tsv`,
-            `package.module:function` or `file.py:function`; see the modules of this package for each.
+            `package.module:function` or `file.py:function`; for a model that takes token ids, `tsv` with texts. See the modules of
+            this package for each.
         input_shape: of one sample, as the model takes it.
         outputs: of the model: the number of classes, or of values to regress.
         normalization: what the user says; it wins over the checkpoint's, which wins over what the training samples give.
@@ -58,6 +60,7 @@ def load_data(
         validation_fraction: of the training samples, where the source has no validation split; of all samples, for
             validation and for test each, where it has no splits at all.
         label_column: of a table; by default the one called label, target, class or y, else the last.
+        vocabulary: how many token ids the model knows (`vocabulary_size`); None: it takes numbers.
         limits: on what is read.
 
     Raises:
@@ -68,7 +71,7 @@ def load_data(
         raise UsageError(f"the validation fraction must be between 0 and 0.5, got {validation_fraction}")
     text = str(source)
     paths, names = parse_location(text)
-    request = Request(text, paths, names, tuple(input_shape), Budget(limits), label_column, progress)
+    request = Request(text, paths, names, tuple(input_shape), Budget(limits), label_column, progress, vocabulary)
     raw = _read(request)
     pairs = {name: pair for name in ("train", "validation", "test") if (pair := getattr(raw, name)) is not None}
     targets = _targets(pairs, text, outputs, class_names)
@@ -111,10 +114,12 @@ def _to_splits(pairs: dict[str, Pair], targets: Targets, request: Request) -> li
 
 
 def _samples(x: np.ndarray, name: str, request: Request) -> np.ndarray:
-    """Samples in the model's shape: uint8, or finite float32; contiguous."""
+    """Samples in the model's shape: token ids, uint8, or finite float32; contiguous."""
     if x.dtype.kind not in "biuf":
         raise InputError(f"{name}: samples have dtype {x.dtype}; expected numbers")
     shaped = shape_samples(x, request.input_shape, name)
+    if request.vocabulary is not None:
+        return _ids(shaped, name, request.vocabulary)
     if x.dtype == np.uint8:
         return np.ascontiguousarray(shaped)
     with np.errstate(over="ignore"):
@@ -125,9 +130,17 @@ def _samples(x: np.ndarray, name: str, request: Request) -> np.ndarray:
     return values
 
 
+def _ids(x: np.ndarray, name: str, vocabulary: int) -> np.ndarray:
+    """Token ids as int64, each one that the model knows."""
+    if x.dtype.kind not in "biu" or not 0 <= x.min() <= x.max() < vocabulary:
+        found = f"from {x.min():g} to {x.max():g}, as {x.dtype}"
+        raise InputError(f"{name}: values run {found}; the model takes token ids, whole numbers from 0 to {vocabulary - 1}")
+    return np.ascontiguousarray(x, np.int64)
+
+
 def _note_odd_scale(x: np.ndarray, normalization: Normalization, text: str, progress: Progress) -> None:
     """Say so when floats seem to be in other units than the normalization, as pixels stored as floats up to 255 are."""
-    if x.dtype == np.uint8:
+    if x.dtype != np.float32:
         return
     average = float(normalize(torch.from_numpy(x[:1000]), normalization).abs().mean())
     if average > _ODD_SCALE:

@@ -1,4 +1,7 @@
-"""Choosing, computing and applying a `Normalization`. uint8 is divided by 255 first, whatever its shape; floats never are."""
+"""Choosing, computing and applying a `Normalization`. uint8 is divided by 255 first, whatever its shape; floats never are.
+
+int64 is token ids, which stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,13 @@ def choose_normalization(
     `delivered_by`: the user's own code that made `x`; its floats are taken as they are unless the user says otherwise.
 
     Raises:
-        UsageError: the explicit one does not fit the samples.
+        UsageError: the explicit one does not fit the samples, or these are token ids.
         InputError: the checkpoint's does not.
     """
+    if x.dtype == np.int64:
+        if explicit:
+            raise UsageError("--mean/--std are for numbers: the model takes token ids")
+        return IDENTITY, "none, for token ids"
     if explicit:
         return _checked(explicit, x.shape[1:], "--mean/--std", UsageError), "--mean/--std"
     if delivered_by and x.dtype != np.uint8:
@@ -59,7 +66,9 @@ def compute_normalization(x: np.ndarray) -> Normalization:
 
 
 def normalize(x: torch.Tensor, normalization: Normalization) -> torch.Tensor:
-    """A batch (N, ...), uint8 or floating, as float32: `(x / 255 - mean) / std`, or `(x - mean) / std` where `x` was floating."""
+    """A batch (N, ...), uint8 or floating, as float32: `(x / 255 - mean) / std`, or `(x - mean) / std` where `x` was floating; ids as they are."""
+    if x.dtype == torch.int64:
+        return x
     values = x.to(torch.float32, copy=True)
     if x.dtype == torch.uint8:
         values.div_(255.0)

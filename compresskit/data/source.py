@@ -53,6 +53,7 @@ class Request:
         budget: what may still be read.
         label_column: of a table.
         progress: told about slow steps.
+        vocabulary: how many token ids the model knows; None: it takes numbers.
     """
 
     text: str
@@ -62,6 +63,7 @@ class Request:
     budget: Budget
     label_column: str | None
     progress: Progress
+    vocabulary: int | None = None
 
     @property
     def file(self) -> Path | None:

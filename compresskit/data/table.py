@@ -1,6 +1,6 @@
-"""Tables in text, one sample a row: `csv`, `tsv` and their like.
+"""Tables in text, one sample a row: `csv`, `tsv` and their like, for models that take numbers.
 
-A heading is recognised by its cells: names above numbers, or nothing but names. A feature column whose first value is a
+A feature column whose first value is a
 number is numeric, and its missing values (empty, NA, NaN, ?, null, none) become the column's mean. One whose first value
 is text is categorical: a column of 0 and 1 for each distinct value, sorted, takes its place; a missing value is all 0.
 """
@@ -8,21 +8,18 @@ is text is categorical: a column of 0 and 1 for each distinct value, sorted, tak
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from compresskit.data.delimited import is_text, read_rows
+from compresskit.data.delimited import is_text
 from compresskit.data.files import head
+from compresskit.data.labelled import MISSING, label_array, number, read_labelled
 from compresskit.data.limits import Budget
 from compresskit.data.source import SOURCES, Pair, Raw, Request, Source
 from compresskit.errors import InputError
-from compresskit.wording import listed
 
-_MISSING = frozenset(("", "na", "nan", "?", "null", "none"))
-_LABEL_NAMES = ("label", "target", "class", "y")
 _MAX_CATEGORIES = 64
 
 
@@ -50,12 +47,12 @@ class _Features:
         self.values.extend([self._value(line, column, cell) for column, cell in enumerate(cells)])
 
     def _value(self, line: int, column: int, cell: str) -> float:
-        if cell.lower() in _MISSING:
+        if cell.lower() in MISSING:
             return float("nan")
         if column not in self.categories:
-            number = _number(cell)
-            if number is not None:
-                return number
+            value = number(cell)
+            if value is not None:
+                return value
             if not np.isnan(self.values[column :: len(self.names)]).all():
                 raise InputError(f"{self.path}, line {line}: {cell!r} in column {self.names[column]!r} is not a number")
         codes = self.categories.setdefault(column, {})
@@ -88,69 +85,19 @@ class _Features:
 
 
 def _matches(request: Request) -> bool:
-    return request.file is not None and is_text(head(request.file, 4096))
+    return request.vocabulary is None and request.file is not None and is_text(head(request.file, 4096))
 
 
 def _read(request: Request) -> Raw:
     path = request.paths[0]
-    rows = read_rows(path)
-    start = list(islice(rows, 2))
-    if len(start) < 2 or len(start[0][1]) < 2:
-        raise InputError(f"{path}: expected a table of at least two columns and two rows, separated by tab, comma or semicolon")
-    heading = start[0][1] if _is_heading(start[0][1], start[1][1]) else None
-    names = heading or [str(column) for column in range(len(start[0][1]))]
-    samples = chain(start[1:] if heading else start, rows)
-    return Raw(_read_samples(samples, names, _label_column(names, request.label_column, path), path, request.budget))
-
-
-def _read_samples(samples: Iterator[tuple[int, list[str]]], names: list[str], label: int, path: Path, budget: Budget) -> Pair:
-    features = _Features(path, names[:label] + names[label + 1 :])
+    rows = read_labelled(path, request.label_column)
+    features = _Features(path, rows.names)
     labels: list[str] = []
-    for line, cells in samples:
-        if len(cells) != len(names):
-            raise InputError(f"{path}, line {line}: has {len(cells)} cells; expected {len(names)}")
-        budget.take(8 * len(cells), str(path))
-        labels.append(cells.pop(label))
-        if labels[-1].lower() in _MISSING:
-            raise InputError(f"{path}, line {line}: the label (column {names[label]!r}) is missing")
+    for line, cells, label in rows.samples:
+        request.budget.take(8 * (len(cells) + 1), str(path))
+        labels.append(label)
         features.add(line, cells)
-    return Pair(features.array(budget), _label_array(labels))
-
-
-def _is_heading(first: Sequence[str], second: Sequence[str]) -> bool:
-    numeric = [_number(cell) is not None for cell in first]
-    below = [_number(cell) is not None for cell in second]
-    return not any(numeric) or any(under and not above for above, under in zip(numeric, below, strict=False))
-
-
-def _label_column(names: Sequence[str], wanted: str | None, path: Path) -> int:
-    """The column `wanted`, by name or by number; else the one called label, target, class or y; else the last."""
-    if wanted is None:
-        called = [index for index, name in enumerate(names) if name.lower() in _LABEL_NAMES]
-        return called[0] if len(called) == 1 else len(names) - 1
-    if wanted in names:
-        return names.index(wanted)
-    try:
-        return range(len(names))[int(wanted)]
-    except (ValueError, IndexError):
-        raise InputError(f"{path}: has no column {wanted!r}; it has {listed(names)}") from None
-
-
-def _label_array(labels: list[str]) -> np.ndarray:
-    """Integers where all are written as such, floats where all are numbers, else names."""
-    for dtype in (np.int64, np.float64):
-        try:
-            return np.array(labels).astype(dtype)
-        except (ValueError, OverflowError):
-            continue
-    return np.array(labels)
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+    return Raw(Pair(features.array(request.budget), label_array(labels)))
 
 
 SOURCES.register("table")(Source(_matches, _read))

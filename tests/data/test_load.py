@@ -154,7 +154,7 @@ def test_places_are_parsed(tmp_path: Path) -> None:
 
 
 def test_every_kind_is_registered() -> None:
-    assert set(SOURCES) == {"code", "idx", "images", "npy", "npz", "table"}
+    assert set(SOURCES) == {"code", "idx", "images", "npy", "npz", "table", "text"}
 
 
 def test_bytes_in_words() -> None:
