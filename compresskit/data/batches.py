@@ -39,13 +39,15 @@ def batches(
         augment: "crop-flip" for images while training; needs `shuffle`.
 
     Raises:
-        UsageError: a size below 1, or images are to be augmented and there are none.
+        UsageError: a size below 1, or images are to be augmented and there are none, or have a class a pixel.
         ValueError: augmentation in stored order.
     """
     if size < 1:
         raise UsageError(f"the batch size must be at least 1, got {size}")
     if augment != "none" and split.x.ndim != 4:
         raise UsageError(f"augmentation by {augment} needs images; samples have shape {split.x.shape[1:]}")
+    if augment != "none" and split.y.ndim > 2:
+        raise UsageError(f"augmentation by {augment} would move pixels from under their labels: give --augment none")
     if augment != "none" and shuffle is None:
         raise ValueError("augmentation needs the generator that shuffles")
     count = -(-len(split) // size)

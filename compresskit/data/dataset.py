@@ -15,7 +15,7 @@ class Split:
 
     Attributes:
         x: (N, *input_shape), uint8 (pixels, divided by 255 when a batch is made) or float32; not normalized. int64: token ids, which never are.
-        y: (N,) int64 classes, or (N,) or (N, k) float32 values to regress.
+        y: (N,) int64 classes, or (N, ...) where pixels have one each; or (N,) or (N, k) float32 values to regress.
     """
 
     x: np.ndarray

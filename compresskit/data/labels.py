@@ -16,7 +16,7 @@ class Targets:
     """What a model is to predict.
 
     Attributes:
-        values: int64 classes (N,), or float32 (N,) or (N, k).
+        values: int64 classes (N,), or (N, ...) for one a pixel; or float32 (N,) or (N, k).
         classes: how many there are; None for regression.
         names: of the classes, where the labels were names.
     """
@@ -30,16 +30,16 @@ def to_targets(labels: np.ndarray, outputs: int | None, class_names: Sequence[st
     """Targets for a model with `outputs` outputs, from the labels of all splits together.
 
     Strings are class names: numbered in the order of `class_names` where the model knows its own, else sorted (by value
-    when all are integers). Integers are class numbers, and so are whole floats and one-hot rows where the model has
-    several outputs. For a model with one output, numbers are values to regress, and two names are 0.0 and 1.0.
-    Other floats are values to regress.
+    when all are integers). Integers are class numbers, in three dimensions or more those of pixels; so are whole floats and
+    one-hot rows where the model has several outputs. For a model with one output, numbers are values to regress, and two
+    names are 0.0 and 1.0. Other floats are values to regress.
 
     Raises:
         InputError: labels that are not finite, out of range, of one class only, or that do not fit `outputs`.
     """
-    labels = labels.reshape(len(labels)) if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if labels.ndim not in (1, 2) or labels.dtype.kind not in "biufUS":
-        raise InputError(f"labels have shape {labels.shape} and dtype {labels.dtype}; expected one class or row of numbers a sample")
+    labels = labels[:, 0] if labels.ndim in (2, 4) and labels.shape[1] == 1 else labels  # numbers in a column, maps with a channel axis
+    if labels.ndim == 0 or labels.dtype.kind not in ("biufUS" if labels.ndim <= 2 else "biu"):
+        raise InputError(f"labels have shape {labels.shape} and dtype {labels.dtype}; expected one class, row of numbers or map of classes a sample")
     if labels.dtype.kind in "US":
         return _from_names(labels, outputs, class_names)
     if not np.isfinite(labels).all():
@@ -55,7 +55,7 @@ def _class_numbers(labels: np.ndarray, outputs: int | None) -> np.ndarray | None
     if outputs == 1:
         return None
     whole = labels.dtype.kind in "biu" or (outputs is not None and bool((labels == np.floor(labels)).all()))
-    if labels.ndim == 1 and whole:
+    if labels.ndim != 2 and whole:
         return labels.astype(np.int64)
     if labels.ndim == 2 and whole and bool(((labels == 0) | (labels == 1)).all()) and bool((labels.sum(1) == 1).all()):
         return labels.argmax(1).astype(np.int64)

@@ -11,12 +11,14 @@ from compresskit.errors import InputError
 def hold_out(split: Split, fraction: float, rng: np.random.Generator) -> tuple[Split, Split]:
     """(rest, held out), the latter `fraction` of each class, both in stored order.
 
-    A class with at least two samples is in both; a class with one stays in the rest. Values to regress are drawn at large.
+    A class with at least two samples is in both; a class with one stays in the rest. Where samples have no class of their own, but values
+    to regress or a class a pixel, they are drawn at large.
 
     Raises:
         InputError: too few samples to hold any out.
     """
-    groups = [np.flatnonzero(split.y == label) for label in np.unique(split.y)] if split.y.dtype == np.int64 else [np.arange(len(split))]
+    classified = split.y.dtype == np.int64 and split.y.ndim == 1
+    groups = [np.flatnonzero(split.y == label) for label in np.unique(split.y)] if classified else [np.arange(len(split))]
     held = np.zeros(len(split), bool)
     for group in groups:
         count = min(max(round(fraction * len(group)), 1), len(group) - 1)

@@ -30,6 +30,7 @@ class Evaluation:
         loss: mean cross entropy (nats) or mean squared error.
         accuracy: fraction of right classes; None where targets are numbers.
         interval: Wilson's 95% interval of the accuracy.
+        iou: mean over the classes of intersection over union, where there are several classes a sample (pixels); None elsewhere.
         rmse: root of the mean squared error, in units of the targets; None for classes.
     """
 
@@ -38,6 +39,7 @@ class Evaluation:
     accuracy: float | None = None
     interval: tuple[float, float] | None = None
     rmse: float | None = None
+    iou: float | None = None
 
 
 @torch.no_grad()
@@ -54,17 +56,34 @@ def evaluate(
         raise InputError("there are no samples to evaluate on: expected at least one")
     device = device_of(module)
     total, right, count, classes = 0.0, 0, 0, False
+    overlaps: list[Tensor] = []
     with evaluating(module), autocast(precision, device):
         for x, y in batches(split, normalization, batch_size, device=device):
             out, classes = predict(module, x), is_classes(y)
             if count == 0:
                 check_targets(out, split.y)
             total += loss(out, y).item() * y.numel()
-            right += int((out.argmax(1) == y).sum()) if classes else 0
+            if classes:
+                chosen = out.argmax(1)
+                right += int((chosen == y).sum())
+                overlaps += [_overlap(chosen, y, out.shape[1])] if y.ndim > 1 else []
             count += y.numel()
     if classes:
-        return Evaluation(count, total / count, accuracy=right / count, interval=wilson(right, count))
+        iou = _mean_iou(torch.stack(overlaps).sum(0)) if overlaps else None
+        return Evaluation(count, total / count, accuracy=right / count, interval=wilson(right, count), iou=iou)
     return Evaluation(count, total / count, rmse=math.sqrt(total / count))
+
+
+def _overlap(chosen: Tensor, y: Tensor, classes: int) -> Tensor:
+    """(3, classes): how often each class was chosen rightly, chosen, and right."""
+    return torch.stack([torch.bincount(labels.flatten(), minlength=classes) for labels in (chosen[chosen == y], chosen, y)])
+
+
+def _mean_iou(overlap: Tensor) -> float:
+    """Over the classes that were chosen or right anywhere (Everingham et al., "The Pascal Visual Object Classes Challenge", 2015)."""
+    hits, chosen, right = overlap
+    union = chosen + right - hits
+    return float((hits[union > 0] / union[union > 0]).mean())
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:

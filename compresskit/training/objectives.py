@@ -81,9 +81,12 @@ def check_targets(out: Tensor, y: np.ndarray) -> None:
     """Compare what a model puts out for one batch with the targets `y` of all samples.
 
     Raises:
-        InputError: there are more classes than outputs, or numbers of another shape.
+        InputError: there are more classes than outputs, or maps of classes or numbers of another shape.
     """
     if np.issubdtype(y.dtype, np.integer):
+        if tuple(out.shape[2:]) != y.shape[1:]:
+            maps = [" x ".join(map(str, shape)) or "one" for shape in (y.shape[1:], out.shape[2:])]
+            raise InputError(f"the labels are {maps[0]} a sample, but the model puts out {maps[1]}: expected as many of both")
         outputs = out.shape[1] if out.ndim > 1 else 1
         if y.size and not 0 <= y.min() <= y.max() < outputs:
             raise InputError(f"the labels run from {y.min()} to {y.max()}, but the model has {outputs} outputs: expected 0 to {outputs - 1}")

@@ -79,6 +79,8 @@ def test_bad_requests_are_refused_at_the_call() -> None:
         batches(_split(3), RAW, 0)
     with pytest.raises(UsageError, match="needs images"):
         batches(_split(3, (5,)), RAW, 2, shuffle=_rng(), augment="crop-flip")
+    with pytest.raises(UsageError, match="from under their labels: give --augment none"):
+        batches(Split(_split(3).x, np.zeros((3, 16, 24), np.int64)), RAW, 2, shuffle=_rng(), augment="crop-flip")
     with pytest.raises(ValueError, match="generator"):
         batches(_split(3), RAW, 2, augment="crop-flip")
 

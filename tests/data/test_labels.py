@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from compresskit.data.labels import to_targets
 from compresskit.errors import InputError
@@ -19,6 +20,18 @@ def test_every_way_to_write_class_numbers_gives_the_same_targets(labels: list[in
         assert np.array_equal(targets.values, expected)
         assert targets.classes == 10
     assert to_targets(expected, None).classes == max(labels) + 1
+
+
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(2, 3)), elements=st.integers(0, 9)))
+def test_maps_hold_a_class_a_pixel(maps: np.ndarray) -> None:
+    maps[0, 0, :2] = 0, 1
+    for written in (maps, maps.astype(np.int64), maps[:, None]):
+        targets = to_targets(written, 10)
+        assert targets.values.dtype == np.int64
+        assert np.array_equal(targets.values, maps)
+        assert targets.classes == 10
+    with pytest.raises(InputError, match="map of classes"):
+        to_targets(maps / 2, 10)
 
 
 @given(st.lists(st.text(min_size=1).filter(lambda name: "\0" not in name), min_size=2, max_size=5, unique=True), st.randoms())

@@ -47,3 +47,11 @@ def test_values_to_regress_are_drawn_at_large() -> None:
 def test_too_few_samples_are_refused() -> None:
     with pytest.raises(InputError, match="2 samples are too few"):
         hold_out(_split([0, 1]), 0.1, np.random.default_rng(0))
+
+
+def test_samples_with_a_class_a_pixel_are_drawn_at_large() -> None:
+    maps = np.arange(40 * 6).reshape(40, 2, 3) % 5
+    rest, held = hold_out(Split(np.arange(40, dtype=np.float32)[:, None], maps), 0.25, np.random.default_rng(0))
+    assert (len(rest), len(held)) == (30, 10)
+    for part in (rest, held):
+        assert np.array_equal(part.y, maps[part.x[:, 0].astype(int)])

@@ -35,6 +35,20 @@ def test_classes_are_counted_over_all_batches(batch_size: int) -> None:
     assert found.interval == wilson(right, 23)
 
 
+@pytest.mark.parametrize("batch_size", [3, 100])
+def test_pixels_have_a_mean_intersection_over_union(batch_size: int) -> None:
+    rng = np.random.default_rng(0)
+    split = Split(rng.normal(size=(7, 2, 4, 5)).astype(np.float32), rng.integers(0, 3, (7, 4, 5)))
+    net = nn.Conv2d(2, 5, 1)
+    net.bias.data[4] = -100.0  # a class that is neither there nor chosen counts for nothing
+    found = evaluate(net, split, AS_IS, batch_size=batch_size)
+    chosen = net(torch.from_numpy(split.x)).argmax(1).numpy()
+    masks = [(chosen == label, split.y == label) for label in range(4)]
+    assert found.iou == pytest.approx(np.mean([(one & two).sum() / (one | two).sum() for one, two in masks]))
+    assert (found.count, found.accuracy) == (140, (chosen == split.y).mean())
+    assert evaluate(nn.Linear(4, 3), _split(9), AS_IS).iou is None
+
+
 @pytest.mark.parametrize("batch_size", [5, 100])
 def test_numbers_have_a_root_mean_squared_error(batch_size: int) -> None:
     x, net = _split(23).x, nn.Linear(4, 2)

@@ -84,6 +84,8 @@ def test_targets_that_fit() -> None:
         ((2, 3), np.array([0, 3]), "the labels run from 0 to 3, but the model has 3 outputs"),
         ((2, 3), np.array([-1, 2]), "the labels run from -1 to 2"),
         ((2,), np.array([0, 1]), "the model has 1 outputs"),
+        ((2, 3, 8, 8), np.zeros((2, 4, 8), int), "the labels are 4 x 8 a sample, but the model puts out 8 x 8"),
+        ((2, 3), np.zeros((2, 4, 8), int), "the labels are 4 x 8 a sample, but the model puts out one"),
         ((2, 3), np.zeros((9, 2), np.float32), "2 numbers a sample, but the model puts out 3"),
     ],
 )
