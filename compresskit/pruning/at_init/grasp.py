@@ -5,6 +5,7 @@ from __future__ import annotations
 from compresskit.pruning.at_init.base import Scores, Task, require_signal, saliency
 from compresskit.pruning.at_init.network import gradients, inner, loss_of, weights_of
 from compresskit.pruning.sparsity import sparse_weights
+from compresskit.training.objectives import is_classes
 
 
 @saliency("grasp", "weights", "channels", needs_data=True)
@@ -15,13 +16,14 @@ def grasp(task: Task, *, temperature: float = 200.0) -> Scores:
     has a negative one makes the gradient grow. A channel's is the derivative of g^T dL/dw(c), g held, in its mask entry.
 
     Args:
-        temperature: what the outputs are divided by, so that a large loss alone is no large gradient (the paper's section 5.1).
+        temperature: what the outputs for classes are divided by, so that a large loss alone is no large gradient (the paper's section 5.1).
 
     Raises:
         InputError: there is no batch.
         TargetError: a layer gets no score but zero.
     """
-    loss, (batch,) = loss_of(task, temperature=temperature), task.draw(1)
+    (batch,) = task.draw(1)
+    loss = loss_of(task, temperature=temperature if is_classes(batch[1]) else 1.0)
     masks = {name: mask.requires_grad_() for name, mask in task.masks.ones().items()}
     weights = {name: weight.requires_grad_() for name, weight in weights_of(task.graph.module).items()}
     masked = task.masks.apply(weights, masks)

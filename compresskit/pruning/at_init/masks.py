@@ -6,7 +6,7 @@ weights, masks ──apply──► masked weights ──► loss ──► dL/d
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -53,7 +53,7 @@ class WeightMasks:
     """An entry for each weight of each convolution and linear layer (Lee et al. 2019, section 4.1; the thesis's eq. 3.2)."""
 
     module: fx.GraphModule
-    granularity: Literal["weights"] = "weights"
+    granularity: Granularity = field(default="weights", init=False)
 
     def ones(self) -> Tensors:
         return {name: torch.ones_like(weight, requires_grad=False) for name, weight in sparse_weights(self.module).items()}
@@ -81,7 +81,7 @@ class ChannelMasks:
 
     prunable: Prunable
     cost: Footprint
-    granularity: Literal["channels"] = "channels"
+    granularity: Granularity = field(default="channels", init=False)
 
     @property
     def module(self) -> fx.GraphModule:

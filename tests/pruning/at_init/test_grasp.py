@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -39,6 +40,16 @@ def test_weights_are_scored_by_hessian_times_gradient(plain_net: ModelGraph, tas
     gradient = torch.autograd.functional.jacobian(loss, vector)
     scores = SALIENCIES["grasp"](asked, temperature=TEMPERATURE).values
     torch.testing.assert_close(torch.cat([score.flatten() for score in scores.values()]), vector * (hessian @ gradient))
+
+
+def test_only_outputs_for_classes_are_softened(plain_net: ModelGraph, task: MakeTask, data: list[Batch]) -> None:
+    def scores(batches: list[Batch], loss: Callable[[Tensor, Tensor], Tensor], temperature: float) -> Tensor:
+        asked = replace(task(plain_net, "weights"), batches=batches, loss=loss)
+        return SALIENCIES["grasp"](asked, temperature=temperature).values["head.weight"]
+
+    numbers = [(x, x[:, 0, :3, 0]) for x, _ in data]
+    assert torch.equal(scores(numbers, F.mse_loss, 1), scores(numbers, F.mse_loss, 200))
+    assert not torch.equal(scores(data, F.cross_entropy, 1), scores(data, F.cross_entropy, 200))
 
 
 def test_channels_are_scored_by_the_flow_that_their_mask_lets_through(plain_net: ModelGraph, task: MakeTask, data: list[Batch]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from compresskit.errors import InputError, UsageError
 from compresskit.models.graph import ModelGraph
@@ -59,6 +59,24 @@ def test_meta_gradients_of_channels_are_the_slopes_of_the_loss_after_training(
     wanted = {name: slope.abs() for name, slope in slopes(asked, data[: steps + 1], 1).items()}
     whole = sum(float(slope.sum()) for slope in wanted.values())
     scores = SALIENCIES["prospr"](asked, steps=steps, lr=LR, momentum=MOMENTUM).values
+    for name, slope in wanted.items():
+        torch.testing.assert_close(scores[name], slope / whole, rtol=1e-5, atol=1e-8)
+
+
+def test_a_weight_that_layers_share_takes_its_steps_once(lifted: Callable[..., ModelGraph], task: MakeTask, data: list[Batch]) -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.one, self.two, self.last = nn.Linear(50, 4), nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+            self.two.weight = self.one.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(F.silu(self.two(F.silu(self.one(F.silu(self.first(x.flatten(1))))))))
+
+    asked = task(lifted(Shared(), (None, 2, 5, 5)), "channels")
+    wanted = {name: slope.abs() for name, slope in slopes(asked, data[:3], 1).items()}
+    whole = sum(float(slope.sum()) for slope in wanted.values())
+    scores = SALIENCIES["prospr"](asked, steps=2, lr=LR, momentum=MOMENTUM).values
     for name, slope in wanted.items():
         torch.testing.assert_close(scores[name], slope / whole, rtol=1e-5, atol=1e-8)
 
