@@ -8,7 +8,7 @@ Masks ────┘
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -46,16 +46,18 @@ class Task:
     seed: int = 0
     progress: Progress = SILENT
 
-    def draw(self, count: int) -> list[Batch]:
-        """The first `count` batches.
+    def draw(self, count: int) -> Iterator[Batch]:
+        """The first `count` batches, one after the other.
 
         Raises:
             InputError: there are fewer.
         """
-        drawn = list(islice(self.batches or (), count))
-        if len(drawn) < count:
-            raise InputError(f"{len(drawn)} batches of data are too few: expected {count}")
-        return drawn
+        drawn = 0
+        for batch in islice(self.batches or (), count):
+            drawn += 1
+            yield batch
+        if drawn < count:
+            raise InputError(f"{drawn} batches of data are too few: expected {count}")
 
 
 @dataclass(frozen=True)

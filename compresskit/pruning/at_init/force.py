@@ -36,7 +36,7 @@ def iterative_snip(task: Task, *, rounds: int = ROUNDS) -> Scores:
 
 
 def _progressive(task: Task, rounds: int, *, recover: bool) -> Scores:
-    batches = iter(task.draw(rounds))
+    batches = task.draw(rounds)
 
     def score(masks: Tensors) -> Tensors:
         found = mask_gradients(task, masks, next(batches))

@@ -22,7 +22,7 @@ def grasp(task: Task, *, temperature: float = 200.0) -> Scores:
         InputError: there is no batch.
         TargetError: a layer gets no score but zero.
     """
-    (batch,) = task.draw(1)
+    batch = next(task.draw(1))
     loss = loss_of(task, temperature=temperature if is_classes(batch[1]) else 1.0)
     masks = {name: mask.requires_grad_() for name, mask in task.masks.ones().items()}
     weights = {name: weight.requires_grad_() for name, weight in weights_of(task.graph.module).items()}

@@ -1,12 +1,12 @@
 """Meta-gradients: gradients through steps of gradient descent, one step's graph in memory at a time.
 
-w_0 ──g_0──► w_1 ──g_1──► ... ──► w_M ──► L        forward: only the points w_m are kept
- u  ◄─H_0──  u  ◄─H_1──   ...  ◄── dL/dw_M         backward: each step is computed again at its point
+w_0 ──g_0──► w_1 ──g_1──► ... ──► w_M ──► g_M     forward: weights and gradients are kept, graphs are not
+ u  ◄─H_0──   u  ◄─H_1──  ...  ◄───────── g_M     backward: each step is computed again where it began
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,16 @@ from compresskit.pruning.at_init.network import Loss, gradients, inner
 
 
 @dataclass(frozen=True)
+class Point:
+    """Where a descent is after `steps` steps, and the `gradient` of the loss on `batch` there."""
+
+    steps: int
+    weights: Tensors
+    batch: Batch
+    gradient: Tensors
+
+
+@dataclass(frozen=True)
 class Descent:
     """Gradient descent with momentum, as `torch.optim.SGD` does it: `v <- momentum v + dL/dw`, `w <- w - lr v`, from v = 0."""
 
@@ -24,40 +34,39 @@ class Descent:
     lr: float
     momentum: float
 
-    def points(self, weights: Tensors, batches: Sequence[Batch]) -> Iterator[Tensors]:
-        """`weights`, then what they are after each step, a batch a step; ends early before the first that is not finite."""
+    def path(self, weights: Tensors, batches: Iterable[Batch]) -> Iterator[Point]:
+        """From `weights` on, a point a batch; ends early before the first that is not finite."""
         velocity = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-        yield weights
-        for batch in batches:
-            found = self.gradient(weights, batch)
-            velocity = {name: self.momentum * velocity[name] + found[name] for name in weights}
-            weights = {name: weight - self.lr * velocity[name] for name, weight in weights.items()}
-            if not finite(weights):
+        for steps, batch in enumerate(batches):
+            leaves = _leaves(weights)
+            gradient = gradients(self.loss(leaves, batch), leaves)
+            if not (finite(weights) and finite(gradient)):
                 return
-            yield weights
+            yield Point(steps, weights, batch, gradient)
+            velocity = {name: self.momentum * velocity[name] + value for name, value in gradient.items()}
+            weights = {name: weight - self.lr * velocity[name] for name, weight in weights.items()}
 
-    def gradient(self, weights: Tensors, batch: Batch) -> Tensors:
-        """dL/dw."""
-        leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-        return gradients(self.loss(leaves, batch), leaves)
-
-    def backward(self, points: Sequence[Tensors], batches: Sequence[Batch], adjoint: Tensors) -> Tensors:
-        """From `adjoint` = dL/dw_M to dL/dw_0, exactly, through the steps that began at `points` w_0 ... w_{M-1} (the thesis's eq. 3.11).
+    def backward(self, points: Sequence[Point], adjoint: Tensors) -> Tensors:
+        """From `adjoint` = dL/dw_M to dL/dw_0, exactly, through the steps that began at `points` 0 ... M-1 (the thesis's eq. 3.11).
 
         By the chain rule a step takes dL/dw, dL/dv to dL/dw + H u, momentum u, with u = dL/dv - lr dL/dw and H the step's Hessian.
         """
         inertia = {name: torch.zeros_like(value) for name, value in adjoint.items()}
-        for weights, batch in zip(reversed(points), reversed(batches), strict=True):
+        for point in reversed(points):
             direction = {name: inertia[name] - self.lr * value for name, value in adjoint.items()}
-            curvature = self._hessian_times(weights, batch, direction)
+            curvature = self._hessian_times(point, direction)
             adjoint = {name: value + curvature[name] for name, value in adjoint.items()}
             inertia = {name: self.momentum * value for name, value in direction.items()}
         return adjoint
 
-    def _hessian_times(self, weights: Tensors, batch: Batch, direction: Tensors) -> Tensors:
-        leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-        found = gradients(self.loss(leaves, batch), leaves, create_graph=True)
-        return gradients(inner(found, direction), leaves)
+    def _hessian_times(self, point: Point, direction: Tensors) -> Tensors:
+        leaves = _leaves(point.weights)
+        gradient = gradients(self.loss(leaves, point.batch), leaves, create_graph=True)
+        return gradients(inner(gradient, direction), leaves)
+
+
+def _leaves(weights: Tensors) -> Tensors:
+    return {name: weight.detach().requires_grad_() for name, weight in weights.items()}
 
 
 def finite(tensors: Tensors) -> bool:

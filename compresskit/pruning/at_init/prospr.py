@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from compresskit.errors import InputError, UsageError
-from compresskit.pruning.at_init.base import Batch, Scores, Task, saliency
+from compresskit.pruning.at_init.base import Scores, Task, saliency
 from compresskit.pruning.at_init.masks import Tensors
 from compresskit.pruning.at_init.meta import Descent, finite
 from compresskit.pruning.at_init.network import gradients, inner, loss_of, weights_of
@@ -31,26 +31,18 @@ def prospr(task: Task, *, steps: int = 3, lr: float = 0.1, momentum: float = 0.9
     """
     if steps < 0:
         raise UsageError(f"{steps} steps are not possible: give 0 or more")
-    batches, taken = task.draw(steps + 1), steps
-    while True:
-        gradient, taken = _meta_gradient(task, Descent(loss_of(task), lr, momentum), batches[: taken + 1], first_order)
+    weights, descent = weights_of(task.graph.module), Descent(loss_of(task), lr, momentum)
+    path = deque(descent.path(weights, task.draw(steps + 1)), maxlen=1 if first_order else None)
+    while path:
+        last = path.pop()
+        gradient = _in_masks(task, weights, last.gradient if first_order else descent.backward(path, last.gradient))
         if finite(gradient):
-            break
-        if taken == 0:
-            raise InputError("prospr finds no finite gradient: the weights, the data or the loss of the first batch are not finite")
-        taken -= 1
-    fewer = (f"prospr took {taken} inner steps, not {steps}: more of them overflow",) if taken < steps else ()
-    return Scores(normalized(gradient), fewer)
+            note = f"prospr took {last.steps} inner steps, not {steps}: more of them overflow"
+            return Scores(normalized(gradient), (note,) if last.steps < steps else ())
+    raise InputError("prospr finds no finite gradient: the weights, the data or the loss of the first batch are not finite")
 
 
-def _meta_gradient(task: Task, descent: Descent, batches: list[Batch], first_order: bool) -> tuple[Tensors, int]:
-    """The gradient in the masks of the loss after a step on each batch but one (eq. 3.15, or 3.20), and how many of these steps stay finite."""
+def _in_masks(task: Task, weights: Tensors, adjoint: Tensors) -> Tensors:
+    """dL/dc from `adjoint` = dL/dw_0, with w_0 = c * `weights` at c = 1 (the last factor of eq. 3.11)."""
     masks = {name: mask.requires_grad_() for name, mask in task.masks.ones().items()}
-    initial = task.masks.apply(weights_of(task.graph.module), masks)
-    start = {name: weight.detach() for name, weight in initial.items()}
-    points = deque(enumerate(descent.points(start, batches[:-1])), maxlen=1 if first_order else None)
-    taken, weights = points.pop()
-    adjoint = descent.gradient(weights, batches[taken])
-    if not first_order:
-        adjoint = descent.backward([point for _, point in points], batches[:taken], adjoint)
-    return gradients(inner(adjoint, initial), masks), taken
+    return gradients(inner(adjoint, task.masks.apply(weights, masks)), masks)

@@ -28,7 +28,7 @@ def sensitivity(task: Task) -> Scores:
         InputError: there is no batch.
         TargetError: a layer gets no gradient.
     """
-    return Scores(normalized(mask_gradients(task, task.masks.ones(), task.draw(1)[0])))
+    return Scores(normalized(mask_gradients(task, task.masks.ones(), next(task.draw(1)))))
 
 
 def normalized(found: Tensors) -> Tensors:

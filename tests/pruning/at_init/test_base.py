@@ -93,7 +93,7 @@ def test_a_method_that_needs_data_says_which_need_none(name: str, smooth_net: Mo
 def test_too_few_batches_are_refused(name: str, settings: dict[str, int], smooth_net: ModelGraph, task: MakeTask) -> None:
     asked = task(smooth_net, "weights")
     with pytest.raises(InputError, match="batches of data are too few"):
-        SALIENCIES[name](replace(asked, batches=asked.draw(2)[: 2 if settings else 0]), **settings)
+        SALIENCIES[name](replace(asked, batches=list(asked.draw(2 if settings else 0))), **settings)
 
 
 @pytest.mark.parametrize("name", ["force", "synflow"])

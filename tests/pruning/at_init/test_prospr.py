@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import itertools
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -102,8 +104,9 @@ def test_the_first_order_is_the_last_gradient_times_the_first_weights(smooth_net
     asked = task(smooth_net, "weights")
     weights = weights_of(asked.graph.module)
     descent = Descent(loss_of(asked), LR, MOMENTUM)
-    *_, last = descent.points(weights, data[:4])
-    wanted = {name: (descent.gradient(last, data[4])[name] * weights[name]).abs() for name in asked.masks.ones()}
+    *_, last = descent.path(weights, data)
+    assert last.steps == 4
+    wanted = {name: (last.gradient[name] * weights[name]).abs() for name in asked.masks.ones()}
     whole = sum(float(value.sum()) for value in wanted.values())
     scores = SALIENCIES["prospr"](asked, steps=4, lr=LR, momentum=MOMENTUM, first_order=True).values
     for name, value in wanted.items():
@@ -162,3 +165,20 @@ def test_memory_does_not_grow_with_the_steps(smooth_net: ModelGraph, task: MakeT
         held.append(_Saved.most)
     assert held[0] > 0
     assert held[1] <= held[0]
+
+
+def test_the_first_order_keeps_no_more_batches_the_more_steps_it_takes(smooth_net: ModelGraph, task: MakeTask, data: list[Batch]) -> None:
+    inputs: weakref.WeakSet[Tensor] = weakref.WeakSet()
+    alive = []
+
+    def stream() -> Iterator[Batch]:
+        for x, y in itertools.cycle(data):
+            fresh = x.clone()
+            inputs.add(fresh)
+            yield fresh, y
+            del fresh
+            alive.append(len(inputs))
+
+    SALIENCIES["prospr"](replace(task(smooth_net, "channels"), batches=stream()), steps=20, first_order=True)
+    assert len(alive) == 20
+    assert max(alive) <= 3
