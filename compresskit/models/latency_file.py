@@ -70,9 +70,10 @@ def table_for(path: Path, graph: ModelGraph) -> tuple[Table, tuple[str, ...]]:
     """
     table = read_table(path)
     calls = uses(graph, table.batch)
-    if missing := table.lacks(calls):
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise InputError(f"{path}: has no times of {missing[0]}{more}: measure it with --measure-table and this model")
+    try:
+        table.check(calls)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     warnings = []
     if table.onnxruntime != (ours := versions()["onnxruntime"]):
         warnings.append(f"{path} was measured with ONNX Runtime {table.onnxruntime}, and this is {ours}: latencies may differ")

@@ -100,8 +100,23 @@ class Table(JsonReport):
         """Those of `calls` that it has no times for, or none for widths so large."""
         return [use for use in calls if use.operator not in self.by_operator or not self.by_operator[use.operator].covers(use)]
 
+    def check(self, calls: Iterable[Use]) -> None:
+        """Make sure that it has times of all `calls`.
+
+        Raises:
+            InputError: it has not; the message names one.
+        """
+        if missing := self.lacks(calls):
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise InputError(f"no times of {missing[0]}{more}: measure a table of this model with --measure-table")
+
     def stack(self, calls: Sequence[Use]) -> Stack:
-        """The times of `calls`, none of which it may lack."""
+        """The times of `calls`.
+
+        Raises:
+            InputError: as `check`.
+        """
+        self.check(calls)
         entries = [self.by_operator[use.operator] for use in calls]
         return Stack.of([(entry.inputs, entry.outputs, np.array(entry.ms)) for entry in entries])
 
@@ -109,6 +124,24 @@ class Table(JsonReport):
         """Milliseconds of all `calls`, one after another."""
         inputs, outputs = (np.array([getattr(use, side) for use in calls], dtype=np.float64) for side in ("inputs", "outputs"))
         return float(self.stack(calls)(inputs, outputs).sum())
+
+    def multiple(self, calls: Iterable[Use]) -> int:
+        """The multiple that the runtime rewards in `calls`: 8 or 16 channels, or 32 where neither saves half of what its multiply-adds promise.
+
+        Compares widths that are multiples of it, but of nothing larger, with the next wider ones (as `compresskit.models.latency.preferred_multiple`
+        does at one width): a runtime of larger blocks gains nothing there.
+        """
+        entries = [self.by_operator[use.operator] for use in calls]
+        for block in (8, 16):
+            saved = promised = 0.0
+            for entry in entries:
+                for (narrow, before), (wide, after) in itertools.pairwise(zip(entry.outputs, entry.ms[-1], strict=True)):
+                    if narrow % (2 * block) == block:
+                        saved += after - before
+                        promised += after * (wide - narrow) / wide
+            if saved >= promised / 2 > 0:
+                return block
+        return 32
 
     def whole(self, calls: Sequence[Use]) -> Whole:
         """The times of the model that makes `calls`, at these or other widths; where it was not measured, the sum of its operators."""

@@ -127,7 +127,7 @@ def test_files(made: Table, tmp_path: Path) -> None:
     write_table(made, path, force=False)
     assert read_table(path) == made
     assert table_for(path, net(8)) == (made, ())
-    with pytest.raises(InputError, match=r"phone.json: has no times of conv 3x3 on 1x4x4, 3 to 40 wide \(0\) and 1 more: measure it"):
+    with pytest.raises(InputError, match=r"phone.json: no times of conv 3x3 on 1x4x4, 3 to 40 wide \(0\) and 1 more: measure a table"):
         table_for(path, net(40))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from compresskit.errors import InputError
-from compresskit.models.latency_operators import Operator
+from compresskit.models.latency_operators import Operator, Use
 from compresskit.models.latency_surface import Stack, axis, monotone
 from compresskit.models.latency_table import Entry, Table, Whole
 
@@ -125,3 +125,12 @@ def test_a_table_of_nonsense_is_refused() -> None:
         Table("made up", "1.0", 1, 0, (), {})
     with pytest.raises(InputError, match="time of a model"):
         Whole(0.0, 1.0)
+
+
+@pytest.mark.parametrize(("block", "widest", "multiple"), [(1, 64, 8), (8, 64, 8), (16, 64, 16), (32, 64, 32), (1, 128, 16), (1, 256, 32)])
+def test_the_multiple_of_a_made_up_runtime(block: int, widest: int, multiple: int) -> None:
+    """One that rounds channels up to `block`, and takes a twentieth of the time for nothing. Coarse steps show no small multiples."""
+    outputs = axis({widest})
+    ms = [-(-width // block) * block + widest / 20 for width in outputs]
+    use = Use(None, None, OPERATOR, 8, widest)  # type: ignore[arg-type]
+    assert table(Entry(OPERATOR, (8,), outputs, (tuple(ms),))).multiple([use]) == multiple
