@@ -37,6 +37,7 @@ from compresskit.models.zoo import ARCHITECTURES, build
 from compresskit.pruning import engine
 from compresskit.pruning.config import PruneConfig, Target
 from compresskit.runtime import seed_everything, set_threads
+from compresskit.training import recalibrate_batchnorm
 
 ZOO: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in ARCHITECTURES} | {"resnet20 (shortcut B)": ("resnet20", {"shortcut": "B"})}
 TARGETS = (0.3, 0.5, 0.7)
@@ -45,18 +46,14 @@ TOLERANCE = 1e-4  # of the largest output
 
 
 def from_zoo(name: str) -> tuple[nn.Module, ModelGraph]:
-    """A network of the zoo with random weights and random norm statistics, so that no error hides behind a zero; and its graph."""
+    """A network of the zoo with random weights and the norm statistics of noise, so that no error hides behind a signal that faded; its graph."""
     arch, options = ZOO[name]
     seed_everything(0)
     module = build(arch, **options).eval()
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.normal_(norm.bias, std=0.1)
-            nn.init.normal_(norm.running_mean, std=0.1)
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
-            nn.init.uniform_(norm.running_var, 0.5, 1.5)
-    spec = TensorSpec("input", (None, *ARCHITECTURES[arch].input_shape))
-    return module, graph_from_module(module, (spec,), source=name)
+    shape, dtype = ARCHITECTURES[arch].input_shape, ARCHITECTURES[arch].dtype
+    noise = torch.randn(8, *shape)
+    recalibrate_batchnorm(module, [(noise, noise)])
+    return module, graph_from_module(module, (TensorSpec("input", (None, *shape), dtype),), source=name)
 
 
 def from_file(path: Path) -> tuple[nn.Module, ModelGraph]:
