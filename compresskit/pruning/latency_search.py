@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from compresskit.models.graph import ModelGraph
 from compresskit.progress import SILENT, Progress
 
 CLOSE = 0.03  # a measured latency counts as hit within this fraction of the target
 TRIES = 8
+
+Plan = TypeVar("Plan")
 
 
 @dataclass(frozen=True)
@@ -22,58 +24,65 @@ class Try:
 
 
 @dataclass(frozen=True)
-class Found:
+class Found(Generic[Plan]):
     """What a search ended with.
 
     Attributes:
-        graph: the model that was measured nearest to the target.
+        plan: the one that was measured nearest to the target.
         best: its try.
         tries: all of them, in order.
         met: whether `best` is within 3% of the target.
     """
 
-    graph: ModelGraph
+    plan: Plan
     best: Try
     tries: tuple[Try, ...]
     met: bool
 
 
 def closest(
-    plan_at: Callable[[float], tuple[ModelGraph, float]],
+    plan_at: Callable[[float], tuple[Plan, float]],
     target_ms: float,
     *,
     whole_ms: float,
-    measure: Callable[[ModelGraph], float],
+    measure: Callable[[Plan], float],
     tries: int = TRIES,
     progress: Progress = SILENT,
-) -> Found:
-    """The model whose measured latency is nearest to `target_ms`.
+) -> Found[Plan]:
+    """The plan whose measured latency is nearest to `target_ms`. Latency hangs on widths, not on weights: this is done before any training.
 
     The first limit is the target; later ones move by the ratio of target and measurement, or lie between the limits that came out below
     and above, where there are both (false position, kept off the ends). The search ends within 3%, after `tries`, or where a plan repeats.
 
     Args:
-        plan_at: the model cut to a predicted limit in milliseconds, and what is predicted for it.
+        plan_at: a plan (a cut graph, say) for a limit on the predicted milliseconds, and what is predicted for it.
         whole_ms: predicted latency of the uncut model, above which there is nothing to ask for.
-        measure: milliseconds of a model.
+        measure: milliseconds of the model of a plan.
+        tries: 1 or more.
 
     Raises:
-        TargetError, InputError: as `plan_at` and `measure`.
+        CompresskitError: as `plan_at` and `measure`.
     """
     progress.stage("meet the latency", tries)
-    made: list[tuple[Try, ModelGraph]] = []
+    plans: list[Plan] = []
+    made: list[Try] = []
     limit = min(target_ms, whole_ms)
     while len(made) < tries:
-        graph, predicted = plan_at(limit)
-        if any(predicted == earlier.predicted for earlier, _ in made):
+        plan, predicted = plan_at(limit)
+        if any(predicted == earlier.predicted for earlier in made):
             break
-        made.append((Try(limit, predicted, measure(graph)), graph))
-        progress.advance(predicted=predicted, measured=made[-1][0].measured)
-        if abs(made[-1][0].measured - target_ms) <= CLOSE * target_ms:
+        plans.append(plan)
+        made.append(Try(limit, predicted, measure(plan)))
+        progress.advance(predicted=predicted, measured=made[-1].measured)
+        if _is_close(made[-1], target_ms):
             break
-        limit = min(_next([entry for entry, _ in made], target_ms), whole_ms)
-    best, graph = min(made, key=lambda pair: abs(pair[0].measured - target_ms))
-    return Found(graph, best, tuple(entry for entry, _ in made), abs(best.measured - target_ms) <= CLOSE * target_ms)
+        limit = min(_next(made, target_ms), whole_ms)
+    best = min(made, key=lambda entry: abs(entry.measured - target_ms))
+    return Found(plans[made.index(best)], best, tuple(made), _is_close(best, target_ms))
+
+
+def _is_close(entry: Try, target: float) -> bool:
+    return abs(entry.measured - target) <= CLOSE * target
 
 
 def _next(made: list[Try], target: float) -> float:

@@ -13,10 +13,10 @@ from compresskit.errors import TargetError
 from compresskit.pruning.latency_search import CLOSE, TRIES, Found, closest
 
 
-def search(target: float, *, factor: float, beside: float = 0.0, step: float = 0.001, power: float = 1.0) -> Found:
+def search(target: float, *, factor: float, beside: float = 0.0, step: float = 0.001, power: float = 1.0) -> Found[SimpleNamespace]:
     """On a machine that takes `beside` and `factor` times a power of what is predicted, of models of which there are `1 / step`."""
 
-    def plan_at(limit: float) -> Any:
+    def plan_at(limit: float) -> tuple[SimpleNamespace, float]:
         assert 0 < limit <= 1
         size = max(step, round(limit / step) * step)
         return SimpleNamespace(size=size), size
@@ -25,7 +25,7 @@ def search(target: float, *, factor: float, beside: float = 0.0, step: float = 0
         plan_at,
         target,
         whole_ms=1.0,
-        measure=lambda graph: beside + factor * graph.size**power,  # type: ignore[attr-defined]
+        measure=lambda plan: beside + factor * plan.size**power,
     )
 
 
@@ -53,9 +53,9 @@ def test_a_machine_with_few_models_is_not_asked_for_one_twice() -> None:
     assert len({entry.predicted for entry in found.tries}) == len(found.tries)
 
 
-def test_the_model_that_is_returned_is_the_one_that_was_measured() -> None:
+def test_the_plan_that_is_returned_is_the_one_that_was_measured() -> None:
     found = search(0.5, factor=0.8, beside=0.1)
-    assert found.graph.size == found.best.predicted  # type: ignore[attr-defined]
+    assert found.plan.size == found.best.predicted
 
 
 def test_errors_pass() -> None:
@@ -63,4 +63,4 @@ def test_errors_pass() -> None:
         raise TargetError("nothing can be cut")
 
     with pytest.raises(TargetError, match="nothing can be cut"):
-        closest(impossible, 0.5, whole_ms=1.0, measure=lambda graph: 1.0)
+        closest(impossible, 0.5, whole_ms=1.0, measure=lambda plan: 1.0)
