@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from compresskit.writers import write_bytes
 
@@ -26,6 +27,7 @@ def draw(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
             )
         _draw_inference(inference, name, parts["inference"])
     bits.set(title="Bits a latent", xlabel="bits a point, whole archives", ylabel="PSNR [dB]", xscale="log")
+    bits.xaxis.set_minor_formatter(NullFormatter())
     tables.set(title="A table for each latent (dotted: bins of its own width)", xlabel="bits a latent", ylabel="bytes saved [%] over one table")
     inference.set(title="Integers narrower than the decoder's", xlabel="bits of weights / of sines", ylabel="PSNR lost [dB] against float64")
     inference.set_yscale("symlog", linthresh=0.01)
