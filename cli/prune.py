@@ -41,6 +41,10 @@ class PruneOptions(RunOptions, ReportOptions, ModelOutputOptions, DataOptions, M
     max_drop: Annotated[
         float | None, option(TARGET, "Fail (exit 5) if the test accuracy falls by more than this: 0.01.", "--max-drop", metavar="X", min=0, max=1)
     ] = None
+    method: Annotated[
+        Literal["auto", "classic", "l1l2"],
+        option(METHOD, "Choose channels by --criterion, or by masks that learn widths from --data (l1l2).", "--method", metavar="M"),
+    ] = PruneConfig.method
     criterion: Annotated[Criterion, option(METHOD, "What makes a channel important; taylor, hessian need --data.", "--criterion", metavar="C")] = "l2"
     scope: Annotated[
         Literal["global", "layer"], option(METHOD, "Compare channels across the model, or cut every layer alike.", "--scope", metavar="WHERE")
@@ -132,6 +136,7 @@ def _config(options: PruneOptions) -> PruneConfig:
         target=_target(options),
         sparsity=_sparsity(options),
         pattern=options.pattern or PruneConfig.pattern,
+        method=options.method,
         criterion=options.criterion,
         scope=options.scope,
         normalize=options.normalize,

@@ -150,6 +150,23 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class SearchPoint:
+    """Where a search for widths stood.
+
+    Attributes:
+        done: fraction of the search.
+        surrogate: what was minimised in place of the cost, as a fraction of the whole model's.
+        cost: of the channels that were alive, likewise.
+        multiplier: of the surrogate in what was minimised.
+    """
+
+    done: float
+    surrogate: float
+    cost: float
+    multiplier: float
+
+
+@dataclass(frozen=True)
 class Parity:
     """The largest difference between the model and its exported form, over `inputs` random inputs."""
 
@@ -177,6 +194,7 @@ class Report(JsonReport):
         seed, device, threads: what was in force, drawn and inferred values included.
         settings: the method and its settings, as the config names them; JSON values only.
         target: None for a command without one.
+        path: of the search for widths, where they were learned.
         stages: seconds that each stage took.
     """
 
@@ -193,6 +211,7 @@ class Report(JsonReport):
     after: Measure
     layers: tuple[LayerRow, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    path: tuple[SearchPoint, ...] = ()
     parity: Parity | None = None
     stages: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

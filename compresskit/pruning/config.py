@@ -8,6 +8,7 @@ from typing import Literal
 
 from compresskit.errors import UsageError
 
+Method = Literal["auto", "classic", "l1l2"]
 Quantity = Literal["flops", "params", "size"]
 UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 
@@ -85,6 +86,8 @@ class PruneConfig:
         target: what to reach by cutting whole channels; exclusive with `sparsity`.
         sparsity: fraction of the weights to set to zero instead, in `pattern`.
         pattern: "unstructured", or "N:M": N weights of every M consecutive inputs stay, so that `sparsity` is 1 - N/M.
+        method: how channels are chosen. "classic": by the criterion. "l1l2": by masks that are trained with the weights under a surrogate of the
+            cost, and begin as the criterion ranks the channels (needs data). "auto": whichever measured better, classic.
         criterion: name in `compresskit.pruning.criteria.CRITERIA`.
         scope: "global" compares channels across the model, "layer" cuts every group alike.
         normalize: how scores are scaled within a group before they are compared: none, mean, max.
@@ -101,6 +104,7 @@ class PruneConfig:
     target: Target | None = None
     sparsity: float | None = None
     pattern: str = "unstructured"
+    method: Method = "auto"
     criterion: str = "l2"
     scope: Literal["global", "layer"] = "layer"
     normalize: str = "mean"
@@ -118,9 +122,18 @@ class PruneConfig:
     max_drop: float | None = None
     seed: int = 0
 
+    @property
+    def learns(self) -> bool:
+        """Whether channels are chosen by trained masks."""
+        return self.method == "l1l2"
+
     def __post_init__(self) -> None:
         if (self.target is None) == (self.sparsity is None):
             raise UsageError("say what to reach: one of --flops, --params, --size or --sparsity")
+        if self.learns and self.target is None:
+            raise UsageError("--method l1l2 learns widths, and --sparsity keeps them: give --flops, --params or --size, or --method classic")
+        if self.learns and self.steps > 1:
+            raise UsageError("--method l1l2 cuts once, after masks have closed step by step: leave out --steps, or give --method classic")
         checks = {
             "--sparsity": (self.sparsity, self.sparsity is None or 0 < self.sparsity < 1, "a removed fraction between 0 and 1"),
             "--floor": (self.floor, 0 <= self.floor < 1, "a kept fraction from 0 to below 1"),

@@ -2,6 +2,8 @@
 
           ┌─────────────────────────── once a step ───────────────────────────┐
 graph ──► find groups ─► score ─► plan ─► cut and check ─► compensate ─► train ──► smaller graph
+                           ▲
+                           └── masks learned under a surrogate of the cost (method l1l2), or a criterion (classic)
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 import torch
 
 from compresskit.data import Dataset
-from compresskit.errors import InputError, TargetError
+from compresskit.errors import InputError, TargetError, UsageError
 from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph
 from compresskit.progress import SILENT, Progress
@@ -28,8 +30,9 @@ from compresskit.pruning.cut import TOLERANCE, cut, disagreement
 from compresskit.pruning.groups import Prunable, find_groups
 from compresskit.pruning.recovery import Checkpointing, Recovery
 from compresskit.pruning.sparsity import apply_masks, find_masks, sparse_weights
+from compresskit.pruning.surrogate.learn import Learned, learn
 from compresskit.pruning.target import CLOSE, Footprint, Plan, footprint, plan
-from compresskit.report import Skipped
+from compresskit.report import SearchPoint, Skipped
 from compresskit.training.objectives import loss
 from compresskit.training.state import EpochRecord
 
@@ -48,6 +51,7 @@ class PruneResult:
         out_of_reach: whether not even cutting all that may be cut would have been enough.
         skipped: what was left whole, and why.
         history: training, epoch by epoch.
+        path: of the search for widths, where they were learned.
     """
 
     graph: ModelGraph
@@ -57,6 +61,7 @@ class PruneResult:
     out_of_reach: bool = False
     skipped: tuple[Skipped, ...] = ()
     history: tuple[EpochRecord, ...] = ()
+    path: tuple[SearchPoint, ...] = ()
 
 
 def prune(
@@ -90,12 +95,16 @@ def _shrink(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, t
     limit = target.limit(whole)
     widths: dict[str, int] = {}
     graph, history = _prepared(graph, recovery, config)
+    learned = _learned(graph, recovery, config, target, limit) if config.learns else None
+    if learned is not None:
+        graph, history = learned.graph, learned.history
+        config = replace(config, scope="global")  # what masks say is comparable between groups
     step = _Step(graph, (), whole)
     for phase in reversed(range(config.steps)):
         progress.stage("cut")
         goal = whole * (limit / whole) ** ((config.steps - phase) / config.steps)
         try:
-            step = _cut_checked(step.graph, recovery, config, target, goal, widths)
+            step = _cut_checked(step.graph, recovery, config, target, goal, widths, learned)
         except TargetError:
             if step.graph is graph:
                 raise
@@ -109,16 +118,29 @@ def _shrink(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, t
             history += recovery.train(step.graph, phase=phase, phases=config.steps)
     reached = _size(step.graph, target)
     met = abs(reached - limit) <= CLOSE * limit
-    return PruneResult(step.graph, reached / whole, limit / whole, met, not met and step.least > limit, step.skipped, history)
+    path = learned.path if learned else ()
+    return PruneResult(step.graph, reached / whole, limit / whole, met, not met and step.least > limit, step.skipped, history, path)
 
 
 def _prepared(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig) -> tuple[ModelGraph, tuple[EpochRecord, ...]]:
     """The graph to begin with: trained for sparsity, where the criterion wants that and there are data."""
     penalty = CRITERIA[config.criterion].penalty
-    if recovery is None or penalty is None:
+    if recovery is None or penalty is None or config.learns:
         return graph, ()
     graph = graph.with_module(copy.deepcopy(graph.module))
     return graph, recovery.slim(graph, penalty, phase=config.steps)
+
+
+def _learned(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, target: Target, limit: float) -> Learned | None:
+    """Masks on all channels, trained from the criterion's scores to the target; None where nothing can be masked."""
+    if recovery is None:
+        raise UsageError("--method l1l2 learns from data: give --data, or --method classic")
+    prunable = find_groups(graph)
+    if not prunable.groups:
+        return None
+    cost = footprint(prunable.graph, prunable.coupling, target.quantity)
+    floors = [_staying(config.floor, group.size) for group in prunable.groups]
+    return learn(prunable, _scores(prunable, recovery, config), cost, limit, floors, recovery)
 
 
 def _size(graph: ModelGraph, target: Target) -> float:
@@ -135,17 +157,26 @@ class _Step:
     least: float
 
 
-def _cut_checked(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, target: Target, goal: float, widths: dict[str, int]) -> _Step:
+def _cut_checked(
+    graph: ModelGraph,
+    recovery: Recovery | None,
+    config: PruneConfig,
+    target: Target,
+    goal: float,
+    widths: dict[str, int],
+    learned: Learned | None = None,
+) -> _Step:
     """Score, plan and cut. A group whose cut does not equal its zeroing is put back, left whole and reported.
 
     Args:
         widths: of every group before the first step, by name; filled in here.
+        learned: whose scores stand in for the criterion's.
     """
     prunable = find_groups(graph)
     cost = footprint(prunable.graph, prunable.coupling, target.quantity)
     scores = [
         _floored(score, config.floor, widths.setdefault(group.name, group.size))
-        for group, score in zip(prunable.groups, _scores(prunable, recovery, config), strict=True)
+        for group, score in zip(prunable.groups, learned.scores if learned else _scores(prunable, recovery, config), strict=True)
     ]
     search = partial(_planned, prunable, scores, cost, config)
     skipped = prunable.skipped
@@ -184,8 +215,12 @@ def _scores(prunable: Prunable, recovery: Recovery | None, config: PruneConfig) 
 
 def _floored(scores: torch.Tensor, floor: float, width: int) -> torch.Tensor:
     """(size,) `scores` with infinity for the channels that `floor` keeps of the `width` before the first step; `plan` knows only what is left."""
-    staying = min(len(scores), math.ceil(floor * width - 1e-9))
-    return scores if staying <= 1 else scores.scatter(0, scores.topk(staying).indices, torch.inf)
+    staying = min(len(scores), _staying(floor, width))
+    return scores if staying == 1 else scores.scatter(0, scores.topk(staying).indices, torch.inf)
+
+
+def _staying(floor: float, width: int) -> int:
+    return max(1, math.ceil(floor * width - 1e-9))  # 0.1 * 30 is above 3
 
 
 def _wrong(prunable: Prunable, keep: np.ndarray) -> list[int]:

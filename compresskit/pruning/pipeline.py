@@ -106,6 +106,7 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
         skipped=result.skipped,
         parity=Parity(parity.max_abs_error, parity.samples),
         stages=clock.seconds,
+        path=result.path,
         warnings=(*_dry_warning(request), *_warnings(config, data, result, before, after)),
         outputs=tuple(written),
     )
@@ -151,7 +152,7 @@ def _threads(request: PruneRequest, graph: ModelGraph) -> int:
 
 def _settled(request: PruneRequest, threads: int) -> PruneConfig:
     """The settings with what was left to us decided."""
-    config = request.config
+    config = replace(request.config, method="l1l2" if request.config.learns else "classic")
     if config.round_to == 0:
         config = replace(config, round_to=preferred_multiple(threads=threads))
     return replace(config, epochs=0.0) if request.dry_run else config

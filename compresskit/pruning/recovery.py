@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -23,6 +23,8 @@ from compresskit.training.state import EpochRecord
 
 CALIBRATION_SAMPLES = 1024
 PREPARATION = 1 / 3  # fraction of the epochs that goes before the cut, for criteria that prepare the model
+SEARCH = 0.2  # likewise, for masks that learn the widths
+RISE = 0.3  # fraction of the search in which the learning rate rises
 RECOVERY = 0.4  # fraction of the epochs that is spent between the steps, where there are several
 LEARNING_RATES = {"sgd": 0.02, "adamw": 1e-3}
 SMALLEST_PHOTO = 24  # pixels; below, and in gray, a mirrored image may mean something else (digits do)
@@ -70,7 +72,22 @@ class Recovery:
     def slim(self, graph: ModelGraph, penalty: Callable[[nn.Module], Tensor], *, phase: int) -> tuple[EpochRecord, ...]:
         """Train the uncut `graph` in place, with `penalty` added to the loss, so that the channels to cut come to light."""
         plain = supervised(self.config.label_smoothing)
-        return self._run(graph, self.config.epochs * PREPARATION, phase, lambda module, x, y: plain(module, x, y) + penalty(module), None)
+        settings = self._settings(self.config.epochs * PREPARATION, phase)
+        return self._run(graph.module, settings, lambda module, x, y: plain(module, x, y) + penalty(module))
+
+    def search_steps(self) -> int:
+        """Updates that `search` makes."""
+        return max(1, round(self.config.epochs * SEARCH * -(-len(self.data.train) // self.config.batch_size)))
+
+    def search(self, module: nn.Module, parameters: list[dict[str, Any]], after_step: Callable[[int], None]) -> tuple[EpochRecord, ...]:
+        """Train `module`, in place, while `after_step` narrows it; the learning rate rises and stays, for training after the cut to go on from.
+
+        Raises:
+            GuardError: training diverged.
+        """
+        settings = self._settings(self.config.epochs * SEARCH, phase=1)
+        settings = settings and replace(settings, schedule="constant", warmup=RISE)
+        return self._run(module, settings, self._objective(), after_step, parameters)
 
     def train(self, graph: ModelGraph, *, phase: int, phases: int, after_step: Callable[[int], None] | None = None) -> tuple[EpochRecord, ...]:
         """Train `graph` in place for this phase's share of the epochs; phases count down to 0.
@@ -79,28 +96,40 @@ class Recovery:
             GuardError: training diverged.
             UsageError: settings that training refuses.
         """
-        return self._run(graph, self._share(phase, phases), phase, self._objective(), after_step)
+        settings = self._settings(self._share(phase, phases), phase)
+        if settings and self.config.learns:
+            settings = replace(settings, warmup=0.0)  # it has risen in the search
+        return self._run(graph.module, settings, self._objective(), after_step)
 
     def _run(
-        self, graph: ModelGraph, epochs: float, phase: int, objective: Objective | None, after_step: Callable[[int], None] | None
+        self,
+        module: nn.Module,
+        settings: TrainConfig | None,
+        objective: Objective | None,
+        after_step: Callable[[int], None] | None = None,
+        parameters: list[dict[str, Any]] | None = None,
     ) -> tuple[EpochRecord, ...]:
-        if epochs <= 0:
+        if settings is None:
             return ()
-        graph.module.to(self.device)
+        module.to(self.device)
         try:
-            settings = self._settings(epochs, phase)
-            return train(graph.module, self.data, settings, objective=objective, after_step=after_step, progress=self.progress).history
+            trained = train(module, self.data, settings, objective=objective, after_step=after_step, parameters=parameters, progress=self.progress)
+            return trained.history
         finally:
-            graph.module.to("cpu")
+            module.to("cpu")
 
     def _share(self, phase: int, phases: int) -> float:
-        """This phase's part of the epochs that preparation leaves."""
-        epochs = self.config.epochs * (1 - PREPARATION if CRITERIA[self.config.criterion].penalty else 1)
+        """This phase's part of the epochs that preparation or the search leave."""
+        before = SEARCH if self.config.learns else PREPARATION if CRITERIA[self.config.criterion].penalty else 0
+        epochs = self.config.epochs * (1 - before)
         if phases == 1:
             return epochs
         return epochs * (1 - RECOVERY if phase == 0 else RECOVERY / (phases - 1))
 
-    def _settings(self, epochs: float, phase: int) -> TrainConfig:
+    def _settings(self, epochs: float, phase: int) -> TrainConfig | None:
+        """What is asked of training in a phase; None where it has no epochs."""
+        if epochs <= 0:
+            return None
         config, kept = self.config, self.checkpointing
         rate = config.learning_rate or LEARNING_RATES[config.optimizer]
         return TrainConfig(

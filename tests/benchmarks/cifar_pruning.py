@@ -29,6 +29,7 @@ from compresskit.models.cost import node_costs, total
 from compresskit.models.graph import ModelGraph, Normalization, TensorSpec
 from compresskit.models.lift import graph_from_module
 from compresskit.models.zoo import build_for_state
+from compresskit.pruning.config import Method as PruneMethod
 from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.engine import prune
 from compresskit.pruning.recovery import LEARNING_RATES
@@ -70,9 +71,9 @@ def lifted(module: nn.Module) -> ModelGraph:
     return graph_from_module(module, (TensorSpec("input", (None, *SHAPE)),), source=ARCH)
 
 
-def with_engine(task: Task) -> nn.Module:
-    """Our engine, at its defaults."""
-    config = PruneConfig(target=Target("flops", task.target), epochs=task.epochs, seed=task.seed)
+def with_engine(task: Task, method: PruneMethod) -> nn.Module:
+    """Our engine, at its defaults but for the method."""
+    config = PruneConfig(target=Target("flops", task.target), method=method, epochs=task.epochs, seed=task.seed)
     return prune(lifted(task.network()), task.data, config).graph.module
 
 
@@ -99,8 +100,8 @@ def with_torch_pruning(task: Task, make: Callable[..., tp.pruner.BasePruner], *,
     return module
 
 
-def defaults() -> dict[str, Any]:
-    config = asdict(PruneConfig(target=Target("flops", 0.5)))
+def defaults(method: PruneMethod) -> dict[str, Any]:
+    config = asdict(PruneConfig(target=Target("flops", 0.5), method=method))
     return {name: value for name, value in config.items() if name not in ("target", "sparsity", "pattern", "epochs", "seed", "max_drop")}
 
 
@@ -117,7 +118,8 @@ METHODS = {
     "tp-bn-scale": peer(bn_scale, sparse=True, global_pruning=True),
     "tp-bn-scale-layer": peer(bn_scale, sparse=True, global_pruning=False),
     "uniform": Method({"by": "compresskit", **UNIFORM, "distill": 0}, with_uniform_width),
-    "ours": Method({"by": "compresskit", **defaults()}, with_engine),
+    "ours": Method({"by": "compresskit", **defaults("classic")}, partial(with_engine, method="classic")),
+    "l1l2": Method({"by": "compresskit", **defaults("l1l2")}, partial(with_engine, method="l1l2")),
 }
 
 

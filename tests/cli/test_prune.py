@@ -40,9 +40,9 @@ def test_what_is_not_said_is_the_library_s_default(invoke: Invoke, pipeline: Any
 
 def test_everything_that_is_said_arrives(invoke: Invoke, pipeline: Any) -> None:
     line = (
-        "prune w.pth --params 30M --max-drop 0.01 --criterion taylor --scope layer --normalize max --floor 0.2 --steps 3 --round-to auto "
-        "--epochs 2.5 --lr 0.1 --batch-size 64 --optimizer adamw --schedule cosine --label-smoothing 0.1 --augment none --distill 0 "
-        "--checkpoint c.pt --checkpoint-minutes 1 --resume --data d.csv --label-column y --mean .4,.5 --std .2,.25 --arch nets:make "
+        "prune w.pth --params 30M --max-drop 0.01 --method classic --criterion taylor --scope layer --normalize max --floor 0.2 "
+        "--steps 3 --round-to auto --epochs 2.5 --lr 0.1 --batch-size 64 --optimizer adamw --schedule cosine --label-smoothing 0.1 --augment none "
+        "--distill 0 --checkpoint c.pt --checkpoint-minutes 1 --resume --data d.csv --label-column y --mean .4,.5 --std .2,.25 --arch nets:make "
         "--input 3,32,32 --trust --max-bytes 1.5GB -o a.onnx -o b.pt -f -T 2 --device cpu --seed 9 --dry-run"
     )
     assert invoke(*line.split()).code == 0
@@ -50,6 +50,7 @@ def test_everything_that_is_said_arrives(invoke: Invoke, pipeline: Any) -> None:
         model="w.pth",
         config=PruneConfig(
             target=Target("params", 30e6),
+            method="classic",
             criterion="taylor",
             scope="layer",
             normalize="max",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compresskit.errors import UsageError
-from compresskit.pruning.config import PruneConfig, Quantity, Target, parse_pattern, parse_target
+from compresskit.pruning.config import Method, PruneConfig, Quantity, Target, parse_pattern, parse_target
 
 QUANTITIES: tuple[Quantity, ...] = ("flops", "params", "size")
 quantities = st.sampled_from(QUANTITIES)
@@ -109,6 +109,8 @@ def test_other_patterns_are_refused(text: str) -> None:
         ({"epochs": -1.0}, "--epochs takes 0 or more, not -1"),
         ({"epochs": math.inf}, "--epochs takes"),
         ({"batch_size": 0}, "--batch-size takes 1 or more, not 0"),
+        ({"target": None, "sparsity": 0.5, "method": "l1l2"}, "--method l1l2 learns widths, and --sparsity keeps them: give --flops"),
+        ({"steps": 2, "method": "l1l2"}, "--method l1l2 cuts once"),
         ({"distill": 1.5}, "--distill takes a weight from 0 to 1, not 1.5"),
     ],
 )
@@ -117,3 +119,8 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
         PruneConfig(**{"target": HALF, **settings})
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("method", "learns"), [("auto", False), ("classic", False), ("l1l2", True)])
+def test_what_measured_better_is_the_default(method: Method, learns: bool) -> None:
+    assert PruneConfig(target=HALF, method=method).learns == learns

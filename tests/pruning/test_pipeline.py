@@ -103,6 +103,14 @@ def test_the_sample_from_file_to_files(tmp_path: Path) -> None:
     assert {"python", "torch", "onnxruntime"} < set(report.versions)
 
 
+def test_the_path_of_a_search_is_reported(numbers: str) -> None:
+    config = PruneConfig(target=Target("flops", 0.5), method="l1l2", epochs=0.5, seed=5)
+    report = run(PruneRequest(str(SAMPLE / "digits_resnet.pt"), config, (), data=numbers)).report
+    assert Report.from_json(report.to_json()) == report
+    assert (report.settings["method"], report.path[-1].done) == ("l1l2", 1.0)
+    assert report.path[-1].cost == pytest.approx(0.5, abs=0.2)
+
+
 def test_bytes_go_in_and_come_out(small_net: ModelGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     model = export_onnx(small_net).SerializeToString()

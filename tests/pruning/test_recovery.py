@@ -61,6 +61,13 @@ def test_epochs_are_shared_between_the_steps(
     assert [config.epochs for config in asked] == pytest.approx(shares)
 
 
+def test_a_search_raises_the_rate_and_training_goes_on_from_there(small_net: ModelGraph, digits: Dataset, asked: list[TrainConfig]) -> None:
+    prune(small_net, digits, replace(CONFIG, epochs=5.0, method="l1l2"))
+    assert [config.epochs for config in asked] == pytest.approx([1.0, 4.0])
+    assert [(config.schedule, config.warmup) for config in asked] == [("constant", 0.3), ("one-cycle", 0.0)]
+    assert make(small_net, digits, replace(CONFIG, epochs=5.0)).search_steps() == 5  # of 300 samples, 64 a step
+
+
 def test_no_epochs_are_no_training(small_net: ModelGraph, digits: Dataset, asked: list[TrainConfig]) -> None:
     assert make(small_net, digits, replace(CONFIG, epochs=0.0)).train(small_net, phase=0, phases=1) == ()
     assert asked == []

@@ -1,0 +1,75 @@
+"""Widths learned from data: masks that begin as a criterion ranks the channels, and end as scores for the cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from compresskit.models.graph import ModelGraph
+from compresskit.pruning.groups import Prunable
+from compresskit.pruning.recovery import Recovery
+from compresskit.pruning.surrogate.control import Control
+from compresskit.pruning.surrogate.cost import Cost, Surrogate
+from compresskit.pruning.surrogate.masks import Masked, parameter_groups
+from compresskit.pruning.surrogate.norms import NORMS
+from compresskit.report import SearchPoint
+from compresskit.training.state import EpochRecord
+
+LOWEST = 0.2  # of the masks to begin with; the highest is near 1
+RATE = 0.02  # of the masks, for any optimizer
+POINTS = 64  # of the path that is reported
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the masks say.
+
+    Attributes:
+        graph: the network trained along with them, the masks folded into its weights.
+        scores: (size,) a group; 1 for the channel that matters most in it, and 0 for one that is gone.
+        history: of the training.
+        path: of lambda and of the cost.
+    """
+
+    graph: ModelGraph
+    scores: tuple[Tensor, ...]
+    history: tuple[EpochRecord, ...]
+    path: tuple[SearchPoint, ...]
+
+
+def learn(prunable: Prunable, scores: Sequence[Tensor], cost: Cost, goal: float, floors: Sequence[int], recovery: Recovery) -> Learned:
+    """Train the network of `prunable` and masks on its channels until those alive cost `goal`.
+
+    Args:
+        scores: one tensor (size,) a group, which says where the masks begin; larger where a channel matters more.
+        floors: number of channels of each group that stay at least.
+
+    Raises:
+        GuardError: training diverged.
+    """
+    surrogate = Surrogate(prunable, cost, recovery.device)
+    steps = recovery.search_steps()
+    masked = Masked(prunable, torch.cat([starting(score) for score in scores]), torch.zeros(min(POINTS, steps), 3))
+    after_step = Control(masked, surrogate, NORMS["l1l2"], goal, torch.tensor(floors, device=recovery.device), steps, RATE)
+    history = recovery.search(masked, parameter_groups(masked, RATE), after_step)
+    folded = prunable.graph.with_module(masked.folded())
+    recovery.renew_norms(folded)
+    mask = masked.mask.detach()
+    sizes = [group.size for group in prunable.groups]
+    return Learned(folded, tuple(part / part.max() for part in mask.split(sizes)), history, _path(masked.log) if history else ())
+
+
+def starting(scores: Tensor) -> Tensor:
+    """Masks from the scores of one group, (size,): evenly spaced in the order of the scores, as masks of ones would have no gradient.
+
+    Ranks, because every criterion has a scale of its own, and because no mask may begin so small that noise decides about it.
+    """
+    ranks = scores.argsort(stable=True).argsort()
+    return LOWEST + (1 - LOWEST) * (ranks + 0.5) / len(scores)
+
+
+def _path(log: Tensor) -> tuple[SearchPoint, ...]:
+    return tuple(SearchPoint((number + 1) / len(log), *values) for number, values in enumerate(log.tolist()))
