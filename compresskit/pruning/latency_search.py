@@ -51,8 +51,9 @@ def closest(
 ) -> Found[Plan]:
     """The plan whose measured latency is nearest to `target_ms`. Latency hangs on widths, not on weights: this is done before any training.
 
-    The first limit is the target; later ones move by the ratio of target and measurement, or lie between the limits that came out below
-    and above, where there are both (false position, kept off the ends). The search ends within 3%, after `tries`, or where a plan repeats.
+    The first limit is the target, the second moves by the ratio of target and measurement. Later ones lie between the limits that came out
+    below and above (false position, kept off the ends), or on the line through the first and last try where all came out on one side.
+    The search ends within 3%, after `tries`, or where a plan repeats.
 
     Args:
         plan_at: a plan (a cut graph, say) for a limit on the predicted milliseconds, and what is predicted for it.
@@ -89,7 +90,10 @@ def _next(made: list[Try], target: float) -> float:
     """The limit to try after `made`, none of which was close."""
     below = max((entry for entry in made if entry.measured < target), key=lambda entry: entry.limit, default=None)
     above = min((entry for entry in made if entry.measured > target), key=lambda entry: entry.limit, default=None)
-    if below is None or above is None or below.limit >= above.limit:  # one side only, or noise
-        return made[-1].limit * target / made[-1].measured
-    share = (target - below.measured) / (above.measured - below.measured)
-    return below.limit + min(max(share, 0.1), 0.9) * (above.limit - below.limit)
+    if below is not None and above is not None and below.limit < above.limit:
+        share = (target - below.measured) / (above.measured - below.measured)
+        return below.limit + min(max(share, 0.1), 0.9) * (above.limit - below.limit)
+    last = made[-1]  # all on one side, or noise
+    slope = (last.measured - made[0].measured) / (last.limit - made[0].limit) if last.limit != made[0].limit else 0.0
+    guess = last.limit + (target - last.measured) / slope if slope > 0 else last.limit * target / last.measured
+    return min(max(guess, last.limit / 2), last.limit * 2)
