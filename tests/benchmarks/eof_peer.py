@@ -1,6 +1,6 @@
 """Empirical orthogonal functions (PCA of training fields) as a codec of temperature maps: what any trained codec of such maps has to beat.
 
-The fields that our base network for the globe learned from are brought to the grid of the test data; their mean and principal components are
+The fields that our base network learned from are brought to the grid of the test data; their mean and principal components are
 the codec, and cost nothing. The coefficients of a map are rounded to multiples of a step, and counted at the ideal length under a Laplace
 distribution of the mean magnitude that the component has in training. There is no stream: the figures are what an entropy coder without
 overhead would reach.
@@ -44,10 +44,17 @@ def training(data: Path) -> list[Training]:
     return sources
 
 
+def training_months(data: Path, name: str, count: int) -> list[Training]:
+    """The first `count` fields of one archive."""
+    with np.load(data / "climate" / f"{name}.npz", allow_pickle=False) as arrays:
+        return [Training(arrays["temperature"][:count], arrays["lat"], arrays["lon"])]
+
+
 def eof_peers(sources: Sequence[Training], signals: Sequence[Signal]) -> Iterator[Peer]:
-    """One peer for each number of components and step; the components of every test grid are found once."""
+    """One peer for each number of components that training has, and step; the components of every test grid are found once."""
     bases = {_grid_key(signal): _Components.of(sources, signal) for signal in signals}
-    for count in COMPONENTS:
+    fields = sum(len(source.fields) for source in sources)
+    for count in (count for count in COMPONENTS if count < fields):
         for noise in NOISE:
             yield _peer(bases, count, noise)
 

@@ -4,6 +4,9 @@ Each set's rows go to results/rate_distortion_<set>.json and a drawing of the cu
 makes and keeps the others. Bytes are those of whole files, headers included (the EOF peer has none: eof_peer.py), and ours are those of the
 stream, without the base network. Distortion is measured on what the decoded files hold. A row sums bytes and seconds over a set, takes the
 mean of PSNR and SNR [dB] over its items, and the largest error.
+
+The set "archive" follows the thesis's protocol for ERA5 (section 5.3.4, appendix C.3.4): a base network that --train-base makes of the earlier
+times of an archive, tested on the later ones. Its rows also say what the base network adds to the rate, and what the latents alone take.
 """
 
 from __future__ import annotations
@@ -15,16 +18,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from codec_peers import Peer, bounded_peers, grid_peers, lossless_peers, picture_peers, slice_peers, sound_peers
+from codec_peers import Peer, bounded_peers, lossless_peers
 from common import RESULTS, heading, write
-from eof_peer import eof_peers, training
-from PIL import Image
 from rate_distortion_plot import draw_curves
+from rate_distortion_sets import SETS, DataSet
 
 from compresskit.codec.config import QUALITIES, DecodeRequest, EncodeConfig, EncodeRequest
 from compresskit.codec.decoding import decode
@@ -37,27 +39,6 @@ from compresskit.errors import CompresskitError
 from compresskit.runtime import set_threads
 
 KINDS = ("ours", "peers", "coin")
-CIFAR_IMAGES = 500
-ERA5_LEVEL = 850  # hPa
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """Files to code, and how.
-
-    Attributes:
-        inputs: from the data folder and an empty one, the files; what is not there as files is written to the empty one.
-        peers: that lose something, for the signals of these files.
-        tolerances: largest errors to code within, in the unit of the data.
-        archive: whether ours gets all files as one archive.
-        coin: qualities at which COIN is run.
-    """
-
-    inputs: Callable[[Path, Path], list[Path]]
-    peers: Callable[[Path, Sequence[Signal]], Iterable[Peer]]
-    tolerances: tuple[float, ...] = ()
-    archive: bool = False
-    coin: tuple[int, ...] = ()
 
 
 @dataclass
@@ -121,22 +102,26 @@ def measure_peer(peer: Peer, signals: Sequence[Signal]) -> dict[str, Any]:
 def measure_ours(kind: str, setting: str, config: EncodeConfig, groups: Sequence[Sequence[Path]], options: argparse.Namespace) -> dict[str, Any]:
     """One row: every group of files is a stream, which is decoded to files that are read again."""
     sums = Sums()
-    missed = []
+    missed, latents = [], 0
     for group in groups:
         with tempfile.TemporaryDirectory() as scratch:
             stream = Path(scratch) / "coded.coinpp"
             started = time.perf_counter()
             outcome = encode(EncodeRequest(tuple(map(str, group)), str(stream), config, threads=options.threads))
             coded = time.perf_counter()
-            restored = decode(DecodeRequest(str(stream), f"{scratch}/restored/", threads=options.threads))
+            restored = decode(DecodeRequest(str(stream), f"{scratch}/restored/", base=config.base, threads=options.threads))
             sums.encode_seconds += coded - started
             sums.decode_seconds += time.perf_counter() - coded
             sums.bytes += stream.stat().st_size
+            latents += outcome.report.stream.sections.get("chunks", 0)
             missed += [str(outcome.failure)] if outcome.failure else []
             for path, output in zip(group, restored.report.outputs, strict=True):
                 sums.compare(_signal(path), _signal(Path(output.path)).values)
     guarantee = "lossless" if config.lossless else "none" if config.max_error is None else "max-error"
     row = {"kind": kind, "codec": "COIN" if kind == "coin" else "COIN++ (ours)", "setting": setting, "guarantee": guarantee, **sums.row()}
+    if config.base is not None:
+        with_base = sums.bytes + Path(config.base).stat().st_size
+        row |= {"bpp_of_latents": round(latents * 8 / sums.points, 5), "bpp_with_base": round(with_base * 8 / sums.points, 5)}
     return {**row, "missed": missed} if missed else row
 
 
@@ -144,16 +129,17 @@ def _signal(path: Path) -> Signal:
     return read(path.read_bytes(), path.name)
 
 
-def our_settings(tested: DataSet) -> Iterator[tuple[str, EncodeConfig]]:
+def our_settings(tested: DataSet, base: Path | None) -> Iterator[tuple[str, EncodeConfig]]:
     """Every quality, without loss, and within every tolerance of the set."""
+    common = EncodeConfig(base=None if base is None else str(base))
     for quality in QUALITIES:
-        yield f"quality {quality}", EncodeConfig(quality=quality)
-    yield "lossless", EncodeConfig(lossless=True)
+        yield f"quality {quality}", replace(common, quality=quality)
+    yield "lossless", replace(common, lossless=True)
     for tolerance in tested.tolerances:
-        yield f"{tolerance:g}", EncodeConfig(max_error=tolerance)
+        yield f"{tolerance:g}", replace(common, max_error=tolerance)
 
 
-def rows(tested: DataSet, paths: Sequence[Path], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def rows(tested: DataSet, paths: Sequence[Path], base: Path | None, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """All rows of a set, of the kinds asked for. What a codec refuses is told and left out."""
     signals = [_signal(path) for path in paths]
     groups = [paths] if tested.archive else [[path] for path in paths]
@@ -164,7 +150,7 @@ def rows(tested: DataSet, paths: Sequence[Path], options: argparse.Namespace) ->
         peers += [peer for tolerance in tested.tolerances for peer in bounded_peers(modality, tolerance)]
         makers += [(f"{peer.codec} {peer.setting}", lambda peer=peer: measure_peer(peer, signals)) for peer in peers]
     if "ours" in options.only:
-        for setting, config in our_settings(tested):
+        for setting, config in our_settings(tested, base):
             makers.append((setting, lambda setting=setting, config=config: measure_ours("ours", setting, config, groups, options)))
     if "coin" in options.only:
         for quality in tested.coin:
@@ -175,53 +161,6 @@ def rows(tested: DataSet, paths: Sequence[Path], options: argparse.Namespace) ->
             yield make()
         except CompresskitError as error:
             print(f"{name}: {error}", file=sys.stderr)
-
-
-def kodak(data: Path, scratch: Path) -> list[Path]:
-    """Those that the shipped base networks have not seen."""
-    return [data / "kodak" / f"kodim{number:02d}.png" for number in range(7, 13)]
-
-
-def cifar(data: Path, scratch: Path) -> list[Path]:
-    """The first test images whose pixels are known to be the originals, as PNG files."""
-    folder = data / "cifar10"
-    with np.load(folder / "labels.npz", allow_pickle=False) as labels:
-        chosen = np.flatnonzero(labels["test_lossless"])[:CIFAR_IMAGES]
-    strips = [np.array(Image.open(path).convert("RGB")).reshape(-1, 32, 32, 3) for path in sorted(folder.glob("test_*.webp"))[:2]]
-    images = np.concatenate(strips)
-    paths = [scratch / f"cifar{number:04d}.png" for number in chosen]
-    for number, path in zip(chosen, paths, strict=True):
-        Image.fromarray(images[number]).save(path)
-    return paths
-
-
-def mri(data: Path, scratch: Path) -> list[Path]:
-    """Heads of single subjects."""
-    return [data / "mri" / f"{name}.nii.gz" for name in ("M2208_T2w", "T2w_224x224x60", "example4d", "spm_single_subj_T1")]
-
-
-def speech(data: Path, scratch: Path) -> list[Path]:
-    """The two speakers that the shipped base network has not heard."""
-    return [path for speaker in (3005, 3080) for path in sorted((data / "speech").glob(f"{speaker}-*.flac"))]
-
-
-def climate(data: Path, scratch: Path) -> list[Path]:
-    """A climate model, a climatology and a reanalysis, of which no field is trained on."""
-    with np.load(data / "climate" / "era5_ensemble_t_61x120.npz", allow_pickle=False) as arrays:
-        level = int(np.flatnonzero(arrays["level_hPa"] == ERA5_LEVEL)[0])
-        fields = {"t": np.ascontiguousarray(arrays["t"][:, :, level]), "lat": arrays["lat"], "lon": arrays["lon"]}
-    era5 = scratch / f"era5_ensemble_t{ERA5_LEVEL}.npz"
-    np.savez(era5, **fields)
-    return [data / "climate" / f"{name}.npz" for name in ("echam_ts_6hourly_2001", "ncep_air_sig995_mon_ltm")] + [era5]
-
-
-SETS = {
-    "kodak": DataSet(kodak, lambda data, signals: picture_peers(), tolerances=(2, 5), coin=(1, 3, 5)),
-    "cifar": DataSet(cifar, lambda data, signals: picture_peers(), archive=True),
-    "mri": DataSet(mri, lambda data, signals: [*slice_peers(), *grid_peers()], tolerances=(2, 8)),
-    "speech": DataSet(speech, lambda data, signals: sound_peers(), tolerances=(8, 64)),
-    "climate": DataSet(climate, lambda data, signals: [*slice_peers(), *grid_peers(), *eof_peers(training(data), signals)], tolerances=(0.1, 0.5)),
-}
 
 
 def table(found: Iterable[dict[str, Any]]) -> str:
@@ -245,8 +184,10 @@ def run(name: str, options: argparse.Namespace, threads: int) -> None:
     kept = [row for row in json.loads(path.read_text())["rows"] if row["kind"] not in options.only] if path.exists() else []
     with tempfile.TemporaryDirectory() as scratch:
         paths = SETS[name].inputs(options.data, Path(scratch))[: options.items]
+        trainer = SETS[name].base
+        base = trainer(options.data, Path(scratch)) if trainer is not None and "ours" in options.only else None
         found = []
-        for row in rows(SETS[name], paths, options):
+        for row in rows(SETS[name], paths, base, options):
             found.append(row)
             print(table([row]), file=sys.stderr, flush=True)
     items = [item.name for item in paths]

@@ -13,7 +13,8 @@ from compresskit.writers import write_bytes
 
 # Dupont et al. 2022 and 2021, as published with the reference implementation: (bpp, or kbps for sound; PSNR [dB]).
 # Rates are entropies, and test data and preparation were theirs: FastMRI, ERA5 at 46 x 90, all of Kodak and of CIFAR-10's test images.
-PUBLISHED = {
+ERA5 = ((0.0041, 38.66), (0.0083, 43.94), (0.0103, 46.01), (0.0122, 46.74), (0.0186, 47.52), (0.0215, 47.75))
+PUBLISHED: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {
     "cifar": {
         "COIN++": ((0.55, 24.22), (1.10, 27.03), (1.65, 28.90), (2.20, 30.45), (3.29, 32.42), (4.06, 33.69), (5.41, 35.26)),
         "COIN": ((3.61, 25.79), (4.64, 27.44), (5.80, 29.07), (7.08, 30.67), (8.48, 32.33)),
@@ -23,7 +24,8 @@ PUBLISHED = {
         "COIN": ((0.037, 22.41), (0.074, 23.21), (0.160, 24.64), (0.307, 26.41), (0.611, 28.41), (1.209, 30.64)),
     },
     "mri": {"COIN++": ((0.0166, 28.63), (0.0202, 29.04), (0.0336, 30.23), (0.0839, 32.28), (0.137, 33.52), (0.168, 34.04))},
-    "climate": {"COIN++": ((0.0041, 38.66), (0.0083, 43.94), (0.0103, 46.01), (0.0122, 46.74), (0.0186, 47.52), (0.0215, 47.75))},
+    "climate": {"COIN++": ERA5},
+    "archive": {"COIN++": ERA5},
     "speech": {"COIN++": ((5.63, 36.01), (13.8, 39.35), (27.5, 42.90), (65.2, 48.12), (131.0, 54.68))},
 }
 
@@ -35,12 +37,19 @@ def draw_curves(name: str, rows: Iterable[dict[str, Any]], path: Path) -> None:
     for row in rows:
         if row["guarantee"] == "none" and row["psnr"] is not None:
             points.setdefault(row["codec"], []).append((row[unit], row["psnr"]))
+            if "bpp_of_latents" in row:
+                points.setdefault(f"{row['codec']}, latents alone", []).append((row["bpp_of_latents"], row["psnr"]))
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.subplots()
     for codec, found in sorted(points.items(), key=lambda pair: "ours" not in pair[0]):
         ours = "ours" in codec
         axes.plot(
-            *zip(*_front(found), strict=True), marker="o" if ours else ".", linewidth=2.5 if ours else 1, color="black" if ours else None, label=codec
+            *zip(*_front(found), strict=True),
+            marker="o" if ours else ".",
+            linestyle="--" if codec.endswith("alone") else "-",
+            linewidth=2.5 if ours else 1,
+            color="black" if ours else None,
+            label=codec,
         )
     for codec, published in PUBLISHED[name].items():
         axes.plot(*zip(*published, strict=True), linestyle=":", marker="x", color="0.45" if codec == "COIN++" else "0.7", label=f"{codec}, published")
