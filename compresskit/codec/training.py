@@ -18,7 +18,7 @@ from compresskit.codec.exact import MAX_WIDTH
 from compresskit.codec.fit import fit
 from compresskit.codec.kinds import KINDS, Kind
 from compresskit.codec.metatrain import COMPONENT_PATCHES, Draw, TrainBaseConfig, train
-from compresskit.codec.patchcode import modulated
+from compresskit.codec.patchcode import fit_points, modulated
 from compresskit.codec.reports import TrainBaseReport
 from compresskit.codec.settings import STEPS
 from compresskit.codec.signal import Signal
@@ -84,7 +84,8 @@ def train_base(request: TrainBaseRequest, progress: Progress = SILENT) -> TrainB
         base = calibrate(trained, draw, x, config, name=name, geometry=kind.geometry, edges=kind.edges)
         data = save_base(base)
         fresh = draw(CHECK_PATCHES, torch.Generator().manual_seed(request.seed + 2))
-        loss = float(fit(*modulated(base), x, fresh, amortised(base, fresh, kind.edges, kind.axes), STEPS)[1].mean())
+        chosen, start = fit_points(len(x)), amortised(base, fresh, kind.edges, kind.axes)
+        loss = float(fit(*modulated(base), x[chosen], fresh[:, chosen], start, STEPS)[1].mean())
     write_bytes(Path(request.output), data, force=request.force)
     return TrainBaseReport(
         command="encode",
