@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -15,6 +15,7 @@ from compresskit.pruning.at_init.base import Batch, Task
 from compresskit.pruning.at_init.masks import Tensors
 from compresskit.training.evaluation import evaluating
 
+aten = torch.ops.aten
 Loss = Callable[[Mapping[str, Tensor], Batch], Tensor]
 """Of all weights by name and a batch, a scalar."""
 
@@ -33,7 +34,7 @@ def loss_of(task: Task, *, temperature: float = 1.0) -> Loss:
     Args:
         temperature: what the outputs are divided by first.
     """
-    module, loss = task.graph.module, task.loss
+    module, loss = _twice_differentiable(task.graph.module), task.loss
     assert loss is not None
 
     def at(weights: Mapping[str, Tensor], batch: Batch) -> Tensor:
@@ -61,6 +62,22 @@ def gradients(value: Tensor, leaves: Mapping[str, Tensor], *, create_graph: bool
 def inner(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Tensor:
     """The inner product of two vectors that are spread over the same names."""
     return torch.stack([torch.sum(value * right[name]) for name, value in left.items()]).sum()
+
+
+def _twice_differentiable(module: fx.GraphModule) -> fx.GraphModule:
+    """`module` over the same leaves, with the calls that autograd differentiates only once written out."""
+    if not any(node.target is aten.hardsigmoid.default for node in module.graph.nodes):
+        return module
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(module.graph, {}))
+    for node in graph.nodes:
+        if node.target is aten.hardsigmoid.default:
+            node.target = _hard_sigmoid
+    return fx.GraphModule(module, graph)
+
+
+def _hard_sigmoid(x: Tensor) -> Tensor:
+    return torch.clamp(x / 6 + 0.5, 0, 1)
 
 
 @contextmanager

@@ -66,6 +66,14 @@ def test_attention_has_all_derivatives(name: str, granularity: str, lifted: Lift
     assert all(score.any() for score in values(name, task(lifted(Attention(), (None, 2, 5, 5)), granularity)).values())
 
 
+@pytest.mark.parametrize("activation", [nn.Hardsigmoid, nn.Hardswish, nn.ReLU6, nn.Sigmoid, nn.GELU, nn.ELU, nn.Mish, nn.Softplus, nn.LeakyReLU])
+@pytest.mark.parametrize("name", ["prospr", "grasp"])
+def test_activations_have_second_derivatives(activation: type[nn.Module], name: str, lifted: Lift, task: MakeTask) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(50, 8), activation(), nn.Linear(8, 3))
+    asked = task(lifted(net, (None, 2, 5, 5)), "channels")
+    assert all(score.any() for score in values(name, asked).values())
+
+
 def test_chance_comes_from_the_seed(smooth_net: ModelGraph, task: MakeTask) -> None:
     asked = task(smooth_net, "weights")
     assert not torch.equal(values("random", asked)["head.weight"], values("random", replace(asked, seed=1))["head.weight"])
