@@ -117,6 +117,8 @@ def _axes(table: Table, calls: Sequence[Use]) -> dict[Operator, Axes]:
 
 def _entries(axes: dict[Operator, Axes], threads: int, timer: Timer, progress: Progress) -> tuple[Entry, ...]:
     points = [(operator, *widths) for operator, sides in axes.items() for widths in itertools.product(*sides)]
+    if not points:
+        return ()
     progress.stage("time the operators", len(points))
     order = np.random.default_rng(0).permutation(len(points))
     ms = np.zeros(len(points))
