@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from compresskit.errors import UsageError
 from compresskit.models.zoo import ARCHITECTURES, build
+from compresskit.models.zoo.dpn import DualPathBlock
+from compresskit.models.zoo.layers import SqueezeExcitation
 from compresskit.models.zoo.resnet import PadShortcut
 from compresskit.models.zoo.shufflenet_v2 import ShuffleBlock
 from compresskit.training import recalibrate_batchnorm
@@ -120,6 +122,27 @@ def test_shuffle_interleaves_the_kept_half_with_the_worked_one() -> None:
         y, worked = block(x), block.branch2(x[:, 3:])
     assert torch.equal(y[:, ::2], x[:, :3])
     assert torch.equal(y[:, 1::2], worked)
+
+
+def test_dual_paths_add_the_first_channels_and_append_the_others() -> None:
+    block = DualPathBlock(8, 4, 6, 3, 2, stride=1, first=False).eval()
+    x = torch.randn(1, 8, 2, 2)
+    with torch.no_grad():
+        y, worked = block(x), block.body(x)
+    assert torch.equal(y[:, :6], F.relu(x[:, :6] + worked[:, :6]))
+    assert torch.equal(y[:, 6:8], F.relu(x[:, 6:]))
+    assert torch.equal(y[:, 8:], F.relu(worked[:, 6:]))
+
+
+def test_excitation_scales_channels_by_what_their_means_say() -> None:
+    excite = SqueezeExcitation(4, 2).eval()
+    x = torch.randn(2, 4, 3, 3)
+    mirrored = x.flip(3)
+    with torch.no_grad():
+        ratio = excite(x) / x
+        torch.testing.assert_close(excite(mirrored) / mirrored, ratio)
+    torch.testing.assert_close(ratio, ratio[:, :, :1, :1].expand_as(x))
+    assert ((ratio > 0) & (ratio < 1)).all()
 
 
 @pytest.mark.parametrize("options", [{"classes": 0}, {"in_channels": -1}, {"width": 0.0}, {"width": float("nan")}, {"width": float("inf")}])
