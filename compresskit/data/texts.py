@@ -13,7 +13,6 @@ import numpy as np
 from compresskit.data.delimited import is_text
 from compresskit.data.files import head
 from compresskit.data.labelled import label_array, read_labelled
-from compresskit.data.limits import Budget
 from compresskit.data.source import SOURCES, Pair, Raw, Request, Source
 from compresskit.data.tokens import encode, number_words
 from compresskit.errors import InputError
@@ -27,24 +26,21 @@ def _matches(request: Request) -> bool:
 def _read(request: Request) -> Raw:
     if len(request.input_shape) != 1:
         raise InputError(f"{request.text}: texts need a model that takes one row of token ids a text; this one takes {request.input_shape}")
-    tables = [_read_texts(path, request.label_column, request.budget) for path in request.paths]
+    (length,) = request.input_shape
+    tables = [_read_texts(path, length, request) for path in request.paths]
     numbers = number_words(tables[0][0], request.vocabulary or 0)
-    length = request.input_shape[0]
-    pairs = []
-    for texts, labels in tables:
-        request.budget.take(8 * length * len(texts), request.text)
-        pairs.append(Pair(np.stack([encode(text, numbers, length) for text in texts]), label_array(labels)))
-    return Raw(pairs[0], test=pairs[1] if len(pairs) == 2 else None)
+    train, *others = (Pair(np.stack([encode(text, numbers, length) for text in texts]), label_array(labels)) for texts, labels in tables)
+    return Raw(train, test=others[0] if others else None)
 
 
-def _read_texts(path: Path, label_column: str | None, budget: Budget) -> tuple[list[str], list[str]]:
-    """The texts of a file and their labels."""
-    rows = read_labelled(path, label_column)
+def _read_texts(path: Path, length: int, request: Request) -> tuple[list[str], list[str]]:
+    """The texts of a file and their labels; each takes of the budget what its `length` ids will, too."""
+    rows = read_labelled(path, request.label_column)
     if len(rows.names) != 1:
         raise InputError(f"{path}: has {len(rows.names) + 1} columns; expected two, texts and their labels, as the model takes token ids")
     texts, labels = [], []
     for _, (text,), label in rows.samples:
-        budget.take(len(text) + len(label), str(path))
+        request.budget.take(8 * length + len(text) + len(label), str(path))
         texts.append(text)
         labels.append(label)
     return texts, labels

@@ -98,6 +98,12 @@ def test_texts_that_cannot_be_read(text: str, options: dict, words: list[str], t
         _load(tmp_path, text, **options)
 
 
+def test_the_budget_stops_texts_while_they_are_read(tmp_path: Path, refused, little_memory) -> None:
+    bomb = gzip.compress(b"a b\t1\n" * 2_000_000)
+    with refused("--max-bytes"), little_memory():
+        _load(tmp_path, bomb, limits=Limits(max_bytes=2**20))
+
+
 @pytest.mark.parametrize("x", [np.full((20, 3), 7), np.full((20, 3), -1), np.full((20, 3), 1.0)])
 def test_ids_that_the_model_does_not_know_are_refused(x: np.ndarray, tmp_path: Path, refused) -> None:
     np.savez(tmp_path / "ids.npz", x_train=x, y_train=np.arange(20) % 2)

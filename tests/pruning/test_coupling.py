@@ -187,7 +187,7 @@ def torch_pruning_layers(module: nn.Module) -> set[frozenset[tuple[str, str]]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["resnet20", "vgg16", "densenet40", "mobilenet_v2"])
+@pytest.mark.parametrize("name", ["resnet20", "vgg16", "densenet40", "mobilenet", "mobilenet_v2", "unet"])
 def test_groups_are_those_of_torch_pruning(name: str) -> None:
     module = build(name, width=0.25).eval()
     graph = graph_from_module(module, [TensorSpec("x", (None, 3, 32, 32))], source=name)
