@@ -25,6 +25,7 @@ from .encode import encode
 from .help import Command, Group
 from .options import Help
 from .prune import prune
+from .quantize import quantize
 
 app = typer.Typer(
     cls=Group,
@@ -33,7 +34,7 @@ app = typer.Typer(
     # `Help` in options.py is the option in its place, which prints on our console.
     context_settings={"help_option_names": []},
 )
-for command in (prune, encode, decode):
+for command in (prune, quantize, encode, decode):
     app.command(cls=Command)(command)
 
 

@@ -4,6 +4,7 @@ _compresskit() {
     case "${COMP_WORDS[1]}" in
     prune)
         case "$previous" in
+            --method) COMPREPLY=($(compgen -W "auto classic l1l2" -- "$word")); return ;;
             --criterion) COMPREPLY=($(compgen -W "l1 l2 l1-first l2-first bn-scale taylor fpgm lamp hessian random uniform" -- "$word")); return ;;
             --scope) COMPREPLY=($(compgen -W "global layer" -- "$word")); return ;;
             --normalize) COMPREPLY=($(compgen -W "none mean max" -- "$word")); return ;;
@@ -12,7 +13,14 @@ _compresskit() {
             --augment) COMPREPLY=($(compgen -W "auto none crop-flip" -- "$word")); return ;;
             --flops|--params|--size|--sparsity|--pattern|--max-drop|--data|--mean|--std|--label-column|-o|--output|--plot|--report|--floor|--steps|--round-to|--epochs|--lr|--batch-size|--label-smoothing|--distill|--checkpoint|--checkpoint-minutes|--arch|--input|--device|--seed|--max-bytes|-T|--threads|--config) return ;;
         esac
-        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--flops --params --size --sparsity --pattern --max-drop --data --mean --std --label-column -o --output -c --stdout --plot -f --force --json --report --criterion --scope --normalize --floor --steps --round-to --epochs --lr --batch-size --optimizer --schedule --label-smoothing --augment --distill --checkpoint --checkpoint-minutes --resume --arch --input --trust --device --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
+        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--flops --params --size --sparsity --pattern --max-drop --data --mean --std --label-column -o --output -c --stdout --plot -f --force --json --report --method --criterion --scope --normalize --floor --steps --round-to --epochs --lr --batch-size --optimizer --schedule --label-smoothing --augment --distill --checkpoint --checkpoint-minutes --resume --arch --input --trust --device --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
+    quantize)
+        case "$previous" in
+            --calibration) COMPREPLY=($(compgen -W "percentile mse entropy minmax moving-average" -- "$word")); return ;;
+            --reduce-range) COMPREPLY=($(compgen -W "auto yes no" -- "$word")); return ;;
+            --weights|--activations|--max-drop|--require-speedup|--data|--mean|--std|--label-column|-o|--output|--report|--samples|--arch|--input|--seed|--max-bytes|-T|--threads|--config) return ;;
+        esac
+        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--weights --activations --max-drop --require-speedup --data --mean --std --label-column -o --output -c --stdout -f --force --json --report --calibration --samples --reduce-range --arch --input --trust --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
     encode)
         case "$previous" in
             --method) COMPREPLY=($(compgen -W "auto coin++ coin" -- "$word")); return ;;
@@ -25,7 +33,7 @@ _compresskit() {
             --item|--region|--scale|-o|--output|--format|--report|--base|--max-memory|--max-macs|-T|--threads|--config) return ;;
         esac
         [[ $word == -* ]] && COMPREPLY=($(compgen -W "--item --region --scale -o --output -c --stdout --format -t --test --dry-run --info -f --force --json --report --base --max-memory --max-macs -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
-    *) COMPREPLY=($(compgen -W "prune encode decode --version --help" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -W "prune quantize encode decode --version --help" -- "$word")) ;;
     esac
 }
 complete -o default -F _compresskit compresskit

@@ -14,19 +14,37 @@ if TYPE_CHECKING:
     from compresskit.pruning.config import Target as Target
     from compresskit.pruning.engine import PruneResult as PruneResult
     from compresskit.pruning.engine import prune as prune
+    from compresskit.quantization.config import QuantizeConfig as QuantizeConfig
+    from compresskit.quantization.engine import Quantized as Quantized
+    from compresskit.quantization.engine import quantize as quantize
 
 _HOMES = {
     "PruneConfig": "compresskit.pruning.config",
     "PruneResult": "compresskit.pruning.engine",
+    "QuantizeConfig": "compresskit.quantization.config",
+    "Quantized": "compresskit.quantization.engine",
     "Target": "compresskit.pruning.config",
     "export_onnx": "compresskit.models.onnx_out",
     "load_data": "compresskit.data",
     "load_model": "compresskit.models.load",
     "prune": "compresskit.pruning.engine",
+    "quantize": "compresskit.quantization.engine",
     "save_checkpoint": "compresskit.models.checkpoint",
 }
 
-__all__ = ["PruneConfig", "PruneResult", "Target", "export_onnx", "load_data", "load_model", "prune", "save_checkpoint"]
+__all__ = [
+    "PruneConfig",
+    "PruneResult",
+    "QuantizeConfig",
+    "Quantized",
+    "Target",
+    "export_onnx",
+    "load_data",
+    "load_model",
+    "prune",
+    "quantize",
+    "save_checkpoint",
+]
 
 
 def __getattr__(name: str) -> Any:

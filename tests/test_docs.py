@@ -79,6 +79,7 @@ def test_every_example_is_accepted(line: str, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.chdir(tmp_path)
     for entry in (
         "pruning.pipeline.run",
+        "quantization.pipeline.run",
         "codec.pipeline.encode",
         "codec.decoding.decode",
         "codec.decoding.read_stream",

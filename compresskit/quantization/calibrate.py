@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper
 
+from compresskit.data import Dataset, normalize
+from compresskit.errors import InputError
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.isolated import IsolatedSession
 from compresskit.quantization.network import Network
@@ -15,6 +18,19 @@ from compresskit.quantization.statistics import Statistics
 
 _BATCH_BYTES = 32 * 2**20
 _LARGEST_BATCH = 32
+
+
+def calibration_samples(data: Dataset, count: int, seed: int) -> np.ndarray:
+    """(N, ...) float32 inputs of the model: `count` samples of the training split, drawn at random, normalized.
+
+    Raises:
+        InputError: they are all the same number, from which no range can be told.
+    """
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(data.train))[:count])
+    raw = data.train.x[chosen]
+    if raw.min() == raw.max():
+        raise InputError(f"every value of the calibration data is {raw.flat[0]:g}: give data like those that the model is for")
+    return normalize(torch.from_numpy(raw), data.normalization).numpy()
 
 
 def observe(

@@ -1,23 +1,40 @@
-"""Post-training quantization of a network: weights alone, or with activations calibrated on samples."""
+"""Post-training quantization: weights alone, or with activations calibrated on samples.
+
+ModelGraph ─export─► ONNX ─prepare─► Network ─┬─ no data ─► weights ─────────────────────────────► emit
+                                              └─ plan ─► observe ─► ranges ─► grids ─► weights ─► emit ─► check_integers
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import onnx
 
+from compresskit.data import Dataset
 from compresskit.errors import InputError
+from compresskit.models.graph import ModelGraph
+from compresskit.models.onnx_out import export_onnx
+from compresskit.progress import SILENT, Progress
+from compresskit.quantization.calibrate import calibration_samples, observe
+from compresskit.quantization.config import QuantizeConfig
 from compresskit.quantization.emit import emit_static, emit_weights
 from compresskit.quantization.grid import Grid, asymmetric
+from compresskit.quantization.integrity import Integrity, check_integers
 from compresskit.quantization.layers import Layer, find_layers
 from compresskit.quantization.network import Network
 from compresskit.quantization.plan import Plan, left_alone, make_plan
+from compresskit.quantization.prepare import prepare
 from compresskit.quantization.ranges import METHODS
+from compresskit.quantization.saturation import saturates
 from compresskit.quantization.statistics import Statistics
 from compresskit.quantization.weights import weight_grids
 from compresskit.report import Skipped
 from compresskit.wording import listed
+
+CHECKED = 4
+"""Samples whose integers are compared with the reference's."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +43,69 @@ class Quantized:
 
     Attributes:
         model: as ONNX.
+        network: the float model, simplified, that it was made from.
         layers: what was quantized.
         weights: grids by the weights' names.
         activations: grids by tensor; none where only weights were quantized.
         skipped: what was left in float, and why.
+        plan, statistics: of static quantization.
+        integrity: how ONNX Runtime's integers compare with the reference's; None where nothing was compared.
     """
 
     model: onnx.ModelProto
+    network: Network
     layers: tuple[Layer, ...]
     weights: Mapping[str, Grid]
     activations: Mapping[str, Grid]
     skipped: tuple[Skipped, ...]
+    plan: Plan | None = None
+    statistics: Mapping[str, Statistics] = field(default_factory=dict)
+    integrity: Integrity | None = None
+
+
+def quantize(
+    model: ModelGraph | onnx.ModelProto,
+    data: Dataset | None = None,
+    config: QuantizeConfig | None = None,
+    *,
+    source: str = "the model",
+    threads: int = 1,
+    progress: Progress = SILENT,
+) -> Quantized:
+    """Quantize a model after training. A graph is exported first, so that both forms give the same integers.
+
+    Args:
+        model: checked, if it is ONNX from elsewhere: see `compresskit.models.onnx_safety`.
+        data: to calibrate activations on; None: only weights are quantized.
+        config: None: the defaults. Its guards are the command's affair.
+        source: what to call the model in messages.
+
+    Raises:
+        InputError: the model is quantized already, of half precision, has nothing to quantize, or does not run on the data.
+        GuardError: ONNX Runtime computes other integers than the model says.
+    """
+    config = config or QuantizeConfig()
+    network = prepare(export_onnx(model) if isinstance(model, ModelGraph) else model, source)
+    bits = weight_bits(config)
+    if data is None:
+        progress.stage("quantize")
+        return quantize_weights(network, bits, source)
+    plan = planned(network, source)
+    if len(network.inputs) != 1:
+        raise InputError(f"{source} has {len(network.inputs)} inputs: calibration serves models with one")
+    x, batch = calibration_samples(data, config.samples, config.seed), network.fixed_batch
+    statistics = observe(network, plan.tensors, lambda start, stop: x[start:stop], len(x), batch=batch, threads=threads, progress=progress)
+    progress.stage("quantize")
+    done = quantize_static(network, plan, statistics, weights=bits, activations=config.activations, method=config.calibration)
+    feeds = {network.inputs[0]: np.resize(x, (batch or CHECKED, *x.shape[1:]))}
+    return replace(done, integrity=check_integers(done.model, feeds, threads=threads))
+
+
+def weight_bits(config: QuantizeConfig) -> int:
+    """The bits of a weight: as asked, but 7 in place of 8 where 8 would overflow."""
+    if config.weights != 8 or config.reduce_range is False:
+        return config.weights
+    return 7 if config.reduce_range or saturates() else 8
 
 
 def quantize_weights(network: Network, bits: int, source: str) -> Quantized:
@@ -48,7 +117,7 @@ def quantize_weights(network: Network, bits: int, source: str) -> Quantized:
     layers = find_layers(network)
     _refuse_empty(network, layers, source)
     grids = weight_grids(network, layers, bits)
-    return Quantized(emit_weights(network, grids), layers, grids, {}, tuple(left_alone(network)))
+    return Quantized(emit_weights(network, grids), network, layers, grids, {}, tuple(left_alone(network)))
 
 
 def planned(network: Network, source: str) -> Plan:
@@ -71,7 +140,8 @@ def quantize_static(network: Network, plan: Plan, statistics: Mapping[str, Stati
     """
     grids = activation_grids(plan, statistics, activations, method)
     kernels = weight_grids(network, plan.layers, weights, grids)
-    return Quantized(emit_static(network, plan, kernels, grids), plan.layers, kernels, grids, plan.skipped)
+    model = emit_static(network, plan, kernels, grids)
+    return Quantized(model, network, plan.layers, kernels, grids, plan.skipped, plan, statistics)
 
 
 def activation_grids(plan: Plan, statistics: Mapping[str, Statistics], bits: int, method: str) -> dict[str, Grid]:

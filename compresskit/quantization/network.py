@@ -52,6 +52,12 @@ class Network:
         return [value.name for value in self.model.graph.input if value.name not in self.constants]
 
     @property
+    def fixed_batch(self) -> int | None:
+        """The batch that the first input fixes; None: any."""
+        dims = next(value for value in self.model.graph.input if value.name not in self.constants).type.tensor_type.shape.dim
+        return dims[0].dim_value or None if dims else None
+
+    @property
     def outputs(self) -> list[str]:
         return [value.name for value in self.model.graph.output]
 

@@ -36,7 +36,8 @@ def build() -> Build:
     ) -> onnx.ModelProto:
         tensors = [numpy_helper.from_array(value, name) for name, value in stored.items()]
         inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
-        ends = [onnx.ValueInfoProto(name=name) for name in outputs]
+        # What comes out of other domains' operators is not inferred: it is as large as the input here.
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) if domains else onnx.ValueInfoProto(name=name) for name in outputs]
         body = helper.make_graph(list(nodes), "g", inputs, ends, tensors)
         opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
         model = helper.make_model(body, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets, ignore_unknown=True))

@@ -1,0 +1,139 @@
+"""`compresskit quantize`: from the command line to `QuantizeRequest`, and from the outcome to what is printed."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from compresskit.errors import UsageError
+from compresskit.quantization.config import QuantizeConfig, QuantizeRequest
+from compresskit.runtime import SEED_LIMIT
+from compresskit.writers import STDOUT
+
+from . import options as shared
+from .console import Console
+from .options import METHOD, OUTPUT, TARGET, DataOptions, ModelOptions, ReportOptions, RunOptions, option, takes
+from .results import beside, check_outputs, deliver, read_stdin
+
+SUFFIX = ".onnx"
+# Said again here because the registry loads numpy; a test holds the two together.
+Calibration = Literal["percentile", "mse", "entropy", "minmax", "moving-average"]
+
+
+@dataclass(frozen=True)
+class QuantizeOptions(RunOptions, ReportOptions, DataOptions, ModelOptions):
+    """All that can be said to `compresskit quantize`."""
+
+    weights: Annotated[int, option(TARGET, "Bits of a weight, 2 to 16; 4 and less are packed for storage.", "--weights", metavar="N")] = (
+        QuantizeConfig.weights
+    )
+    activations: Annotated[
+        int,
+        option(TARGET, "Bits of an activation, likewise; other than 8 they are simulated.", "--activations", metavar="N"),
+    ] = QuantizeConfig.activations
+    max_drop: Annotated[
+        float | None, option(TARGET, "Fail (exit 5) if the test accuracy falls by more than this: 0.01.", "--max-drop", metavar="X", min=0, max=1)
+    ] = None
+    require_speedup: Annotated[
+        float | None,
+        option(TARGET, "Fail (exit 5) if the result is not this many times as fast in ONNX Runtime: 1.2.", "--require-speedup", metavar="X"),
+    ] = None
+    calibration: Annotated[Calibration, option(METHOD, "How the ranges of activations are chosen.", "--calibration", metavar="HOW")] = "percentile"
+    samples: Annotated[int, option(METHOD, "Training samples to choose them on.", "--samples", metavar="N", min=1)] = QuantizeConfig.samples
+    reduce_range: Annotated[
+        Literal["auto", "yes", "no"],
+        option(METHOD, "7 bits in place of 8 for weights, for CPUs without VNNI; auto: where this one needs it.", "--reduce-range", metavar="HOW"),
+    ] = "auto"
+    output: Annotated[list[str] | None, option(OUTPUT, "Write here (.onnx); may repeat; -: standard output.", "-o", "--output", metavar="FILE")] = (
+        None
+    )
+    stdout: Annotated[bool, option(OUTPUT, "Write the model to the standard output.", "-c", "--stdout")] = False
+    seed: shared.DrawnSeed = None
+    dry_run: shared.DryRun = False
+
+
+@takes(QuantizeOptions)
+def quantize(console: Console, options: QuantizeOptions) -> None:
+    """Turn a model's weights and activations into integers; check that it is right and measure whether it is faster; write ONNX.
+
+    Examples:
+      compresskit quantize model.onnx --data images/
+      compresskit quantize model.onnx
+      compresskit quantize net.pt --data digits.npz --max-drop 0.01 --require-speedup 1.2 -o net.int8.onnx --report report.json
+      compresskit quantize model.onnx --weights 4
+      cat model.onnx | compresskit quantize - --data digits.npz -o - > model.int8.onnx
+    """
+    if options.data is None:
+        shared.refuse_without(console, "--data", ("activations", "calibration", "samples"))
+    outputs = _outputs(options)
+    check_outputs(console, options, outputs, what="the model", inputs=(options.model,), drawings={})
+    request = _request(console, options, outputs)
+    # Only now, so that --help and wrong options are answered at once.
+    from compresskit.quantization.pipeline import run
+
+    from .quantize_tables import report_tables
+
+    with console.progress() as progress:
+        outcome = run(request, progress)
+    report = outcome.report
+    tables = report_tables(report, verbose=options.verbose > 0)
+    write = not options.dry_run
+    deliver(console, options, report, tables, outcome.standard_output, inputs=(options.model,), warnings=report.warnings, write=write)
+    if outcome.failure is not None:
+        raise outcome.failure
+
+
+def _outputs(options: QuantizeOptions) -> tuple[str, ...]:
+    """Where the model goes: as asked, else `<stem>.int8.onnx` beside the input, else the standard output for a piped input.
+
+    Raises:
+        UsageError: a suffix that stands for another format.
+    """
+    asked = (*(options.output or ()), *((STDOUT,) if options.stdout else ()))
+    for name in asked:
+        if name != STDOUT and Path(name).suffix.lower() != SUFFIX and not Path(name).is_char_device():
+            raise UsageError(f"cannot write {name}: quantized models are written as {SUFFIX}")
+    if asked or options.model == STDOUT:
+        return asked or (STDOUT,)
+    factory = options.model.rpartition(":")[2] if ":" in options.model and not Path(options.model).is_file() else ""
+    return (beside(options.model, (factory or Path(options.model).stem) + f".{_width(options)}{SUFFIX}"),)
+
+
+def _width(options: QuantizeOptions) -> str:
+    """int8, or w4a8, or w4 where activations stay as they are."""
+    if options.data is None:
+        return "int8" if options.weights == 8 else f"w{options.weights}"
+    return "int8" if (options.weights, options.activations) == (8, 8) else f"w{options.weights}a{options.activations}"
+
+
+def _request(console: Console, options: QuantizeOptions, outputs: tuple[str, ...]) -> QuantizeRequest:
+    max_bytes = shared.byte_count(options.max_bytes, "--max-bytes")
+    config = QuantizeConfig(
+        weights=options.weights,
+        activations=options.activations,
+        calibration=options.calibration,
+        samples=options.samples,
+        reduce_range={"auto": None, "yes": True, "no": False}[options.reduce_range],
+        max_drop=options.max_drop,
+        require_speedup=options.require_speedup,
+        seed=secrets.randbelow(SEED_LIMIT) if options.seed is None else options.seed,
+    )
+    return QuantizeRequest(
+        model=read_stdin(console, "model", max_bytes) if options.model == STDOUT else options.model,
+        config=config,
+        outputs=outputs,
+        data=options.data,
+        arch=options.arch,
+        input_shape=shared.shape(options.input, "--input"),
+        mean=shared.numbers(options.mean, "--mean"),
+        std=shared.numbers(options.std, "--std"),
+        label_column=options.label_column,
+        trust=options.trust,
+        max_bytes=max_bytes,
+        threads=options.threads,
+        force=options.force,
+        dry_run=options.dry_run,
+        arguments=console.arguments,
+    )

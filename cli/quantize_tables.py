@@ -1,0 +1,96 @@
+"""A QuantizeReport as a person reads it: before and after, what became of each layer, what was left alone and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from compresskit.quantization.report import Figures, LayerRow, QuantizeReport
+
+from .tables import plain_table, plural, size, wrote
+
+LAYERS_SHOWN = 8
+SKIPPED_SHOWN = 5
+
+
+def report_tables(report: QuantizeReport, *, verbose: bool) -> Iterator[RenderableType]:
+    """The tables of `report`, most important first; all layers and everything left alone only where `verbose`."""
+    yield _figures(report)
+    yield ""
+    # Where there is no room for all, those that lost most.
+    worst = sorted(report.layers, key=lambda row: min(filter(None, (row.weight_sqnr, row.activation_sqnr)), default=float("inf")))
+    shown = report.layers if verbose or len(report.layers) <= LAYERS_SHOWN else worst[:LAYERS_SHOWN]
+    if shown:
+        yield _layers(shown, len(report.layers))
+        yield ""
+    if report.skipped:
+        yield f"left in float: {plural(len(report.skipped), 'operator')}"
+        listed = report.skipped if verbose else report.skipped[:SKIPPED_SHOWN]
+        yield from (f"  {skip.group}: {skip.reason}" for skip in listed)
+        if len(report.skipped) > len(listed):
+            yield f"  … {len(report.skipped) - len(listed)} more (-v)"
+    yield from _closing(report)
+
+
+def _figures(report: QuantizeReport) -> Table:
+    before, after = report.before, report.after
+    table = plain_table("", "before", "after", "change")
+    table.add_row("file", size(before.bytes), size(after.bytes), f"{after.bytes / before.bytes:.1%}")
+    if before.accuracy and after.accuracy:
+        table.add_row("accuracy", _accuracy(before), _accuracy(after), _accuracy_change(before, after))
+    table.add_row("latency p50 / p90", _latency(before), _latency(after), f"{report.speedup:.2f}x as fast")
+    return table
+
+
+def _layers(rows: Sequence[LayerRow], total: int) -> Table:
+    table = plain_table("layer", "kind", "bits", "range", "clipped", "SQNR W / A", "bytes", left=2)
+    for row in rows:
+        bits = f"W{row.weight_bits}" + (f"A{row.activation_bits}" if row.activation_bits else "")
+        span = "" if row.low is None or row.high is None else f"{row.low:.3g} … {row.high:.3g}"
+        clipped = "" if row.clipped is None else f"{row.clipped:.2%}"
+        noise = f"{_decibels(row.weight_sqnr)} / {_decibels(row.activation_sqnr)} dB"
+        table.add_row(row.name, row.kind, bits, span, clipped, noise, f"{size(row.bytes_before)} → {size(row.bytes_after)}")
+    if total > len(rows):
+        table.add_row(f"… {total - len(rows)} more (-v)", *[""] * 6)
+    return table
+
+
+def _closing(report: QuantizeReport) -> Iterator[str]:
+    """What was done, what the figures are of, what was checked and written."""
+    yield f"{report.scheme}: weights are {report.weights_are}, activations are {report.activations_are}"
+    accuracy = report.after.accuracy
+    if accuracy is not None:
+        interval = ", with its 95% interval" if accuracy.low is not None else ""
+        yield f"accuracy: {accuracy.metric} of {plural(accuracy.count, 'test sample')} in ONNX Runtime{interval}"
+    yield f"latency: ONNX Runtime, batch {report.after.latency.batch}, {plural(report.threads, 'thread')}, runs in turns"
+    if report.integers is not None:
+        equal, worst = report.integers.equal, report.integers.worst
+        yield f"checked in ONNX Runtime: {equal:.4%} of {report.integers.compared:,} integers as computed here, none off by more than {worst}"
+    yield from wrote(report.outputs)
+    yield f"seed {report.seed}, {plural(report.threads, 'thread')}, {sum(report.stages.values()):.1f} s"
+
+
+def _accuracy(figures: Figures) -> str:
+    accuracy = figures.accuracy
+    if accuracy is None:
+        return ""
+    if accuracy.low is None or accuracy.high is None:
+        return f"{accuracy.value:.4g}"
+    return f"{accuracy.value:.2%} [{100 * accuracy.low:.2f}, {100 * accuracy.high:.2f}]"
+
+
+def _accuracy_change(before: Figures, after: Figures) -> str:
+    if before.accuracy is None or after.accuracy is None:
+        return ""
+    change = after.accuracy.value - before.accuracy.value
+    return f"{change:+.4g}" if after.accuracy.low is None else f"{100 * change:+.2f} pt"
+
+
+def _latency(figures: Figures) -> str:
+    return f"{figures.latency.p50_ms:.3g} / {figures.latency.p90_ms:.3g} ms"
+
+
+def _decibels(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"

@@ -1,0 +1,72 @@
+"""What `quantize` is asked to do. Free of torch and numpy, so that the command line can build it before anything heavy loads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compresskit.errors import UsageError
+
+FEWEST_BITS, MOST_BITS = 2, 16
+
+
+@dataclass(frozen=True)
+class QuantizeConfig:
+    """Settings of one quantization; the defaults are what the benchmarks found best.
+
+    Attributes:
+        weights, activations: bits, 2 to 16. Activations are quantized only where there are data to calibrate them on.
+        calibration: how ranges of activations are chosen: a name in `compresskit.quantization.ranges.METHODS`.
+        samples: of the training split, to calibrate on.
+        reduce_range: give 8-bit weights 7 bits, for CPUs that add pairs of 8-bit products in 16 bits; None: if this CPU is one.
+        max_drop: largest accuracy loss allowed on the test split, as a fraction; None: no guard.
+        require_speedup: least ratio of the median times before and after; None: no guard.
+    """
+
+    weights: int = 8
+    activations: int = 8
+    calibration: str = "percentile"
+    samples: int = 256
+    reduce_range: bool | None = None
+    max_drop: float | None = None
+    require_speedup: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, bits in (("--weights", self.weights), ("--activations", self.activations)):
+            if not FEWEST_BITS <= bits <= MOST_BITS:
+                raise UsageError(f"{name} takes {FEWEST_BITS} to {MOST_BITS} bits, not {bits}")
+        if self.samples < 1:
+            raise UsageError(f"--samples takes 1 or more, not {self.samples}")
+        if self.max_drop is not None and not 0 <= self.max_drop <= 1:
+            raise UsageError(f"--max-drop takes a fraction from 0 to 1, not {self.max_drop:g}")
+        if self.require_speedup is not None and not self.require_speedup > 0:
+            raise UsageError(f"--require-speedup takes a ratio above 0 such as 1.2, not {self.require_speedup:g}")
+
+
+@dataclass(frozen=True)
+class QuantizeRequest:
+    """One `compresskit quantize` from file to files: what `compresskit.quantization.pipeline.run` takes.
+
+    Attributes:
+        model: path, bytes (from a pipe), zoo name or `pkg.mod:factory`.
+        outputs: paths of .onnx files, or "-" for the bytes on stdout.
+        data: as `compresskit.data.load_data` reads it; None: only weights are quantized.
+        mean, std: normalization of the inputs; None: the checkpoint's, or computed.
+        threads: to compute and to time with; 0: all; None: one for a small model, else all.
+    """
+
+    model: str | bytes
+    config: QuantizeConfig = QuantizeConfig()
+    outputs: tuple[str, ...] = ()
+    data: str | None = None
+    arch: str | None = None
+    input_shape: tuple[int, ...] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    label_column: str | None = None
+    trust: bool = False
+    max_bytes: int | None = None
+    threads: int | None = None
+    force: bool = False
+    dry_run: bool = False
+    arguments: tuple[str, ...] = ()

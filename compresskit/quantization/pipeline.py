@@ -1,0 +1,166 @@
+"""`quantize` from file to files: read the model and the data, calibrate, quantize, check, time, write, report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from compresskit.data import Dataset
+from compresskit.errors import GuardError, UsageError
+from compresskit.models.latency import compare
+from compresskit.models.onnx_parse import opset_of
+from compresskit.progress import SILENT, Progress
+from compresskit.quantization.config import QuantizeConfig, QuantizeRequest
+from compresskit.quantization.engine import Quantized, quantize
+from compresskit.quantization.measure import layer_rows, onnx_accuracy, runs_in_integers
+from compresskit.quantization.report import Figures, Integers, QuantizeOutcome, QuantizeReport
+from compresskit.quantization.source import Source, read_samples, read_source
+from compresskit.report import Accuracy, Latency, ModelInfo, ModelInput, Output
+from compresskit.runtime import Clock, seed_everything, set_threads, versions
+from compresskit.writers import STDOUT, write_bytes
+
+SHARED_BYTES = 8_000_000  # of a model; below, a second thread gains nothing on an idle machine, and costs ten times the time on a busy one
+FEW_SAMPLES = 16
+SLOWER = 1.05  # a model counts as slower from this ratio of the median times on
+
+
+def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcome:
+    """Do what `compresskit quantize` says it does.
+
+    Raises:
+        CompresskitError: of the kind that the exit codes describe; nothing has been written then.
+    """
+    if request.config.max_drop is not None and request.data is None:
+        raise UsageError("--max-drop needs --data to measure accuracy on")
+    clock = Clock()
+    seed_everything(request.config.seed)
+    with clock("read"):
+        progress.stage("read")
+        source = read_source(request)
+        data = read_samples(request, source, progress)
+    original = source.model.SerializeToString()
+    threads = set_threads(request.threads if request.threads is not None else 1 if len(original) < SHARED_BYTES else 0)
+    config = request.config
+    with clock("quantize"):
+        done = quantize(source.model, data, config, source=source.name, threads=threads, progress=progress)
+    model = done.model.SerializeToString()
+    with clock("measure"):
+        progress.stage("measure")
+        accuracies = [_accuracy(one, source, data, threads) for one in (original, model)]
+    with clock("time"):
+        progress.stage("time")
+        timings = [Latency(t.p50_ms, t.p90_ms, t.threads, t.batch) for t in compare(original, model, source.feeds(), threads=threads, isolated=True)]
+    before, after = Figures(len(original), accuracies[0], timings[0]), Figures(len(model), accuracies[1], timings[1])
+    failure = _guard(config, before, after)
+    written = [] if failure is not None or request.dry_run else _write(request, model)
+    static = done.plan is not None
+    fused = static and runs_in_integers(config.weights, config.activations)
+    report = QuantizeReport(
+        command="quantize",
+        arguments=request.arguments,
+        versions=versions(),
+        seed=config.seed,
+        threads=threads,
+        model=_info(source),
+        settings=_settings(config, data),
+        scheme=f"W{config.weights}A{config.activations}" if static else f"W{config.weights}",
+        weights_are="integers" if fused else "storage",
+        activations_are="integers" if fused else "simulated" if static else "float",
+        before=before,
+        after=after,
+        speedup=before.latency.p50_ms / after.latency.p50_ms,
+        layers=tuple(layer_rows(done)),
+        skipped=done.skipped,
+        integers=_integers(done),
+        stages=clock.seconds,
+        warnings=(*_dry_warning(request), *_warnings(config, source, data, done, fused, before, after)),
+        outputs=tuple(written),
+    )
+    return QuantizeOutcome(report, model if STDOUT in request.outputs and written else None, failure)
+
+
+def _integers(done: Quantized) -> Integers | None:
+    found = done.integrity
+    return None if found is None else Integers(found.nodes, found.integers, found.equal, found.worst)
+
+
+def _accuracy(model: bytes, source: Source, data: Dataset | None, threads: int) -> Accuracy | None:
+    if data is None or len(source.model.graph.output) != 1:
+        return None
+    return onnx_accuracy(model, source.inputs[0].name, data, batch=source.inputs[0].shape[0], threads=threads)
+
+
+def _guard(config: QuantizeConfig, before: Figures, after: Figures) -> GuardError | None:
+    """Whether accuracy fell (or error rose, as a fraction) by more than is allowed, or the result is not as fast as it has to be."""
+    if config.max_drop is not None:
+        if before.accuracy is None or after.accuracy is None:
+            return GuardError("--max-drop: accuracy cannot be measured on a model of several outputs: no model was written")
+        if (failure := _fallen(config.max_drop, before.accuracy, after.accuracy)) is not None:
+            return failure
+    speedup = before.latency.p50_ms / after.latency.p50_ms
+    if config.require_speedup is not None and speedup < config.require_speedup:
+        return GuardError(
+            f"the result is {speedup:.2f} times as fast ({after.latency.p50_ms:.3g} ms, {before.latency.p50_ms:.3g} ms before) "
+            f"where --require-speedup asks for {config.require_speedup:g}: no model was written"
+        )
+    return None
+
+
+def _fallen(allowed: float, before: Accuracy, after: Accuracy) -> GuardError | None:
+    error = before.metric == "rmse"
+    rise, allowed = (after.value - before.value, allowed * before.value) if error else (before.value - after.value, allowed)
+    if rise <= allowed:
+        return None
+    what = "the error rose" if error else "accuracy fell"
+    return GuardError(
+        f"{what} from {before.value:.4f} to {after.value:.4f}, by {rise:.4f} where --max-drop allows {allowed:.4g}: no model was written"
+    )
+
+
+def _write(request: QuantizeRequest, model: bytes) -> list[Output]:
+    """Write every output; each is complete or absent. The bytes for the standard output are the caller's to write."""
+    protect = [Path(request.model)] if isinstance(request.model, str) and Path(request.model).exists() else []
+    for name in request.outputs:
+        if name != STDOUT:
+            write_bytes(Path(name), model, force=request.force, protect=protect)
+    return [Output(name, "onnx", len(model)) for name in request.outputs]
+
+
+def _info(source: Source) -> ModelInfo:
+    inputs = tuple(ModelInput(spec.name, spec.shape, str(spec.dtype).removeprefix("torch.")) for spec in source.inputs)
+    return ModelInfo(source.name, source.arch, inputs)
+
+
+def _settings(config: QuantizeConfig, data: Dataset | None) -> dict[str, Any]:
+    settings = {name: value for name, value in asdict(config).items() if name != "seed"}
+    if data is not None:
+        mean, std = list(data.normalization.mean), list(data.normalization.std)
+        settings["normalization"] = {"mean": mean, "std": std, "source": data.normalization_source}
+    return settings
+
+
+def _dry_warning(request: QuantizeRequest) -> tuple[str, ...]:
+    return (f"dry run: {', '.join(request.outputs) or 'nothing'} would be written",) if request.dry_run else ()
+
+
+def _warnings(
+    config: QuantizeConfig, source: Source, data: Dataset | None, done: Quantized, fused: bool, before: Figures, after: Figures
+) -> Iterator[str]:
+    if data is None:
+        yield "no --data to calibrate activations on: only the weights were quantized, which makes the file smaller and nothing faster"
+    elif not fused:
+        yield f"W{config.weights}A{config.activations} has no integer kernels: weights are packed for storage, activations are simulated in float"
+    if config.reduce_range is None and config.weights == 8 and any(grid.bits == 7 for grid in done.weights.values()):
+        yield "sums of 8-bit products overflow on this CPU: weights were given 7 bits (--reduce-range no keeps 8)"
+    opsets = [opset_of(model, "") for model in (source.model, done.model)]
+    if opsets[0] != opsets[1]:
+        yield f"the operators of opset {opsets[0]} became those of {opsets[1]}, which the integers need"
+    if data is not None and min(config.samples, len(data.train)) < FEW_SAMPLES:
+        yield f"ranges were chosen on {min(config.samples, len(data.train))} samples: {FEW_SAMPLES} or more are better"
+    if data is not None and data.test is None:
+        yield "the data have no test split: accuracy was measured on the validation split"
+    times = before.latency.p50_ms, after.latency.p50_ms
+    if times[1] > SLOWER * times[0]:
+        yield f"slower in ONNX Runtime here ({times[1]:.3g} ms, {times[0]:.3g} ms before)"

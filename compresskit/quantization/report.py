@@ -1,0 +1,106 @@
+"""What `quantize` says it did, as data that turns into JSON and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from compresskit.errors import CompresskitError
+from compresskit.report import Accuracy, JsonReport, Latency, ModelInfo, Output, Skipped
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One model, measured.
+
+    Attributes:
+        bytes: of the ONNX file.
+        accuracy: None when there were no data to measure it on.
+    """
+
+    bytes: int
+    accuracy: Accuracy | None
+    latency: Latency
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer with stored weights.
+
+    Attributes:
+        weight_bits: of each weight.
+        activation_bits: of what the layer puts out; None: float.
+        low, high: the range that those bits are spread over.
+        clipped: fraction of the calibration's outputs beyond it.
+        weight_sqnr, activation_sqnr: signal to quantization noise [dB]; None where there is no noise, or nothing to measure it on.
+        bytes_before, bytes_after: of weights and bias as stored, scales included.
+    """
+
+    name: str
+    kind: str
+    weight_bits: int
+    activation_bits: int | None
+    low: float | None
+    high: float | None
+    clipped: float | None
+    weight_sqnr: float | None
+    activation_sqnr: float | None
+    bytes_before: int
+    bytes_after: int
+
+
+@dataclass(frozen=True)
+class Integers:
+    """ONNX Runtime's integers against a plain reference, node by node: how many, which fraction is equal, the largest difference in steps."""
+
+    nodes: int
+    compared: int
+    equal: float
+    worst: int
+
+
+@dataclass(frozen=True)
+class QuantizeReport(JsonReport):
+    """What one `quantize` did; fields as in `compresskit.report.Report` where they have its names.
+
+    Attributes:
+        scheme: "W8A8", or "W8" for weights alone.
+        weights_are: "integers" that kernels compute with, or "storage" that is turned into floats before every run.
+        activations_are: "integers", "simulated" (floats rounded to what integers would hold), or "float".
+        speedup: median time before / after.
+        integers: None where nothing is computed in integers.
+    """
+
+    command: str
+    arguments: tuple[str, ...]
+    versions: dict[str, str]
+    seed: int
+    threads: int
+    model: ModelInfo
+    settings: dict[str, Any]
+    scheme: str
+    weights_are: str
+    activations_are: str
+    before: Figures
+    after: Figures
+    speedup: float
+    layers: tuple[LayerRow, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    integers: Integers | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    outputs: tuple[Output, ...] = ()
+
+
+@dataclass(frozen=True)
+class QuantizeOutcome:
+    """What a run gives back.
+
+    Attributes:
+        standard_output: the ONNX bytes that belong on stdout, where "-" was among the outputs.
+        failure: a guard that failed; nothing is written then.
+    """
+
+    report: QuantizeReport
+    standard_output: bytes | None = None
+    failure: CompresskitError | None = None
