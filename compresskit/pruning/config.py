@@ -94,7 +94,7 @@ class PruneConfig:
         floor: smallest kept fraction of any group, in [0, 1).
         steps: number of cuts on the way to the target, with recovery between them when there is data.
         round_to: channel multiple to keep widths at; 0 measures what ONNX Runtime rewards here ("auto"); None: 8, on which its kernels
-            waste least, or the largest of 4, 2 and 1 that lets the target be hit.
+            waste least, or the largest of 4, 2 and 1 that lets the target be hit (2 or 1 where widths are learned).
         epochs: training passes in all, recoveries included; 0 measures accuracy without training.
         learning_rate: peak learning rate; None chooses one for the optimizer.
         distill: weight of the uncut model's outputs in the training loss (0: labels only).

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,6 +37,7 @@ from compresskit.training.objectives import loss
 from compresskit.training.state import EpochRecord
 
 MULTIPLES = (8, 4, 2, 1)  # of channels, in the order in which they are tried: ONNX Runtime computes in blocks of 8 or 16
+LEARNED_MULTIPLES = (2, 1)  # coarser ones undo what was learned: a stream of 16 channels that is to keep 11 would keep all
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ def _cut_checked(
         _floored(score, config.floor, widths.setdefault(group.name, group.size))
         for group, score in zip(prunable.groups, learned.scores if learned else _scores(prunable, recovery, config), strict=True)
     ]
-    search = partial(_planned, prunable, scores, cost, config)
+    multiples = (LEARNED_MULTIPLES if learned else MULTIPLES) if config.round_to is None else (config.round_to,)
+    search = partial(_planned, prunable, scores, cost, config, multiples)
     skipped = prunable.skipped
     while True:
         chosen = search(goal)
@@ -194,9 +196,9 @@ def _cut_checked(
             raise TargetError("nothing can be cut from this model: whatever is cut, it computes something else from the channels that stay")
 
 
-def _planned(prunable: Prunable, scores: list[torch.Tensor], cost: Footprint, config: PruneConfig, goal: float) -> Plan:
-    """The plan at the multiple asked for; at the largest that hits `goal` where none was."""
-    *coarse, finest = MULTIPLES if config.round_to is None else (config.round_to,)
+def _planned(prunable: Prunable, scores: list[torch.Tensor], cost: Footprint, config: PruneConfig, multiples: Sequence[int], goal: float) -> Plan:
+    """The plan at the first of `multiples` that hits `goal`; at the last where none does."""
+    *coarse, finest = multiples
     search = partial(plan, prunable, scores, cost, goal, scope=config.scope, floor=config.floor)
     for multiple in coarse:
         with suppress(TargetError):

@@ -80,7 +80,7 @@ class Recovery:
         return max(1, round(self.config.epochs * SEARCH * -(-len(self.data.train) // self.config.batch_size)))
 
     def search(self, module: nn.Module, parameters: list[dict[str, Any]], after_step: Callable[[int], None]) -> tuple[EpochRecord, ...]:
-        """Train `module`, in place, while `after_step` narrows it; the learning rate rises and stays, for training after the cut to go on from.
+        """Train `module`, in place, while `after_step` narrows it, at a learning rate that rises and stays: no step of the search counts less.
 
         Raises:
             GuardError: training diverged.
@@ -96,10 +96,7 @@ class Recovery:
             GuardError: training diverged.
             UsageError: settings that training refuses.
         """
-        settings = self._settings(self._share(phase, phases), phase)
-        if settings and self.config.learns:
-            settings = replace(settings, warmup=0.0)  # it has risen in the search
-        return self._run(graph.module, settings, self._objective(), after_step)
+        return self._run(graph.module, self._settings(self._share(phase, phases), phase), self._objective(), after_step)
 
     def _run(
         self,

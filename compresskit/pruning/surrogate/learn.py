@@ -19,7 +19,7 @@ from compresskit.report import SearchPoint
 from compresskit.training.state import EpochRecord
 
 LOWEST = 0.2  # of the masks to begin with; the highest is near 1
-RATE = 0.02  # of the masks, for any optimizer
+RATE = 0.002  # of the masks, for any optimizer; at ten times this, noise decides between channels
 POINTS = 64  # of the path that is reported
 
 
