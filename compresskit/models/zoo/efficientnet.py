@@ -24,7 +24,17 @@ def efficientnet_b0(*, classes: int = 10, in_channels: int = 3, width: float = 1
     for expansion, kernel, channels, repeats, stride in _STAGES:
         outputs = in_eights(channels * width)
         for index in range(repeats):
-            plan = Bottleneck(inputs, inputs * expansion, outputs, kernel, 1 if index else stride, max(1, inputs // 4), nn.SiLU, nn.SiLU, nn.Sigmoid)
+            plan = Bottleneck(
+                inputs=inputs,
+                hidden=inputs * expansion,
+                outputs=outputs,
+                kernel=kernel,
+                stride=1 if index else stride,
+                squeezed=inputs // 4,
+                activation=nn.SiLU,
+                squeeze_activation=nn.SiLU,
+                gate=nn.Sigmoid,
+            )
             features.append(InvertedBottleneck(plan))
             inputs = outputs
     features.append(activated(conv(inputs, last, 1), nn.SiLU))

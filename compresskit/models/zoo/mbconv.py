@@ -15,7 +15,9 @@ class Bottleneck:
     """How one is built.
 
     Attributes:
+        inputs, outputs: channels that come in and go out.
         hidden: channels of the depthwise convolution; where they are the inputs, nothing expands to them.
+        kernel, stride: of the depthwise convolution.
         squeezed: channels of the squeeze-and-excitation; 0: there is none.
         activation: after the first two convolutions.
         squeeze_activation, gate: inside the squeeze-and-excitation.

@@ -36,9 +36,18 @@ def mobilenet_v3_small(*, classes: int = 10, in_channels: int = 3, width: float 
     features: list[nn.Module] = [activated(conv(in_channels, inputs, 3), nn.Hardswish)]
     for kernel, expanded, channels, excited, hard_swish, stride in _BLOCKS:
         hidden, outputs = in_eights(expanded * width), in_eights(channels * width)
-        squeezed = in_eights(hidden / 4) if excited else 0
-        activation = nn.Hardswish if hard_swish else nn.ReLU
-        features.append(InvertedBottleneck(Bottleneck(inputs, hidden, outputs, kernel, stride, squeezed, activation, nn.ReLU, nn.Hardsigmoid)))
+        plan = Bottleneck(
+            inputs=inputs,
+            hidden=hidden,
+            outputs=outputs,
+            kernel=kernel,
+            stride=stride,
+            squeezed=in_eights(hidden / 4) if excited else 0,
+            activation=nn.Hardswish if hard_swish else nn.ReLU,
+            squeeze_activation=nn.ReLU,
+            gate=nn.Hardsigmoid,
+        )
+        features.append(InvertedBottleneck(plan))
         inputs = outputs
     features.append(activated(conv(inputs, 6 * inputs, 1), nn.Hardswish))
     last = in_eights(1024 * width)
