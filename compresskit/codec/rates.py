@@ -116,6 +116,7 @@ def _coin_rate(config: EncodeConfig, quality: int) -> float:
 def _attempts(work: Work, config: EncodeConfig) -> Attempt:
     """Encoding at a quality, counted from 0; each is made once."""
     made: dict[object, Coded] = {}
+    longest = max(max(signal.values.shape[1:-1]) for signal in work.signals)
 
     def attempt(quality: int) -> Coded:
         if work.base is None:
@@ -123,7 +124,7 @@ def _attempts(work: Work, config: EncodeConfig) -> Attempt:
             if rate_ not in made:
                 made[rate_] = encode_coin(work, [rate_ * points(signal) for signal in work.signals], config.bits or COIN_BITS, config.seed)
             return made[rate_]
-        setting = ladder(work.base, config)[quality]
+        setting = ladder(work.base, config, longest)[quality]
         if setting not in made:
             made[setting] = encode_coinpp(work, setting)
         return made[setting]

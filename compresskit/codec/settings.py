@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from compresskit.codec.base import Base
-from compresskit.codec.config import EncodeConfig
+from compresskit.codec.config import LATENT_BITS, EncodeConfig
 
 STEPS = 5
 COIN_STEPS = 2000
@@ -40,8 +41,17 @@ SPHERE = _ladder((0, 3), (0, 4), (0, 4), (0, 5), (0, 5), (0, 6), (0, 7), (0, 8),
 COIN_BPP = (0.07, 0.15, 0.3, 0.45, 0.6, 0.9, 1.2, 2.4, 4.8)  # the thesis's rates on Kodak (figure 5.5), and beyond
 
 
-def ladder(base: Base, config: EncodeConfig) -> tuple[Setting, ...]:
-    """The settings for all qualities, with what `config` fixes."""
+def ladder(base: Base, config: EncodeConfig, longest: int) -> tuple[Setting, ...]:
+    """The settings for all qualities of signals that have at most `longest` samples along an axis, with what `config` fixes."""
     steps = SPHERE if base.geometry == "sphere" else GRID[base.axes]
-    fixed = {name: value for name, value in (("bits", config.bits), ("patch", config.patch and (config.patch,))) if value is not None}
-    return tuple(replace(setting, **fixed) for setting in steps)  # type: ignore[arg-type]
+    if config.patch is not None:
+        steps = tuple(replace(setting, patch=(config.patch,)) for setting in steps)
+    if config.bits is not None:
+        return tuple(replace(setting, bits=config.bits) for setting in steps)
+    return tuple(_suited(setting, longest) for setting in steps)
+
+
+def _suited(setting: Setting, longest: int) -> Setting:
+    """`setting` with fewer bits in place of patches larger than the whole signal: half as many samples along an axis are worth two bits."""
+    excess = max(setting.patch[0] / longest, 1.0) if setting.patch else 1.0
+    return replace(setting, bits=max(setting.bits - round(2 * math.log2(excess)), LATENT_BITS[0]))
