@@ -25,7 +25,7 @@ from compresskit.pruning.engine import prune
 from compresskit.pruning.groups import find_groups
 from compresskit.training import recalibrate_batchnorm
 
-IMAGES = ["resnext29_2x64d", "senet18", "regnetx_200mf", "simple_dla", "mobilenet_v3_small", "unet"]
+IMAGES = ["senet18", "regnetx_200mf", "simple_dla", "mobilenet_v3_small", "unet"]
 WIDTH, SIZE = 0.25, 16
 HALF = PruneConfig(target=Target("flops", 0.5), epochs=0)
 OUTPUT = "it is an output of the model"
