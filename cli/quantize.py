@@ -19,7 +19,7 @@ from .results import beside, check_outputs, deliver, read_stdin
 
 SUFFIX = ".onnx"
 # Said again here because the registry loads numpy; a test holds the two together.
-Calibration = Literal["percentile", "mse", "entropy", "minmax", "moving-average"]
+Calibration = Literal["mse", "entropy", "percentile", "minmax", "moving-average"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class QuantizeOptions(RunOptions, ReportOptions, DataOptions, ModelOptions):
         float | None,
         option(TARGET, "Fail (exit 5) if the result is not this many times as fast in ONNX Runtime: 1.2.", "--require-speedup", metavar="X"),
     ] = None
-    calibration: Annotated[Calibration, option(METHOD, "How the ranges of activations are chosen.", "--calibration", metavar="HOW")] = "percentile"
+    calibration: Annotated[Calibration, option(METHOD, "How the ranges of activations are chosen.", "--calibration", metavar="HOW")] = "mse"
     samples: Annotated[int, option(METHOD, "Training samples to choose them on.", "--samples", metavar="N", min=1)] = QuantizeConfig.samples
     reduce_range: Annotated[
         Literal["auto", "yes", "no"],

@@ -16,7 +16,7 @@ _compresskit() {
         [[ $word == -* ]] && COMPREPLY=($(compgen -W "--flops --params --size --sparsity --pattern --max-drop --data --mean --std --label-column -o --output -c --stdout --plot -f --force --json --report --method --criterion --scope --normalize --floor --steps --round-to --epochs --lr --batch-size --optimizer --schedule --label-smoothing --augment --distill --checkpoint --checkpoint-minutes --resume --arch --input --trust --device --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
     quantize)
         case "$previous" in
-            --calibration) COMPREPLY=($(compgen -W "percentile mse entropy minmax moving-average" -- "$word")); return ;;
+            --calibration) COMPREPLY=($(compgen -W "mse entropy percentile minmax moving-average" -- "$word")); return ;;
             --reduce-range) COMPREPLY=($(compgen -W "auto yes no" -- "$word")); return ;;
             --weights|--activations|--max-drop|--require-speedup|--data|--mean|--std|--label-column|-o|--output|--report|--samples|--arch|--input|--seed|--max-bytes|-T|--threads|--config) return ;;
         esac

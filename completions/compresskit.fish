@@ -64,7 +64,7 @@ complete -c compresskit -n '__fish_seen_subcommand_from quantize' -s c -l stdout
 complete -c compresskit -n '__fish_seen_subcommand_from quantize' -s f -l force -d 'Replace existing files'
 complete -c compresskit -n '__fish_seen_subcommand_from quantize' -l json -d 'Print the report as one JSON object in place of tables'
 complete -c compresskit -n '__fish_seen_subcommand_from quantize' -l report -r -d 'Write the report as JSON'
-complete -c compresskit -n '__fish_seen_subcommand_from quantize' -l calibration -x -a 'percentile mse entropy minmax moving-average' -d 'How the ranges of activations are chosen'
+complete -c compresskit -n '__fish_seen_subcommand_from quantize' -l calibration -x -a 'mse entropy percentile minmax moving-average' -d 'How the ranges of activations are chosen'
 complete -c compresskit -n '__fish_seen_subcommand_from quantize' -l samples -r -d 'Training samples to choose them on'
 complete -c compresskit -n '__fish_seen_subcommand_from quantize' -l reduce-range -x -a 'auto yes no' -d '7 bits in place of 8 for weights, for CPUs without VNNI; auto: where this one needs it'
 complete -c compresskit -n '__fish_seen_subcommand_from quantize' -l arch -r -d 'What a bare state_dict belongs to: a zoo name, module:factory or file.py:factory'

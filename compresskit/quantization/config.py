@@ -24,7 +24,7 @@ class QuantizeConfig:
 
     weights: int = 8
     activations: int = 8
-    calibration: str = "percentile"
+    calibration: str = "mse"
     samples: int = 256
     reduce_range: bool | None = None
     max_drop: float | None = None

@@ -86,12 +86,12 @@ def test_what_is_not_said_is_the_library_s_default(invoke: Invoke, pipeline: Pip
 
 def test_everything_that_is_said_arrives(invoke: Invoke, pipeline: Pipeline) -> None:
     line = (
-        "quantize w.pth --weights 4 --activations 6 --max-drop 0.01 --require-speedup 1.2 --calibration mse --samples 99 --reduce-range yes "
+        "quantize w.pth --weights 4 --activations 6 --max-drop 0.01 --require-speedup 1.2 --calibration entropy --samples 99 --reduce-range yes "
         "--data d.csv --label-column y --mean .4,.5 --std .2,.25 --arch nets:make --input 3,32,32 --trust --max-bytes 1.5GB "
         "-o a.onnx -o b.onnx -f -T 2 --seed 9 --dry-run"
     )
     assert invoke(*line.split()).code == 0
-    config = QuantizeConfig(4, 6, "mse", 99, reduce_range=True, max_drop=0.01, require_speedup=1.2, seed=9)
+    config = QuantizeConfig(4, 6, "entropy", 99, reduce_range=True, max_drop=0.01, require_speedup=1.2, seed=9)
     assert pipeline.asked == QuantizeRequest(
         model="w.pth",
         config=config,
