@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from compresskit.errors import UsageError
-from compresskit.pruning.config import PruneConfig, PruneRequest, Quantity, Target, parse_pattern, parse_target
+from compresskit.pruning.config import PruneConfig, PruneRequest, Quantity, TableRequest, Target, parse_pattern, parse_target
 from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT, write_bytes
 
@@ -32,6 +32,7 @@ class PruneOptions(RunOptions, ReportOptions, ModelOutputOptions, DataOptions, M
     flops: Annotated[str | None, option(TARGET, "Keep this much of the multiply-accumulates: 0.5, or 30M.", "--flops", metavar="T")] = None
     params: Annotated[str | None, option(TARGET, "Keep this much of the parameters, likewise.", "--params", metavar="T")] = None
     size: Annotated[str | None, option(TARGET, "Keep this much of the bytes of the weights: 0.5, 1.5MB.", "--size", metavar="T")] = None
+    latency: Annotated[str | None, option(TARGET, "Keep this much of the latency in ONNX Runtime: 0.6, or 5ms.", "--latency", metavar="T")] = None
     sparsity: Annotated[
         float | None, option(TARGET, "Set this fraction of the weights to zero in place of cutting channels.", "--sparsity", metavar="S")
     ] = None
@@ -63,6 +64,12 @@ class PruneOptions(RunOptions, ReportOptions, ModelOutputOptions, DataOptions, M
             metavar="N|auto",
         ),
     ] = None
+    table: Annotated[
+        str | None, option(METHOD, "Latency table of another machine for --latency; else this one is measured.", "--table", metavar="FILE")
+    ] = None
+    measure_table: Annotated[
+        str | None, option(METHOD, "Measure the model's operators here into a latency table, and do nothing else.", "--measure-table", metavar="FILE")
+    ] = None
     epochs: shared.Epochs = PruneConfig.epochs
     lr: shared.LearningRate = PruneConfig.learning_rate
     batch_size: shared.BatchSize = PruneConfig.batch_size
@@ -85,11 +92,15 @@ def prune(console: Console, options: PruneOptions) -> None:
 
     Examples:
       compresskit prune model.onnx --flops 0.5
+      compresskit prune model.onnx --latency 0.6 --data digits.npz
       compresskit prune model.onnx --params 0.3 --data images/ -o small.onnx --report report.json --max-drop 0.01
       compresskit prune weights.pth --arch nets.py:make_net --input 3,32,32 --flops 30M --data digits.npz -o small.onnx -o small.pt
       compresskit prune weights.safetensors --arch resnet20 --sparsity 0.5 --pattern 2:4
       cat model.onnx | compresskit prune - --flops 0.5 -o - > small.onnx
     """
+    if options.measure_table is not None:
+        _measure_table(console, options, options.measure_table)
+        return
     config = _config(options)
     outputs = _outputs(options)
     check_outputs(console, options, outputs, what="the model", inputs=(options.model,), drawings={"--plot": options.plot})
@@ -109,6 +120,38 @@ def prune(console: Console, options: PruneOptions) -> None:
     deliver(console, options, report, tables, outcome.standard_output, inputs=(options.model,), warnings=report.warnings, write=write)
     if outcome.failure is not None:
         raise outcome.failure
+
+
+def _measure_table(console: Console, options: PruneOptions, output: str) -> None:
+    """Write a latency table, and say what it holds.
+
+    Raises:
+        UsageError: something else is asked for as well, or the table would not go to a file.
+    """
+    asked = (options.flops, options.params, options.size, options.latency, options.sparsity, options.output, options.table)
+    if any(value is not None for value in asked) or options.stdout:
+        raise UsageError("--measure-table writes a latency table and cuts nothing: leave out targets, --table and -o")
+    check_outputs(console, options, (output,), what="the table", inputs=(options.model,), drawings={})
+    if output == STDOUT:
+        raise UsageError("--measure-table takes a file: name one")
+    max_bytes = shared.byte_count(options.max_bytes, "--max-bytes")
+    request = TableRequest(
+        model=read_stdin(console, "model", max_bytes) if options.model == STDOUT else options.model,
+        output=output,
+        arch=options.arch,
+        input_shape=shared.shape(options.input, "--input"),
+        trust=options.trust,
+        max_bytes=max_bytes,
+        threads=options.threads,
+        force=options.force,
+    )
+    from compresskit.pruning.tabulate import tabulate
+
+    from .tables import latency_lines
+
+    with console.progress() as progress:
+        table = tabulate(request, progress)
+    deliver(console, options, table, latency_lines(table, output), inputs=(options.model,))
 
 
 def _outputs(options: PruneOptions) -> tuple[str, ...]:
@@ -176,13 +219,14 @@ def _request(console: Console, options: PruneOptions, config: PruneConfig, outpu
         checkpoint=options.checkpoint,
         resume=options.resume,
         checkpoint_minutes=options.checkpoint_minutes,
+        table=options.table,
         dry_run=options.dry_run,
         arguments=console.arguments,
     )
 
 
 def _target(options: PruneOptions) -> Target | None:
-    asked: dict[Quantity, str | None] = {"flops": options.flops, "params": options.params, "size": options.size}
+    asked: dict[Quantity, str | None] = {"flops": options.flops, "params": options.params, "size": options.size, "latency": options.latency}
     targets = [parse_target(quantity, text) for quantity, text in asked.items() if text is not None]
     if len(targets) > 1:
         raise UsageError(f"--{targets[0].quantity} and --{targets[1].quantity} contradict each other: give one target")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 
-from compresskit.report import LayerRow, Measure, Output, Report
+from compresskit.report import LatencyTry, LayerRow, Measure, Output, Report
+
+if TYPE_CHECKING:
+    from compresskit.models.latency_table import Table as LatencyTable
 
 LAYERS_SHOWN = 8
 SKIPPED_SHOWN = 5
@@ -21,6 +25,9 @@ def report_tables(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
     yield ""
     if changed:
         yield _layers(changed if verbose else changed[:LAYERS_SHOWN], len(changed))
+        yield ""
+    if report.tries:
+        yield _tries(report.tries)
         yield ""
     if report.skipped:
         yield from _skipped(report, verbose)
@@ -99,6 +106,22 @@ def _skipped(report: Report, verbose: bool) -> Iterator[RenderableType]:
         yield f"  … {len(report.skipped) - len(shown)} more (-v)"
 
 
+def latency_lines(table: LatencyTable, path: str) -> Iterator[str]:
+    """What a latency table holds."""
+    points = sum(len(entry.inputs) * len(entry.outputs) for entry in table.entries)
+    for whole in table.models.values():
+        yield f"the model: {whole.ms:.3g} ms, its operators {whole.operators_ms:.3g} ms in sum"
+    yield f"ONNX Runtime {table.onnxruntime}, batch {table.batch}, {plural(table.threads, 'thread')}, {table.machine}"
+    yield f"wrote {path} ({plural(len(table.entries), 'operator')}, {plural(points, 'point')})"
+
+
+def _tries(tries: Sequence[LatencyTry]) -> Table:
+    table = plain_table("latency: planned for", "predicted", "measured", left=0)
+    for entry in tries:
+        table.add_row(*(f"{value:.3g} ms" for value in (entry.limit, entry.predicted, entry.measured)))
+    return table
+
+
 def _closing(report: Report) -> Iterator[str]:
     """What the figures are of, what was asked for, checked and written."""
     accuracy, latency = report.after.accuracy or report.before.accuracy, report.after.latency
@@ -119,7 +142,7 @@ def _closing(report: Report) -> Iterator[str]:
 def _amount(value: float, unit: str) -> str:
     if unit == "fraction":
         return f"{value:.4g}"
-    return size(int(value)) if unit == "bytes" else f"{count(value)} {unit}"
+    return size(int(value)) if unit == "bytes" else f"{value:.3g} ms" if unit == "ms" else f"{count(value)} {unit}"
 
 
 def _ratio(after: float, before: float) -> str:

@@ -72,8 +72,8 @@ class Target:
     """What was asked for and what came out, both in `unit`.
 
     Attributes:
-        kind: the option without its dashes: "flops", "params", "size", "sparsity".
-        unit: "fraction" (kept, or removed for sparsity), "MACs", "parameters" or "bytes".
+        kind: the option without its dashes: "flops", "params", "size", "latency", "sparsity".
+        unit: "fraction" (kept, or removed for sparsity), "MACs", "parameters", "bytes" or "ms".
     """
 
     kind: str
@@ -167,6 +167,15 @@ class SearchPoint:
 
 
 @dataclass(frozen=True)
+class LatencyTry:
+    """One cut of a search for a latency, in milliseconds: the limit that it was made for, what was predicted for it, and what it took."""
+
+    limit: float
+    predicted: float
+    measured: float
+
+
+@dataclass(frozen=True)
 class Parity:
     """The largest difference between the model and its exported form, over `inputs` random inputs."""
 
@@ -195,6 +204,7 @@ class Report(JsonReport):
         settings: the method and its settings, as the config names them; JSON values only.
         target: None for a command without one.
         path: of the search for widths, where they were learned.
+        tries: of the search for a latency.
         stages: seconds that each stage took.
     """
 
@@ -212,6 +222,7 @@ class Report(JsonReport):
     layers: tuple[LayerRow, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     path: tuple[SearchPoint, ...] = ()
+    tries: tuple[LatencyTry, ...] = ()
     parity: Parity | None = None
     stages: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -9,8 +9,9 @@ from typing import Literal
 from compresskit.errors import UsageError
 
 Method = Literal["auto", "classic", "l1l2"]
-Quantity = Literal["flops", "params", "size"]
+Quantity = Literal["flops", "params", "size", "latency"]
 UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
+MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
 @dataclass(frozen=True)
@@ -18,16 +19,18 @@ class Target:
     """How much of the model is to stay.
 
     Attributes:
-        quantity: "flops" counts multiply-accumulates (MACs), "params" parameters, "size" bytes of weights.
-        value: a kept fraction in (0, 1), or an absolute count.
+        quantity: "flops" counts multiply-accumulates (MACs), "params" parameters, "size" bytes of weights, "latency" milliseconds.
+        value: a kept fraction in (0, 1), or an absolute amount.
+        absolute: says that a value below 1 is an amount: half a millisecond.
     """
 
     quantity: Quantity
     value: float
+    absolute: bool = False
 
     @property
     def relative(self) -> bool:
-        return self.value < 1
+        return self.value < 1 and not self.absolute
 
     def limit(self, whole: float) -> float:
         """The count that may stay of a model that has `whole`.
@@ -42,11 +45,13 @@ class Target:
 
 
 def parse_target(quantity: Quantity, text: str) -> Target:
-    """Read a target: a fraction ("0.5", "50%") or a count ("30M", "1.5MB", "200k").
+    """Read a target: a fraction ("0.5", "50%") or an amount ("30M", "1.5MB", "200k", "5ms").
 
     Raises:
         UsageError: not a number above 0, a fraction of 1 or more, or a unit that makes no sense.
     """
+    if quantity == "latency":
+        return _parse_latency(text)
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*(%|[KMG]?B?)\s*", text, flags=re.IGNORECASE)
     expected = f"--{quantity} takes a kept fraction between 0 and 1, or a count such as {'1.5MB' if quantity == 'size' else '30M'}"
     if not match:
@@ -62,6 +67,16 @@ def parse_target(quantity: Quantity, text: str) -> Target:
     if value <= 0 or counted != (value >= 1):
         raise UsageError(f"{expected}, not {text!r}")
     return Target(quantity, value)
+
+
+def _parse_latency(text: str) -> Target:
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*(%|us|ms|s)?\s*", text)
+    value, unit = (float(match[1]), match[2]) if match else (0.0, None)
+    amount = value * MILLISECONDS[unit] if unit in MILLISECONDS else value / (100 if unit == "%" else 1)
+    absolute = unit in MILLISECONDS
+    if not 0 < amount < (float("inf") if absolute else 1):
+        raise UsageError(f"--latency takes a kept fraction between 0 and 1, or a time such as 5ms, not {text!r}")
+    return Target("latency", amount, absolute)
 
 
 def parse_pattern(text: str) -> tuple[int, int] | None:
@@ -94,7 +109,7 @@ class PruneConfig:
         floor: smallest kept fraction of any group, in [0, 1).
         steps: number of cuts on the way to the target, with recovery between them when there is data.
         round_to: channel multiple to keep widths at; 0 measures what ONNX Runtime rewards here ("auto"); None: 8, on which its kernels
-            waste least, or the largest of 4, 2 and 1 that lets the target be hit (2 or 1 where widths are learned).
+            waste least, or the largest of 4, 2 and 1 that lets the target be hit (2 or 1 where widths are learned; never for a latency).
         epochs: training passes in all, recoveries included; 0 measures accuracy without training.
         learning_rate: peak learning rate; None chooses one for the optimizer.
         distill: weight of the uncut model's outputs in the training loss (0: labels only).
@@ -129,9 +144,9 @@ class PruneConfig:
 
     def __post_init__(self) -> None:
         if (self.target is None) == (self.sparsity is None):
-            raise UsageError("say what to reach: one of --flops, --params, --size or --sparsity")
+            raise UsageError("say what to reach: one of --flops, --params, --size, --latency or --sparsity")
         if self.learns and self.target is None:
-            raise UsageError("--method l1l2 learns widths, and --sparsity keeps them: give --flops, --params or --size, or --method classic")
+            raise UsageError("--method l1l2 learns widths, and --sparsity keeps them: give another target, or --method classic")
         if self.learns and self.steps > 1:
             raise UsageError("--method l1l2 cuts once, after masks have closed step by step: leave out --steps, or give --method classic")
         checks = {
@@ -168,6 +183,7 @@ class PruneRequest:
         mean, std: normalization of the inputs; None: the checkpoint's, or computed.
         threads: to compute with; 0: all; None: one for a model that is too small to share, else all.
         checkpoint: file to keep the training state in; None: none is kept.
+        table: file with a latency table, for a latency as target; None: one is measured here, or was.
     """
 
     model: str | bytes
@@ -187,5 +203,25 @@ class PruneRequest:
     checkpoint: str | None = None
     resume: bool = False
     checkpoint_minutes: float = 5.0
+    table: str | None = None
     dry_run: bool = False
     arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TableRequest:
+    """One `compresskit prune --measure-table`: what `compresskit.pruning.tabulate.tabulate` takes.
+
+    Attributes:
+        model: as in `PruneRequest`, and so are all that are named alike.
+        output: file for the table.
+    """
+
+    model: str | bytes
+    output: str
+    arch: str | None = None
+    input_shape: tuple[int, ...] | None = None
+    trust: bool = False
+    max_bytes: int | None = None
+    threads: int | None = None
+    force: bool = False

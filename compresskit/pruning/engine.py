@@ -2,41 +2,41 @@
 
           ┌─────────────────────────── once a step ───────────────────────────┐
 graph ──► find groups ─► score ─► plan ─► cut and check ─► compensate ─► train ──► smaller graph
-                           ▲
+                           ▲        ▲           │
+                           │        └─ measure ◄┘ (a latency that was predicted)
                            └── masks learned under a surrogate of the cost (method l1l2), or a criterion (classic)
 """
 
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
 
 from compresskit.data import Dataset
 from compresskit.errors import InputError, TargetError, UsageError
-from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph
+from compresskit.models.latency_table import Table as LatencyTable
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.compensation import compensate
-from compresskit.pruning.config import PruneConfig, Target
+from compresskit.pruning.config import PruneConfig
 from compresskit.pruning.criteria import CRITERIA, Context, normalize
-from compresskit.pruning.cut import TOLERANCE, cut, disagreement
+from compresskit.pruning.goal import Goal, set_goal
 from compresskit.pruning.groups import Prunable, find_groups
 from compresskit.pruning.recovery import Checkpointing, Recovery
 from compresskit.pruning.sparsity import apply_masks, find_masks, sparse_weights
+from compresskit.pruning.step import Cut, Layout, cut_to, cut_to_measure, floored, staying
 from compresskit.pruning.surrogate.learn import Learned, learn
-from compresskit.pruning.target import CLOSE, Footprint, Plan, footprint, plan
-from compresskit.report import SearchPoint, Skipped
+from compresskit.pruning.target import CLOSE
+from compresskit.report import LatencyTry, SearchPoint, Skipped
 from compresskit.training.objectives import loss
 from compresskit.training.state import EpochRecord
 
 MULTIPLES = (8, 4, 2, 1)  # of channels, in the order in which they are tried: ONNX Runtime computes in blocks of 8 or 16
+LATENCY_MULTIPLES = (8, 4)  # at widths between these, latency is no longer what a table of operators predicts
 LEARNED_MULTIPLES = (2, 1)  # coarser ones undo what was learned: a stream of 16 channels that is to keep 11 would keep all
 
 
@@ -48,11 +48,13 @@ class PruneResult:
         graph: the smaller (or sparser) model.
         reached: kept fraction of the quantity that the target names; removed fraction of the weights for sparsity.
         asked: the same, as it was asked for.
-        met: whether what was asked for is there: a cut within 1% of the target, or the sparsity of every layer that can take the pattern.
+        met: whether what was asked for is there: a cut within 1% of the target (3% of a measured latency), or the sparsity of every layer
+            that can take the pattern.
         out_of_reach: whether not even cutting all that may be cut would have been enough.
         skipped: what was left whole, and why.
         history: training, epoch by epoch.
         path: of the search for widths, where they were learned.
+        tries: of the search for a latency.
     """
 
     graph: ModelGraph
@@ -63,6 +65,7 @@ class PruneResult:
     skipped: tuple[Skipped, ...] = ()
     history: tuple[EpochRecord, ...] = ()
     path: tuple[SearchPoint, ...] = ()
+    tries: tuple[LatencyTry, ...] = ()
 
 
 def prune(
@@ -71,13 +74,17 @@ def prune(
     config: PruneConfig,
     *,
     device: torch.device | str = "cpu",
+    table: LatencyTable | None = None,
     checkpointing: Checkpointing | None = None,
     progress: Progress = SILENT,
 ) -> PruneResult:
     """Prune `graph` to the target of `config`, and train it where there are data. `graph` itself is left as it was.
 
+    Args:
+        table: for a latency as target; None: measured here, with the threads that torch has, or as it was kept.
+
     Raises:
-        TargetError: nothing at all can be cut.
+        TargetError: nothing at all can be cut, or not enough for a latency.
         UsageError: the criterion needs data that are not there; settings that contradict each other.
         GuardError: training diverged.
         InputError: the data do not fit the model, or its batch is baked in and it is to be trained.
@@ -87,40 +94,53 @@ def prune(
     recovery = None if data is None else Recovery(graph, data, config, torch.device(device), checkpointing, progress)
     if config.target is None:
         return _sparsify(graph, recovery, config, progress)
-    return _shrink(graph, recovery, config, config.target, progress)
+    return _shrink(graph, recovery, config, set_goal(graph, config.target, table, progress), progress)
 
 
-def _shrink(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, target: Target, progress: Progress) -> PruneResult:
+def _shrink(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, goal: Goal, progress: Progress) -> PruneResult:
     """Cut channels in `config.steps` steps, each by the same factor, with recovery after each."""
-    whole = _size(graph, target)
-    limit = target.limit(whole)
     widths: dict[str, int] = {}
     graph, history = _prepared(graph, recovery, config)
-    learned = _learned(graph, recovery, config, target, limit) if config.learns else None
+    learned = _learned(graph, recovery, config, goal) if config.learns else None
     if learned is not None:
         graph, history = learned.graph, learned.history
-        config = replace(config, scope="global")  # what masks say is comparable between groups
-    step = _Step(graph, (), whole)
+    step: Cut | None = None
     for phase in reversed(range(config.steps)):
         progress.stage("cut")
-        goal = whole * (limit / whole) ** ((config.steps - phase) / config.steps)
+        limit = goal.whole * (goal.limit / goal.whole) ** ((config.steps - phase) / config.steps)
+        before = graph if step is None else step.graph
         try:
-            step = _cut_checked(step.graph, recovery, config, target, goal, widths, learned)
+            step = _cut(before, recovery, config, goal, limit, widths, learned, progress)
         except TargetError:
-            if step.graph is graph:
+            if step is None:
                 raise
-            step = replace(step, least=_size(step.graph, target))  # the steps before have cut all that may be cut
-        if phase == 0 and _size(step.graph, target) >= whole:
+            step = replace(step, least=goal.size(step.graph))  # the steps before have cut all that may be cut
+        if phase == 0 and goal.size(step.graph) >= goal.whole:
+            target = goal.target
             raise TargetError(
                 f"nothing was cut: no cut of whole channels comes nearer to --{target.quantity} {target.value:g} than the model as it is"
             )
         if recovery is not None:
             recovery.renew_norms(step.graph)
             history += recovery.train(step.graph, phase=phase, phases=config.steps)
-    reached = _size(step.graph, target)
-    met = abs(reached - limit) <= CLOSE * limit
-    path = learned.path if learned else ()
-    return PruneResult(step.graph, reached / whole, limit / whole, met, not met and step.least > limit, step.skipped, history, path)
+    assert step is not None
+    return _result(step, goal, history, learned.path if learned else ())
+
+
+def _result(step: Cut, goal: Goal, history: tuple[EpochRecord, ...], path: tuple[SearchPoint, ...]) -> PruneResult:
+    reached = step.reached if step.tries else goal.size(step.graph)
+    met = abs(reached - goal.limit) <= CLOSE * goal.limit if step.met is None else step.met
+    return PruneResult(
+        step.graph,
+        reached / goal.whole,
+        goal.limit / goal.whole,
+        met,
+        out_of_reach=not met and step.least > goal.limit,
+        skipped=step.skipped,
+        history=history,
+        path=path,
+        tries=step.tries,
+    )
 
 
 def _prepared(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig) -> tuple[ModelGraph, tuple[EpochRecord, ...]]:
@@ -132,80 +152,53 @@ def _prepared(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig)
     return graph, recovery.slim(graph, penalty, phase=config.steps)
 
 
-def _learned(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, target: Target, limit: float) -> Learned | None:
+def _learned(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, goal: Goal) -> Learned | None:
     """Masks on all channels, trained from the criterion's scores to the target; None where nothing can be masked."""
     if recovery is None:
         raise UsageError("--method l1l2 learns from data: give --data, or --method classic")
     prunable = find_groups(graph)
     if not prunable.groups:
         return None
-    cost = footprint(prunable.graph, prunable.coupling, target.quantity)
-    floors = [_staying(config.floor, group.size) for group in prunable.groups]
-    return learn(prunable, _scores(prunable, recovery, config), cost, limit, floors, recovery)
+    floors = [staying(config.floor, group.size) for group in prunable.groups]
+    return learn(prunable, _scores(prunable, recovery, config), goal.cost(prunable), goal.limit, floors, recovery)
 
 
-def _size(graph: ModelGraph, target: Target) -> float:
-    cost = total(graph)
-    return float({"flops": cost.macs, "params": cost.params, "size": cost.bytes}[target.quantity])
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One cut: what it left, what it had to leave whole, and the cost that cutting everything allowed would have left."""
-
-    graph: ModelGraph
-    skipped: tuple[Skipped, ...]
-    least: float
-
-
-def _cut_checked(
+def _cut(
     graph: ModelGraph,
     recovery: Recovery | None,
     config: PruneConfig,
-    target: Target,
-    goal: float,
+    goal: Goal,
+    limit: float,
     widths: dict[str, int],
-    learned: Learned | None = None,
-) -> _Step:
-    """Score, plan and cut. A group whose cut does not equal its zeroing is put back, left whole and reported.
+    learned: Learned | None,
+    progress: Progress,
+) -> Cut:
+    """Score, plan and cut to `limit`, and let the channels that stay take over from those that go.
 
     Args:
         widths: of every group before the first step, by name; filled in here.
         learned: whose scores stand in for the criterion's.
     """
     prunable = find_groups(graph)
-    cost = footprint(prunable.graph, prunable.coupling, target.quantity)
     scores = [
-        _floored(score, config.floor, widths.setdefault(group.name, group.size))
+        floored(score, config.floor, widths.setdefault(group.name, group.size))
         for group, score in zip(prunable.groups, learned.scores if learned else _scores(prunable, recovery, config), strict=True)
     ]
-    multiples = (LEARNED_MULTIPLES if learned else MULTIPLES) if config.round_to is None else (config.round_to,)
-    search = partial(_planned, prunable, scores, cost, config, multiples)
-    skipped = prunable.skipped
-    while True:
-        chosen = search(goal)
-        smaller = cut(prunable.graph, prunable.coupling, chosen.keep)
-        if disagreement(prunable.graph, prunable.coupling, chosen.keep, smaller) <= TOLERANCE:
-            if recovery is not None:
-                compensate(prunable.graph, prunable.coupling, chosen.keep, smaller, recovery.calibration())
-            return _Step(smaller, skipped, chosen.reached if chosen.met else search(0.0).reached)
-        for index in _wrong(prunable, chosen.keep):
-            scores[index] = torch.full_like(scores[index], torch.inf)
-            skipped = (*skipped, Skipped(prunable.groups[index].name, "cutting it changes what the model computes from the channels that stay"))
-        if all(score.isinf().all() for score in scores):
-            raise TargetError("nothing can be cut from this model: whatever is cut, it computes something else from the channels that stay")
+    # What masks say is comparable between groups.
+    layout = Layout("global" if learned else config.scope, config.floor, _multiples(config, goal, learned))
+    make = partial(cut_to, prunable, scores, goal.cost(prunable), layout)
+    made = cut_to_measure(make, goal, progress) if goal.measurable and limit <= goal.limit else make(limit)
+    if recovery is not None:
+        compensate(prunable.graph, prunable.coupling, made.keep, made.graph, recovery.calibration())
+    return made
 
 
-def _planned(prunable: Prunable, scores: list[torch.Tensor], cost: Footprint, config: PruneConfig, multiples: Sequence[int], goal: float) -> Plan:
-    """The plan at the first of `multiples` that hits `goal`; at the last where none does."""
-    *coarse, finest = multiples
-    search = partial(plan, prunable, scores, cost, goal, scope=config.scope, floor=config.floor)
-    for multiple in coarse:
-        with suppress(TargetError):
-            chosen = search(round_to=multiple)
-            if abs(chosen.reached - goal) <= CLOSE * goal:
-                return chosen
-    return search(round_to=finest)
+def _multiples(config: PruneConfig, goal: Goal, learned: Learned | None) -> tuple[int, ...]:
+    if config.round_to is not None:
+        return (config.round_to,)
+    if goal.table is not None:
+        return LATENCY_MULTIPLES
+    return LEARNED_MULTIPLES if learned else MULTIPLES
 
 
 def _scores(prunable: Prunable, recovery: Recovery | None, config: PruneConfig) -> list[torch.Tensor]:
@@ -213,29 +206,6 @@ def _scores(prunable: Prunable, recovery: Recovery | None, config: PruneConfig) 
     batches = list(recovery.calibration()) if recovery is not None and criterion.needs_data else None
     context = Context(prunable.graph.module, prunable.groups, batches, None if batches is None else loss, config.seed)
     return [normalize(score, config.normalize) for score in criterion(context)]
-
-
-def _floored(scores: torch.Tensor, floor: float, width: int) -> torch.Tensor:
-    """(size,) `scores` with infinity for the channels that `floor` keeps of the `width` before the first step; `plan` knows only what is left."""
-    staying = min(len(scores), _staying(floor, width))
-    return scores if staying == 1 else scores.scatter(0, scores.topk(staying).indices, torch.inf)
-
-
-def _staying(floor: float, width: int) -> int:
-    return max(1, math.ceil(floor * width - 1e-9))  # 0.1 * 30 is above 3
-
-
-def _wrong(prunable: Prunable, keep: np.ndarray) -> list[int]:
-    """The groups whose own part of the cut is wrong; all that were cut where each is right by itself, but not all together."""
-    involved = [index for index, classes in enumerate(prunable.classes) if not keep[classes].all()]
-    return [index for index in involved if not _is_right(prunable, prunable.classes[index], keep)] or involved
-
-
-def _is_right(prunable: Prunable, classes: np.ndarray, keep: np.ndarray) -> bool:
-    alone = np.ones_like(keep)
-    alone[classes] = keep[classes]
-    smaller = cut(prunable.graph, prunable.coupling, alone)
-    return disagreement(prunable.graph, prunable.coupling, alone, smaller) <= TOLERANCE
 
 
 def _sparsify(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, progress: Progress) -> PruneResult:

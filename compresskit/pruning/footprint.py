@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -11,10 +12,31 @@ from torch import fx
 
 from compresskit.models.cost import node_costs, total
 from compresskit.models.graph import ModelGraph
-from compresskit.pruning.config import Quantity
 from compresskit.pruning.coupling import Coupling
 from compresskit.pruning.rules.base import operator_name
 from compresskit.pruning.trace import Dims, Labels
+
+
+class Cost(Protocol):
+    """What is left of a model's MACs, parameters, bytes or latency after a cut, without cutting it; cheap enough to call in a search.
+
+    Attributes:
+        whole: the cost of the uncut model.
+        dimensions: the sets of classes that it depends on; each is one or more dimensions of tensors.
+    """
+
+    @property
+    def whole(self) -> float: ...
+    @property
+    def dimensions(self) -> tuple[Labels, ...]: ...
+
+    def __call__(self, keep: np.ndarray) -> float:
+        """The cost with the classes of `keep` (classes,)."""
+        ...
+
+    def relaxed(self, kept: torch.Tensor) -> torch.Tensor:
+        """The cost, a differentiable scalar, where a fraction `kept` (dimensions,) of each of `dimensions` stays."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -26,14 +48,7 @@ class _Term:
 
 
 class Footprint:
-    """The cost of a model as a function of the classes that stay; exact, and cheap enough to call in a search.
-
-    A cost is a sum of terms, each an amount times the kept fractions of the dimensions that it runs over.
-
-    Attributes:
-        whole: the cost of the uncut model.
-        dimensions: the sets of classes that costs depend on; each is one or more dimensions of tensors.
-    """
+    """Counts, exactly: sums of terms, each an amount times the kept fractions of the dimensions that it runs over. A `Cost`."""
 
     def __init__(self, whole: float, terms: Iterable[_Term]) -> None:
         terms = list(terms)
@@ -62,7 +77,7 @@ class Footprint:
         return self._fixed + (torch.from_numpy(self._amounts).to(kept) * fractions).sum()
 
 
-def footprint(graph: ModelGraph, coupling: Coupling, quantity: Quantity) -> Footprint:
+def footprint(graph: ModelGraph, coupling: Coupling, quantity: Literal["flops", "params", "size"]) -> Footprint:
     """The footprint of `graph` in MACs, parameters or bytes.
 
     Raises:
@@ -78,7 +93,7 @@ def _term(amount: float, *dims: Labels | None) -> _Term:
     return _Term(amount, tuple(labels for labels in dims if labels is not None))
 
 
-def _tensor_terms(graph: ModelGraph, coupling: Coupling, quantity: Quantity) -> Iterator[_Term]:
+def _tensor_terms(graph: ModelGraph, coupling: Coupling, quantity: Literal["params", "size"]) -> Iterator[_Term]:
     tensors: dict[str, torch.Tensor] = dict(graph.module.named_parameters())
     if quantity == "size":
         tensors |= dict(graph.module.named_buffers())

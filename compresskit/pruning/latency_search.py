@@ -7,20 +7,12 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from compresskit.progress import SILENT, Progress
+from compresskit.report import LatencyTry
 
 CLOSE = 0.03  # a measured latency counts as hit within this fraction of the target
 TRIES = 8
 
 Plan = TypeVar("Plan")
-
-
-@dataclass(frozen=True)
-class Try:
-    """One plan of a search, in milliseconds: the limit that it was made for, what was predicted for it, and what it took."""
-
-    limit: float
-    predicted: float
-    measured: float
 
 
 @dataclass(frozen=True)
@@ -35,8 +27,8 @@ class Found(Generic[Plan]):
     """
 
     plan: Plan
-    best: Try
-    tries: tuple[Try, ...]
+    best: LatencyTry
+    tries: tuple[LatencyTry, ...]
     met: bool
 
 
@@ -66,14 +58,14 @@ def closest(
     """
     progress.stage("meet the latency", tries)
     plans: list[Plan] = []
-    made: list[Try] = []
+    made: list[LatencyTry] = []
     limit = min(target_ms, whole_ms)
     while len(made) < tries:
         plan, predicted = plan_at(limit)
         if any(predicted == earlier.predicted for earlier in made):
             break
         plans.append(plan)
-        made.append(Try(limit, predicted, measure(plan)))
+        made.append(LatencyTry(limit, predicted, measure(plan)))
         progress.advance(predicted=predicted, measured=made[-1].measured)
         if _is_close(made[-1], target_ms):
             break
@@ -82,11 +74,11 @@ def closest(
     return Found(plans[made.index(best)], best, tuple(made), _is_close(best, target_ms))
 
 
-def _is_close(entry: Try, target: float) -> bool:
+def _is_close(entry: LatencyTry, target: float) -> bool:
     return abs(entry.measured - target) <= CLOSE * target
 
 
-def _next(made: list[Try], target: float) -> float:
+def _next(made: list[LatencyTry], target: float) -> float:
     """The limit to try after `made`, none of which was close."""
     below = max((entry for entry in made if entry.measured < target), key=lambda entry: entry.limit, default=None)
     above = min((entry for entry in made if entry.measured > target), key=lambda entry: entry.limit, default=None)

@@ -9,7 +9,17 @@ from compresskit.models.latency import Latency as Timing
 from compresskit.pruning.cut import widths
 from compresskit.report import Accuracy, LayerRow, Measure
 from compresskit.report import Latency as LatencyFigure
+from compresskit.runtime import set_threads
 from compresskit.training import evaluate
+
+SHARED_MACS = 10_000_000  # of a sample; below, a second thread gains nothing on an idle machine, and costs ten times the time on a busy one
+
+
+def settle_threads(asked: int | None, graph: ModelGraph) -> int:
+    """Settle how many threads compute: as asked, or one where the model is so small that several wait for each other longer than they compute."""
+    if asked is not None:
+        return set_threads(asked)
+    return set_threads(1 if total(graph).macs < SHARED_MACS else 0)
 
 
 def measure(graph: ModelGraph, accuracy: Accuracy | None, timing: Timing | None, *, count_zeros: bool) -> Measure:
@@ -35,6 +45,8 @@ def test_accuracy(graph: ModelGraph, data: Dataset, device: str) -> Accuracy:
         graph.module.to("cpu")
     if result.accuracy is None or result.interval is None:
         return Accuracy(result.rmse or 0.0, None, None, result.count, "rmse")
+    if result.iou is not None:
+        return Accuracy(result.iou, None, None, result.count, "mean IOU")
     return Accuracy(result.accuracy, *result.interval, result.count)
 
 

@@ -9,19 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from compresskit.data import Dataset, Limits, load_data
+from compresskit.data import Dataset, Limits, load_data, vocabulary_size
 from compresskit.errors import CompresskitError, GuardError, InputError, TargetError, UsageError
 from compresskit.models.checkpoint import Container, save_checkpoint
-from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph, Normalization, random_inputs
 from compresskit.models.latency import compare, preferred_multiple
+from compresskit.models.latency_file import cached_table, is_local, table_for
+from compresskit.models.latency_operators import uses
+from compresskit.models.latency_table import Table as LatencyTable
 from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
 from compresskit.models.parity import check_parity
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.config import PruneConfig, PruneRequest
 from compresskit.pruning.engine import PruneResult, prune
-from compresskit.pruning.measure import layer_rows, measure, test_accuracy
+from compresskit.pruning.measure import layer_rows, measure, settle_threads, test_accuracy
 from compresskit.pruning.recovery import Checkpointing
 from compresskit.report import Accuracy, Measure, ModelInfo, ModelInput, Output, Parity, Report, Target
 from compresskit.runtime import Clock, seed_everything, select_device, set_threads, versions
@@ -29,7 +31,6 @@ from compresskit.training import checkpoints
 from compresskit.writers import write_bytes
 
 STDOUT = "-"
-SHARED_MACS = 10_000_000  # of a sample; below, a second thread gains nothing on an idle machine, and costs ten times the time on a busy one
 SLOWER = 1.05  # a model counts as slower from this ratio of the median times on
 CONTAINERS: dict[str, Container] = {".pt": "pt", ".safetensors": "safetensors"}
 
@@ -66,12 +67,13 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
         progress.stage("read")
         graph = load_model(request.model, arch=request.arch, input_shape=request.input_shape, trust=request.trust, max_bytes=request.max_bytes)
         data = _read_data(request, graph, progress)
-    threads = _threads(request, graph)
-    config = _settled(request, threads)
+    threads = settle_threads(request.threads, graph)
+    table, table_warnings = _latency_table(request, graph, threads, progress)
+    config = _settled(request, graph, table, threads)
     with clock("measure"):
         accuracy = _accuracy(graph, data, device)
     with clock("prune"):
-        result = prune(graph, data, config, device=device, checkpointing=_checkpointing(request), progress=progress)
+        result = prune(graph, data, config, device=device, table=table, checkpointing=_checkpointing(request), progress=progress)
     graph = replace(graph, normalization=data.normalization if data else graph.normalization)
     smaller = replace(result.graph, normalization=graph.normalization)
     with clock("measure"):
@@ -107,7 +109,8 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
         parity=Parity(parity.max_abs_error, parity.samples),
         stages=clock.seconds,
         path=result.path,
-        warnings=(*_dry_warning(request), *_warnings(config, data, result, before, after)),
+        tries=result.tries,
+        warnings=(*_dry_warning(request), *table_warnings, *_warnings(config, data, result, before, after)),
         outputs=tuple(written),
     )
     if not isinstance(failure, GuardError) and not request.dry_run:
@@ -126,12 +129,13 @@ def _read_data(request: PruneRequest, graph: ModelGraph, progress: Progress) -> 
     return load_data(
         request.data,
         input_shape=tuple(size for size in shape if size is not None),
-        outputs=outputs[-1] if len(outputs) > 1 else 1,
+        outputs=outputs[1] if len(outputs) > 1 else 1,
         normalization=_normalization(request),
         checkpoint_normalization=graph.normalization,
         class_names=graph.classes,
         seed=request.config.seed,
         label_column=request.label_column,
+        vocabulary=vocabulary_size(graph),
         limits=Limits() if request.max_bytes is None else Limits(max_bytes=request.max_bytes),
         progress=progress,
     )
@@ -143,18 +147,26 @@ def _normalization(request: PruneRequest) -> Normalization | None:
     return Normalization(request.mean or (0.0,), request.std or (1.0,))
 
 
-def _threads(request: PruneRequest, graph: ModelGraph) -> int:
-    """Settle how many threads compute: as asked, or one where the model is so small that several wait for each other longer than they compute."""
-    if request.threads is not None:
-        return set_threads(request.threads)
-    return set_threads(1 if total(graph).macs < SHARED_MACS else 0)
+def _latency_table(request: PruneRequest, graph: ModelGraph, threads: int, progress: Progress) -> tuple[LatencyTable | None, tuple[str, ...]]:
+    """The table for a latency as target: from a file, or this machine's; and what a user should know about it."""
+    target = request.config.target
+    if target is None or target.quantity != "latency":
+        if request.table is not None:
+            raise UsageError("--table says how long operators take: it goes with --latency")
+        return None, ()
+    if request.table is None:
+        return cached_table(graph, threads=threads, progress=progress), ()
+    table, warnings = table_for(Path(request.table), graph)
+    if is_local(table):
+        return table, warnings
+    return table, (*warnings, f"latencies are predicted for {table.machine} from {request.table}: measure the model there")
 
 
-def _settled(request: PruneRequest, threads: int) -> PruneConfig:
+def _settled(request: PruneRequest, graph: ModelGraph, table: LatencyTable | None, threads: int) -> PruneConfig:
     """The settings with what was left to us decided."""
     config = replace(request.config, method="l1l2" if request.config.learns else "classic")
     if config.round_to == 0:
-        config = replace(config, round_to=preferred_multiple(threads=threads))
+        config = replace(config, round_to=table.multiple(uses(graph, table.batch)) if table else preferred_multiple(threads=threads))
     return replace(config, epochs=0.0) if request.dry_run else config
 
 
@@ -233,6 +245,8 @@ def _target(config: PruneConfig, result: PruneResult, after: Measure) -> Target:
         return Target("sparsity", result.asked, result.reached)
     if config.target.relative:
         return Target(config.target.quantity, result.asked, result.reached)
+    if config.target.quantity == "latency":
+        return Target("latency", config.target.value, config.target.value * result.reached / result.asked, "ms")
     unit, reached = {"flops": ("MACs", after.macs), "params": ("parameters", after.parameters), "size": ("bytes", after.bytes)}[
         config.target.quantity
     ]

@@ -147,7 +147,7 @@ class Recovery:
         if self.config.augment != "auto":
             return self.config.augment
         sizes = sorted(self.data.train.x.shape[1:])
-        photo = len(sizes) == 3 and sizes[0] == 3 and sizes[1] >= SMALLEST_PHOTO
+        photo = len(sizes) == 3 and sizes[0] == 3 and sizes[1] >= SMALLEST_PHOTO and self.data.train.y.ndim <= 2  # a map would have to move along
         return "crop-flip" if photo else "none"
 
     def _objective(self) -> Objective | None:

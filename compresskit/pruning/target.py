@@ -10,10 +10,8 @@ import numpy as np
 import torch
 
 from compresskit.errors import TargetError
-from compresskit.pruning.footprint import Footprint, footprint
+from compresskit.pruning.footprint import Cost
 from compresskit.pruning.groups import Prunable
-
-__all__ = ["CLOSE", "Footprint", "Plan", "footprint", "plan"]
 
 CLOSE = 0.01  # a target counts as hit within this fraction of it
 NEAR = CLOSE / 4  # and this close, nothing better is looked for
@@ -35,7 +33,7 @@ class Plan:
 
 
 def plan(
-    prunable: Prunable, scores: Sequence[torch.Tensor], cost: Footprint, limit: float, *, scope: str = "global", floor: float = 0.0, round_to: int = 1
+    prunable: Prunable, scores: Sequence[torch.Tensor], cost: Cost, limit: float, *, scope: str = "global", floor: float = 0.0, round_to: int = 1
 ) -> Plan:
     """Cut the least important channels until the cost is at `limit`.
 
@@ -92,7 +90,7 @@ def _survivable(prunable: Prunable, units: list[np.ndarray]) -> list[np.ndarray]
     return chosen
 
 
-def _approach(cost: Footprint, keep: np.ndarray, units: list[np.ndarray], limit: float) -> float:
+def _approach(cost: Cost, keep: np.ndarray, units: list[np.ndarray], limit: float) -> float:
     """Cut from `keep` (in place) as many of `units` as stay above `limit`, then whichever later ones still fit, then the one that ends nearest."""
     low, high = 0, len(units)
     while low < high:

@@ -12,7 +12,8 @@ import pytest
 
 from compresskit.cli.prune import Criterion, Normalizer
 from compresskit.errors import GuardError, InputError, TargetError
-from compresskit.pruning.config import PruneConfig, PruneRequest, Target
+from compresskit.models.latency_table import Table, Whole
+from compresskit.pruning.config import PruneConfig, PruneRequest, TableRequest, Target
 from compresskit.pruning.pipeline import PruneOutcome
 from compresskit.report import Report
 
@@ -88,6 +89,24 @@ def test_everything_that_is_said_arrives(invoke: Invoke, pipeline: Any) -> None:
     )
 
 
+def test_a_latency_and_its_table_arrive(invoke: Invoke, pipeline: Any) -> None:
+    invoke("prune", "m.onnx", "--latency", "0.5ms", "--table", "phone.json")
+    assert (pipeline.asked.config.target, pipeline.asked.table) == (Target("latency", 0.5, absolute=True), "phone.json")
+
+
+def test_a_table_is_measured_and_described(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[TableRequest] = []
+    table = Table("Linux x86_64 A", "1.31.1", 2, 1, (), {"key": Whole(0.5, 0.4)})
+    monkeypatch.setattr("compresskit.pruning.tabulate.tabulate", lambda request, _: asked.append(request) or table)
+    done = invoke("prune", "m.onnx", "--measure-table", "phone.json", "--input", "3,8,8", "-T", "2", "-f")
+    assert asked == [TableRequest("m.onnx", "phone.json", input_shape=(3, 8, 8), threads=2, force=True)]
+    assert done.out.splitlines() == [
+        "the model: 0.5 ms, its operators 0.4 ms in sum",
+        "ONNX Runtime 1.31.1, batch 1, 2 threads, Linux x86_64 A",
+        "wrote phone.json (0 operators, 0 points)",
+    ]
+
+
 def test_a_seed_is_drawn_where_none_is_given(invoke: Invoke, pipeline: Any) -> None:
     seeds = set()
     for _ in range(3):
@@ -125,18 +144,27 @@ def test_a_pipe_in_is_a_pipe_out(invoke: Invoke, pipeline: Any, report: Report, 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ("m.onnx", 2, "say what to reach: one of --flops, --params, --size or --sparsity"),
+        ("m.onnx", 2, "say what to reach: one of --flops, --params, --size, --latency or --sparsity"),
         ("m.onnx --flops 0", 2, "--flops takes a kept fraction between 0 and 1, or a count such as 30M, not '0'"),
         ("m.onnx --flops 1.5", 2, "--flops takes a kept fraction between 0 and 1, or a count such as 30M, not '1.5'"),
         ("m.onnx --flops abc", 2, "--flops takes a kept fraction between 0 and 1, or a count such as 30M, not 'abc'"),
         ("m.onnx --flops -1", 2, "--flops takes a kept fraction between 0 and 1, or a count such as 30M, not '-1'"),
         ("m.onnx --flops nan", 2, "--flops takes a kept fraction between 0 and 1, or a count such as 30M, not 'nan'"),
         ("m.onnx --size x", 2, "--size takes a kept fraction between 0 and 1, or a count such as 1.5MB, not 'x'"),
+        ("m.onnx --latency 5", 2, "--latency takes a kept fraction between 0 and 1, or a time such as 5ms, not '5'"),
+        ("m.onnx --latency 5ms --flops 0.5", 2, "--flops and --latency contradict each other: give one target"),
+        (
+            "m.onnx --measure-table t.json --latency 5ms",
+            2,
+            "--measure-table writes a latency table and cuts nothing: leave out targets, --table and -o",
+        ),
+        ("m.onnx --measure-table t.json -c", 2, "--measure-table writes a latency table and cuts nothing: leave out targets, --table and -o"),
+        ("m.onnx --measure-table -", 2, "--measure-table takes a file: name one"),
         ("m.onnx --flops 0.5 --params 0.5", 2, "--flops and --params contradict each other: give one target"),
-        ("m.onnx --flops 0.5 --sparsity 0.5", 2, "say what to reach: one of --flops, --params, --size or --sparsity"),
+        ("m.onnx --flops 0.5 --sparsity 0.5", 2, "say what to reach: one of --flops, --params, --size, --latency or --sparsity"),
         ("m.onnx --sparsity 1", 2, "--sparsity takes a removed fraction between 0 and 1, not 1"),
         ("m.onnx --sparsity nan", 2, "--sparsity nan: expected a finite number"),
-        ("m.onnx --flops 0.5 --pattern 2:4", 2, "say what to reach: one of --flops, --params, --size or --sparsity"),
+        ("m.onnx --flops 0.5 --pattern 2:4", 2, "say what to reach: one of --flops, --params, --size, --latency or --sparsity"),
         ("m.onnx --pattern unstructured", 2, "--pattern unstructured goes with --sparsity: say which fraction of the weights becomes zero"),
         ("m.onnx --pattern 4:2", 2, "--pattern takes unstructured or N:M with N below M (2:4), not '4:2'"),
         ("m.onnx --sparsity 0.9 --pattern 2:4", 2, "--pattern 2:4 removes 0.5 of the weights, not 0.9: give --sparsity 0.5"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from compresskit.data.dataset import Dataset, Split
 from compresskit.models.graph import ModelGraph, Normalization, TensorSpec
+from compresskit.models.latency_measure import blank_table, measure_table
+from compresskit.models.latency_probe import Probe
+from compresskit.models.latency_table import Table as LatencyTable
 from compresskit.models.lift import graph_from_module
 from compresskit.models.load import load_model
 
@@ -63,6 +66,17 @@ def around() -> Callable[..., ModelGraph]:
 def digits_net() -> ModelGraph:
     """A trained residual network with 763,520 MACs: (N, 1, 8, 8) to 10 classes."""
     return load_model(SAMPLE / "digits_resnet.pt")
+
+
+def _bytes_as_time(probes: Sequence[Probe], threads: int, seconds: float) -> np.ndarray:
+    """A machine on which a model takes a microsecond for each of its bytes."""
+    return np.array([len(probe.model) / 1000 for probe in probes])
+
+
+@pytest.fixture(scope="session")
+def table_of() -> Callable[[ModelGraph], LatencyTable]:
+    """Makes up the latency table that this machine would have for a graph, if time were bytes."""
+    return lambda graph: measure_table(graph, blank_table(), timer=_bytes_as_time)
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,26 @@ def test_what_is_no_target_is_refused(quantity: Quantity, text: str) -> None:
         parse_target(quantity, text)
 
 
+@given(st.floats(1e-3, 1e6), st.sampled_from([("us", 1e-3), ("ms", 1.0), ("s", 1e3)]), st.booleans())
+def test_a_time_has_a_unit(number: float, unit: tuple[str, float], spaced: bool) -> None:
+    letters, factor = unit
+    target = parse_target("latency", f"{number!r}{' ' * spaced}{letters}")
+    assert not target.relative
+    assert math.isclose(target.value, number * factor)
+
+
+@given(fractions)
+def test_a_fraction_of_a_latency_needs_none(fraction: float) -> None:
+    assert parse_target("latency", repr(fraction)) == Target("latency", fraction)
+    assert parse_target("latency", repr(fraction)).relative
+
+
+@pytest.mark.parametrize("text", ["0", "0ms", "1", "5", "100%", "1.5", "-1ms", "5m", "5MB", "ms", "", "nan", "1e999ms", "5 m s"])
+def test_what_is_no_latency_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=rf"^--latency takes a kept fraction between 0 and 1, or a time such as 5ms, not '{text}'"):
+        parse_target("latency", text)
+
+
 @pytest.mark.parametrize("text", ["0.5.5", "30T", "0.5 0.6", "0,5", "0.0001K", "1e-400", "2.5", "1_000", "0x10", "5%%", "5M%", "٣M"])
 def test_what_only_looks_like_a_target_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"^--flops takes"):
@@ -109,7 +129,7 @@ def test_other_patterns_are_refused(text: str) -> None:
         ({"epochs": -1.0}, "--epochs takes 0 or more, not -1"),
         ({"epochs": math.inf}, "--epochs takes"),
         ({"batch_size": 0}, "--batch-size takes 1 or more, not 0"),
-        ({"target": None, "sparsity": 0.5, "method": "l1l2"}, "--method l1l2 learns widths, and --sparsity keeps them: give --flops"),
+        ({"target": None, "sparsity": 0.5, "method": "l1l2"}, "--method l1l2 learns widths, and --sparsity keeps them: give another target"),
         ({"steps": 2, "method": "l1l2"}, "--method l1l2 cuts once"),
         ({"distill": 1.5}, "--distill takes a weight from 0 to 1, not 1.5"),
     ],

@@ -18,7 +18,7 @@ from compresskit.errors import InputError, TargetError, UsageError
 from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph, TensorSpec
 from compresskit.models.lift import graph_from_module
-from compresskit.pruning import engine
+from compresskit.pruning import step
 from compresskit.pruning.config import PruneConfig, Quantity, Target
 from compresskit.pruning.criteria import CRITERIA
 from compresskit.pruning.cut import cut, widths
@@ -152,7 +152,7 @@ def _sabotage(monkeypatch: pytest.MonkeyPatch, layer: str | None) -> None:
                 weight.data.mul_(1.5)
         return smaller
 
-    monkeypatch.setattr(engine, "cut", wrong)
+    monkeypatch.setattr(step, "cut", wrong)
 
 
 def test_a_group_whose_cut_is_wrong_is_put_back_and_named(digits_net: ModelGraph, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,7 @@ def test_where_cuts_are_wrong_only_together_none_is_trusted(small_net: ModelGrap
         cut_groups = [name for name, size in sizes(smaller).items() if size != whole[name]]
         return 1.0 if len(cut_groups) > 1 else 0.0
 
-    monkeypatch.setattr(engine, "disagreement", far_apart)
+    monkeypatch.setattr(step, "disagreement", far_apart)
     with pytest.raises(TargetError, match="nothing can be cut"):
         prune(small_net, None, HALF)
 

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -23,11 +24,13 @@ from compresskit.models.checkpoint import save_checkpoint
 from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph, TensorSpec
 from compresskit.models.latency import Latency, compare
+from compresskit.models.latency_file import write_table
+from compresskit.models.latency_table import Table
 from compresskit.models.lift import graph_from_module
 from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
 from compresskit.progress import Silent
-from compresskit.pruning import pipeline
+from compresskit.pruning import goal, pipeline
 from compresskit.pruning.config import PruneConfig, PruneRequest, Target
 from compresskit.pruning.cut import widths
 from compresskit.pruning.pipeline import run
@@ -219,6 +222,38 @@ def test_rounding_may_be_left_to_this_machine(small: str, monkeypatch: pytest.Mo
     report = run(PruneRequest(small, replace(HALF, round_to=0))).report
     assert report.settings["round_to"] == 4
     assert all(row.width_after % 4 == 0 for row in report.layers if row.width_after != row.width_before)
+
+
+@pytest.fixture
+def table(small_net: ModelGraph, table_of: Callable[[ModelGraph], Table], tmp_path: Path) -> str:
+    """A latency table of another machine as a file."""
+    path = tmp_path / "phone.json"
+    write_table(replace(table_of(small_net), machine="a phone"), path, force=False)
+    return str(path)
+
+
+def test_a_latency_is_predicted_where_it_cannot_be_measured(small: str, table: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "out.onnx")
+    report = run(PruneRequest(small, PruneConfig(target=Target("latency", 0.6)), (output,), table=table)).report
+    assert report.target is not None
+    assert (report.target.kind, report.target.unit, report.tries) == ("latency", "fraction", ())
+    assert report.target.reached == pytest.approx(0.6, abs=0.1)
+    assert f"latencies are predicted for a phone from {table}: measure the model there" in report.warnings
+
+
+def test_a_latency_of_this_machine_is_measured(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(goal, "measured_latency", lambda *_, **__: Latency(1e-3, 1e-3, 1, 1))
+    request = PruneRequest(small, PruneConfig(target=Target("latency", 1e-3, absolute=True)), (str(tmp_path / "out.onnx"),))
+    with pytest.raises(TargetError, match=r"--latency 0.001ms is out of reach: the part that cannot be cut takes"):
+        run(request)
+    assert [path.name.startswith("latency-") for path in (tmp_path / "cache/compresskit").iterdir()] == [True]
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_table_goes_with_a_latency(small: str, table: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--table says how long operators take: it goes with --latency"):
+        run(PruneRequest(small, HALF, (str(tmp_path / "out.onnx"),), table=table))
 
 
 def test_only_large_models_get_all_threads_unasked(small: str) -> None:

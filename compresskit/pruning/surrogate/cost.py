@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from compresskit.pruning.footprint import Cost
 from compresskit.pruning.groups import Prunable
 from compresskit.pruning.surrogate.norms import Norm
 from compresskit.pruning.trace import Labels
 
 ALIVE = 0.05  # of a group's largest mask: optimizers bounce masks off zero, and counting these as alive would overstate the cost
-
-
-class Cost(Protocol):
-    """A cost that masks can be charged: MACs, parameters, bytes, or time."""
-
-    @property
-    def whole(self) -> float: ...
-    @property
-    def dimensions(self) -> tuple[Labels, ...]: ...
-    def relaxed(self, kept: Tensor) -> Tensor: ...
 
 
 class Surrogate:

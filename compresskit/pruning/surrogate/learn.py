@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from compresskit.models.graph import ModelGraph
+from compresskit.pruning.footprint import Cost
 from compresskit.pruning.groups import Prunable
 from compresskit.pruning.recovery import Recovery
 from compresskit.pruning.surrogate.control import Control
-from compresskit.pruning.surrogate.cost import Cost, Surrogate
+from compresskit.pruning.surrogate.cost import Surrogate
 from compresskit.pruning.surrogate.masks import Masked, parameter_groups
 from compresskit.pruning.surrogate.norms import NORMS
 from compresskit.report import SearchPoint

@@ -1,0 +1,93 @@
+"""What a cut is to reach, and what counts towards it: MACs, parameters, bytes, or milliseconds in ONNX Runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from compresskit.errors import UsageError
+from compresskit.models.cost import total
+from compresskit.models.graph import ModelGraph
+from compresskit.models.latency_file import cached_table, is_local
+from compresskit.models.latency_measure import measured_latency, measured_share
+from compresskit.models.latency_table import Table
+from compresskit.progress import SILENT, Progress
+from compresskit.pruning.config import Target
+from compresskit.pruning.footprint import Cost, footprint
+from compresskit.pruning.groups import Prunable, find_groups
+from compresskit.pruning.latency_cost import LatencyFootprint, check_limit
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A target for one model.
+
+    Attributes:
+        graph: the uncut model.
+        target: what was asked for.
+        whole: what the uncut model costs, of the quantity that `target` names; milliseconds are as `table` predicts them.
+        limit: what may stay of it.
+        table: of operators, where the target is a latency.
+    """
+
+    graph: ModelGraph
+    target: Target
+    whole: float
+    limit: float
+    table: Table | None = None
+
+    @property
+    def measurable(self) -> bool:
+        """Whether predictions can, and so must, be checked by measuring: counts are exact, and other machines' latencies out of reach."""
+        return self.table is not None and is_local(self.table)
+
+    def cost(self, prunable: Prunable) -> Cost:
+        """What a cut of `prunable` would leave."""
+        if self.table is not None:
+            return LatencyFootprint(prunable.graph, prunable.coupling, self.table)
+        assert self.target.quantity != "latency"
+        return footprint(prunable.graph, prunable.coupling, self.target.quantity)
+
+    def size(self, graph: ModelGraph) -> float:
+        """What `graph` costs."""
+        if self.table is not None:
+            return self.cost(find_groups(graph)).whole
+        return _counted(graph, self.target)
+
+    def measured(self, graph: ModelGraph) -> float:
+        """Milliseconds that `graph` takes: of a fraction in turns with the uncut model, as a share of what is predicted for that."""
+        assert self.table is not None
+        threads, batch = self.table.threads, self.table.batch
+        if self.target.relative:
+            return measured_share(graph, self.graph, threads=threads, batch=batch) * self.whole
+        return measured_latency(graph, threads=threads, batch=batch).p50_ms
+
+
+def set_goal(graph: ModelGraph, target: Target, table: Table | None = None, progress: Progress = SILENT) -> Goal:
+    """What `target` means for `graph`.
+
+    Args:
+        table: for a latency; None: one of this machine, with the threads that torch has.
+
+    Raises:
+        UsageError: the model is below an absolute target already.
+        TargetError: a latency below that of the part that cannot be cut.
+        InputError: an operator is not in `table`, or cannot be measured.
+    """
+    if target.quantity != "latency":
+        if table is not None:
+            raise UsageError(f"a latency table says nothing about --{target.quantity}: leave it out, or give --latency")
+        whole = _counted(graph, target)
+        return Goal(graph, target, whole, target.limit(whole))
+    table = table or cached_table(graph, threads=torch.get_num_threads(), progress=progress)
+    prunable = find_groups(graph)
+    cost = LatencyFootprint(prunable.graph, prunable.coupling, table)
+    goal = Goal(graph, target, cost.whole, target.limit(cost.whole), table)
+    check_limit(cost, prunable.coupling, goal.limit)
+    return goal
+
+
+def _counted(graph: ModelGraph, target: Target) -> float:
+    cost = total(graph)
+    return float({"flops": cost.macs, "params": cost.params, "size": cost.bytes}[target.quantity])

@@ -1,0 +1,96 @@
+"""What a target means for a model: counts to the digit, latencies as a table predicts them and as they are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from compresskit.errors import TargetError, UsageError
+from compresskit.models.cost import total
+from compresskit.models.graph import ModelGraph
+from compresskit.models.latency_operators import uses
+from compresskit.models.latency_table import Table
+from compresskit.pruning import goal as goals
+from compresskit.pruning.config import PruneConfig, Quantity, Target
+from compresskit.pruning.engine import prune
+from compresskit.pruning.goal import set_goal
+from compresskit.pruning.groups import find_groups
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TableOf = Callable[[ModelGraph], Table]
+SLOWER = 1.1  # measured over predicted, in these tests
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Makes measuring say what the table predicts, times SLOWER for all but the uncut model; gathers what was measured."""
+    found: list[float] = []
+
+    def share(graph: ModelGraph, whole: ModelGraph, **_: Any) -> float:
+        sizes = [sum(len(parameter.flatten()) for parameter in model.module.parameters()) for model in (graph, whole)]
+        found.append(SLOWER * sizes[0] / sizes[1])
+        return found[-1]
+
+    monkeypatch.setattr(goals, "measured_share", share)
+    return found
+
+
+@pytest.mark.parametrize(("quantity", "figure"), [("flops", "macs"), ("params", "params"), ("size", "bytes")])
+def test_counts_are_of_the_whole_model(small_net: ModelGraph, quantity: Quantity, figure: str) -> None:
+    goal = set_goal(small_net, Target(quantity, 0.5))
+    whole = getattr(total(small_net), figure)
+    assert (goal.whole, goal.limit, goal.size(small_net), goal.measurable) == (whole, whole / 2, whole, False)
+    assert goal.cost(find_groups(small_net)).whole == whole
+
+
+def test_a_latency_is_what_the_table_predicts(small_net: ModelGraph, table_of: TableOf) -> None:
+    table = table_of(small_net)
+    goal = set_goal(small_net, Target("latency", 0.5), table)
+    assert goal.whole == pytest.approx(table.whole(uses(small_net)).ms)
+    assert (goal.limit, goal.size(small_net), goal.measurable) == (goal.whole / 2, goal.whole, True)
+    assert not replace(goal, table=replace(table, machine="elsewhere")).measurable
+
+
+def test_a_time_is_a_limit_as_it_stands(small_net: ModelGraph, table_of: TableOf) -> None:
+    table = table_of(small_net)
+    whole = set_goal(small_net, Target("latency", 0.5), table).whole
+    assert set_goal(small_net, Target("latency", 0.7 * whole, absolute=True), table).limit == 0.7 * whole
+    with pytest.raises(UsageError, match=r"--latency .* asks for no less than the model has"):
+        set_goal(small_net, Target("latency", 1.1 * whole, absolute=True), table)
+    with pytest.raises(TargetError, match=r"--latency .* is out of reach"):
+        set_goal(small_net, Target("latency", 1e-6, absolute=True), table)
+
+
+def test_a_table_is_for_latencies(small_net: ModelGraph, table_of: TableOf) -> None:
+    with pytest.raises(UsageError, match="a latency table says nothing about --flops"):
+        set_goal(small_net, Target("flops", 0.5), table_of(small_net))
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_search_goes_on_until_what_is_measured_meets_the_target(
+    digits_net: ModelGraph, table_of: TableOf, measured: list[float], steps: int
+) -> None:
+    config = PruneConfig(target=Target("latency", 0.6), round_to=1, steps=steps)
+    result = prune(digits_net, None, config, table=table_of(digits_net))
+    assert result.met
+    assert result.reached == pytest.approx(0.6, rel=0.03)
+    assert result.tries[-1].measured == pytest.approx(result.reached * table_of(digits_net).whole(uses(digits_net)).ms)
+    assert len(result.tries) == len(measured) > 1
+
+
+def test_a_table_of_another_machine_is_believed(digits_net: ModelGraph, table_of: TableOf, measured: list[float]) -> None:
+    table = replace(table_of(digits_net), machine="elsewhere")
+    result = prune(digits_net, None, PruneConfig(target=Target("latency", 0.6), round_to=1), table=table)
+    assert (result.met, result.tries, measured) == (True, (), [])
+    assert result.reached == pytest.approx(0.6, rel=0.01)
+
+
+def test_a_search_that_ends_short_says_so(digits_net: ModelGraph, table_of: TableOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which nothing gets faster."""
+    monkeypatch.setattr(goals, "measured_share", lambda *_, **__: 0.9)
+    result = prune(digits_net, None, PruneConfig(target=Target("latency", 0.5)), table=table_of(digits_net))
+    assert not result.met
+    assert result.reached == pytest.approx(0.9)
