@@ -70,19 +70,22 @@ class ModelGraph:
     classes: tuple[str, ...] | None = None
 
     def example(self, batch: int = 2, *, seed: int = 0) -> tuple[torch.Tensor, ...]:
-        """Random inputs as `random_inputs` draws them. Where the graph's batch is baked, that batch wins over `batch`."""
-        return random_inputs(self.inputs, batch, free_batch=self.free_batch, seed=seed)
+        """Random inputs as `random_inputs` draws them, ids that every embedding knows. Where the graph's batch is baked, it wins over `batch`."""
+        known = min((module.num_embeddings for module in self.module.modules() if isinstance(module, nn.Embedding)), default=1)
+        return random_inputs(self.inputs, batch, free_batch=self.free_batch, seed=seed, ids=known)
 
     def with_module(self, module: fx.GraphModule) -> ModelGraph:
         """The same model around another graph."""
         return replace(self, module=module)
 
 
-def random_inputs(specs: Sequence[TensorSpec], batch: int, *, free_batch: bool, seed: int = 0) -> tuple[torch.Tensor, ...]:
-    """Random tensors for `specs`, of their `input_shapes`: standard normal where floating, zeros elsewhere."""
+def random_inputs(specs: Sequence[TensorSpec], batch: int, *, free_batch: bool, seed: int = 0, ids: int = 1) -> tuple[torch.Tensor, ...]:
+    """Random tensors for `specs`, of their `input_shapes`: standard normal where floating, from 0 to `ids` - 1 elsewhere."""
     rng = torch.Generator().manual_seed(seed)
     return tuple(
-        torch.randn(shape, generator=rng).to(spec.dtype) if spec.dtype.is_floating_point else torch.zeros(shape, dtype=spec.dtype)
+        torch.randn(shape, generator=rng).to(spec.dtype)
+        if spec.dtype.is_floating_point
+        else torch.randint(0, ids, shape, generator=rng).to(spec.dtype)
         for spec, shape in zip(specs, input_shapes(specs, batch, free_batch=free_batch), strict=True)
     )
 

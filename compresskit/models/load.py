@@ -184,19 +184,20 @@ def _load_state(state: states.State, file: _File) -> ModelGraph:
         advice = states.hint(state) or "; give --arch NAME of the zoo, --arch pkg.mod:factory or --arch file.py:factory"
         raise UsageError(f"a state_dict does not say its architecture{advice}")
     if is_factory(file.arch):
-        module, shape = states.fill(_made(file.arch), state, file.arch), file.input_shape
+        module, specs = states.fill(_made(file.arch), state, file.arch), _specs(_required(file.input_shape, "a state_dict"))
     else:
         module, zoo_shape = states.zoo_module(file.arch, state)
-        shape = file.input_shape or zoo_shape
-    return graph_from_module(module, _specs(_required(shape, "a state_dict")), source=file.name, arch=file.arch)
+        specs = _specs(file.input_shape or zoo_shape, zoo.ARCHITECTURES[file.arch].dtype)
+    return graph_from_module(module, specs, source=file.name, arch=file.arch)
 
 
 def _load_named(name: str, input_shape: tuple[int, ...] | None) -> ModelGraph:
     if is_factory(name):
-        module, shape = _made(name), _required(input_shape, "a factory")
+        module, specs = _made(name), _specs(_required(input_shape, "a factory"))
     else:
-        module, shape = zoo.build(name), input_shape or zoo.ARCHITECTURES[name].input_shape
-    return graph_from_module(module, _specs(shape), source=name, arch=name)
+        architecture = zoo.ARCHITECTURES[name]
+        module, specs = zoo.build(name), _specs(input_shape or architecture.input_shape, architecture.dtype)
+    return graph_from_module(module, specs, source=name, arch=name)
 
 
 def _made(spec: str) -> nn.Module:
@@ -206,8 +207,8 @@ def _made(spec: str) -> nn.Module:
     return module
 
 
-def _specs(shape: tuple[int, ...]) -> tuple[TensorSpec, ...]:
-    return (TensorSpec("input", (None, *shape), torch.float32),)
+def _specs(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> tuple[TensorSpec, ...]:
+    return (TensorSpec("input", (None, *shape), dtype),)
 
 
 def _required(shape: tuple[int, ...] | None, what: str) -> tuple[int, ...]:
