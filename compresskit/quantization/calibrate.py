@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -20,17 +21,31 @@ _BATCH_BYTES = 32 * 2**20
 _LARGEST_BATCH = 32
 
 
-def calibration_samples(data: Dataset, count: int, seed: int) -> np.ndarray:
-    """(N, ...) float32 inputs of the model: `count` samples of the training split, drawn at random, normalized.
+@dataclass(frozen=True)
+class Samples:
+    """Inputs of a model, drawn from the training split and normalized when they are asked for."""
+
+    data: Dataset
+    chosen: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        """The float32 inputs `start` to `stop`."""
+        return normalize(torch.from_numpy(self.data.train.x[self.chosen[start:stop]]), self.data.normalization).numpy()
+
+
+def draw_samples(data: Dataset, count: int, seed: int) -> Samples:
+    """`count` samples of the training split, or all where it has fewer.
 
     Raises:
         InputError: they are all the same number, from which no range can be told.
     """
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(data.train))[:count])
-    raw = data.train.x[chosen]
-    if raw.min() == raw.max():
-        raise InputError(f"every value of the calibration data is {raw.flat[0]:g}: give data like those that the model is for")
-    return normalize(torch.from_numpy(raw), data.normalization).numpy()
+    x = data.train.x
+    if x.min() == x.max():
+        raise InputError(f"every value of the calibration data is {x.flat[0]:g}: give data like those that the model is for")
+    return Samples(data, np.sort(np.random.default_rng(seed).permutation(len(x))[:count]))
 
 
 def observe(

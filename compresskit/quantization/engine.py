@@ -17,7 +17,7 @@ from compresskit.errors import InputError
 from compresskit.models.graph import ModelGraph
 from compresskit.models.onnx_out import export_onnx
 from compresskit.progress import SILENT, Progress
-from compresskit.quantization.calibrate import calibration_samples, observe
+from compresskit.quantization.calibrate import draw_samples, observe
 from compresskit.quantization.config import QuantizeConfig
 from compresskit.quantization.emit import emit_static, emit_weights
 from compresskit.quantization.grid import Grid, asymmetric
@@ -93,10 +93,11 @@ def quantize(
     plan = planned(network, source)
     if len(network.inputs) != 1:
         raise InputError(f"{source} has {len(network.inputs)} inputs: calibration serves models with one")
-    x, batch = calibration_samples(data, config.samples, config.seed), network.fixed_batch
-    statistics = observe(network, plan.tensors, lambda start, stop: x[start:stop], len(x), batch=batch, threads=threads, progress=progress)
+    samples, batch = draw_samples(data, config.samples, config.seed), network.fixed_batch
+    statistics = observe(network, plan.tensors, samples, len(samples), batch=batch, threads=threads, progress=progress)
     progress.stage("quantize")
     done = quantize_static(network, plan, statistics, weights=bits, activations=config.activations, method=config.calibration)
+    x = samples(0, batch or CHECKED)
     feeds = {network.inputs[0]: np.resize(x, (batch or CHECKED, *x.shape[1:]))}
     return replace(done, integrity=check_integers(done.model, feeds, threads=threads))
 

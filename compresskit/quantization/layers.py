@@ -49,10 +49,12 @@ def _layer(network: Network, node: NodeProto) -> Layer | None:
     if node.op_type not in KINDS or not is_plain(node) or node.input[0] in network.constants:
         return None
     weight = network.constants.get(node.input[1])
-    if weight is None or weight.dtype != np.float32 or weight.size == 0:
+    if weight is None or weight.dtype != np.float32 or weight.size == 0 or not np.isfinite(weight).all():
+        return None
+    if weight.ndim < 3 if node.op_type == "Conv" else weight.ndim != 2:
         return None
     if node.op_type == "MatMul":
-        return Layer(node, node.input[1], 1, None) if weight.ndim == 2 else None
+        return Layer(node, node.input[1], 1, None)
     axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else 1
     bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
     if bias is not None and (bias not in network.constants or network.constants[bias].shape != weight.shape[axis : axis + 1]):

@@ -87,7 +87,7 @@ def left_alone(network: Network) -> Iterator[Skipped]:
         elif any(True for _ in captured(node)):
             yield Skipped(title(node), f"{node.op_type} has a body of its own")
         elif node.op_type in KINDS and node.output[0] not in done:
-            yield Skipped(title(node), f"this {node.op_type} has no stored float32 weights, or factors that integers do not take")
+            yield Skipped(title(node), f"this {node.op_type} has no stored, finite float32 weights, or factors that integers do not take")
         elif node.op_type in _WEIGHTY:
             yield Skipped(title(node), f"{node.op_type} has no integer kernel in ONNX Runtime")
 

@@ -22,9 +22,10 @@ def prepare(model: onnx.ModelProto, source: str, *, opset: int = LOWEST_OPSET) -
     """The graph of a checked float model, simplified and at `opset` or later.
 
     Raises:
-        InputError: it is quantized already, of half precision, or cannot be brought to `opset`.
+        InputError: it is quantized already, of half precision, its shapes contradict each other, or it cannot be brought to `opset`.
     """
     _refuse_unfit(model, source)
+    _check_shapes(model, source)
     network = Network.of(converted(model, opset, source))
     for step in (_without_idle, _with_norms_folded, _with_pooling, _with_gemm):
         network = step(network)
@@ -57,6 +58,14 @@ def _refuse_unfit(model: onnx.ModelProto, source: str) -> None:
     halves = [tensor.name for tensor in model.graph.initializer if tensor.data_type in _HALVES and tensor.dims]
     if halves:
         raise InputError(f"{source}: its weights are of half precision ({listed(halves, 2)}): start from the float32 model")
+
+
+def _check_shapes(model: onnx.ModelProto, source: str) -> None:
+    """Infer all shapes strictly: what follows relies on weights that fit their operators."""
+    try:
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    except Exception as error:  # InferenceError, but also RuntimeError and ValueError of the C++ part
+        raise InputError(f"{source}: its operators do not fit together: {first_line(error)}") from error
 
 
 def _without_idle(network: Network) -> Network:
@@ -123,10 +132,13 @@ def _takes_norm(network: Network, layer: NodeProto, norm: NodeProto) -> bool:
         return False
     if layer.op_type == "Gemm" and (attribute(layer, "alpha", 1.0) != 1 or attribute(layer, "beta", 1.0) != 1):
         return False
-    stored = [*filter(None, layer.input[1:]), *norm.input[1:]]
-    bias = network.constants.get(layer.input[2]) if len(layer.input) > 2 and layer.input[2] else None
-    plain = not attribute(norm, "training_mode", 0) and not any(network.uses[name] for name in norm.output[1:])
-    return plain and all(name in network.constants for name in stored) and (bias is None or bias.ndim == 1)
+    names = [*filter(None, layer.input[1:]), *norm.input[1:]]
+    if not all(name in network.constants for name in names) or attribute(norm, "training_mode", 0):
+        return False
+    weight, *vectors = (network.constants[name] for name in names)
+    axis = 0 if layer.op_type == "Conv" or attribute(layer, "transB", 0) else 1
+    fits = weight.ndim > axis and all(vector.shape == weight.shape[axis : axis + 1] for vector in vectors)
+    return fits and not any(network.uses[name] for name in norm.output[1:])
 
 
 def _affine(network: Network, norm: NodeProto) -> tuple[np.ndarray, np.ndarray]:
