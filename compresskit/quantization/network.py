@@ -44,7 +44,7 @@ class Network:
 
     @property
     def opset(self) -> int:
-        return next(entry.version for entry in self.model.opset_import if entry.domain in PLAIN_DOMAINS)
+        return opset_of(self.model)
 
     @property
     def inputs(self) -> list[str]:
@@ -113,6 +113,11 @@ class Network:
                 entry.version = opset
         model.ir_version = max(model.ir_version, helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True))
         return model
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that a model uses; 0 for none."""
+    return next((entry.version for entry in model.opset_import if entry.domain in PLAIN_DOMAINS), 0)
 
 
 def attribute(node: NodeProto, name: str, default: Any = None) -> Any:

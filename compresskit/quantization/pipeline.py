@@ -10,11 +10,11 @@ from typing import Any
 from compresskit.data import Dataset
 from compresskit.errors import GuardError, UsageError
 from compresskit.models.latency import compare
-from compresskit.models.onnx_parse import opset_of
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.config import QuantizeConfig, QuantizeRequest
 from compresskit.quantization.engine import Quantized, quantize
 from compresskit.quantization.measure import layer_rows, onnx_accuracy, runs_in_integers
+from compresskit.quantization.network import opset_of
 from compresskit.quantization.report import Figures, Integers, QuantizeOutcome, QuantizeReport
 from compresskit.quantization.source import Source, read_samples, read_source
 from compresskit.report import Accuracy, Latency, ModelInfo, ModelInput, Output
@@ -154,7 +154,7 @@ def _warnings(
         yield f"W{config.weights}A{config.activations} has no integer kernels: weights are packed for storage, activations are simulated in float"
     if config.reduce_range is None and config.weights == 8 and any(grid.bits == 7 for grid in done.weights.values()):
         yield "sums of 8-bit products overflow on this CPU: weights were given 7 bits (--reduce-range no keeps 8)"
-    opsets = [opset_of(model, "") for model in (source.model, done.model)]
+    opsets = [opset_of(model) for model in (source.model, done.model)]
     if opsets[0] != opsets[1]:
         yield f"the operators of opset {opsets[0]} became those of {opsets[1]}, which the integers need"
     if data is not None and min(config.samples, len(data.train)) < FEW_SAMPLES:

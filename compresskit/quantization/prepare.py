@@ -10,7 +10,7 @@ import onnx
 from onnx import NodeProto, helper
 
 from compresskit.errors import InputError
-from compresskit.quantization.network import Network, attribute, is_plain
+from compresskit.quantization.network import Network, attribute, is_plain, opset_of
 from compresskit.wording import first_line, listed
 
 LOWEST_OPSET = 13  # the first whose DequantizeLinear has a scale a channel
@@ -38,7 +38,7 @@ def converted(model: onnx.ModelProto, opset: int, source: str) -> onnx.ModelProt
     Raises:
         InputError: onnx's converter cannot.
     """
-    found = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), opset)
+    found = opset_of(model)
     if found >= opset:
         return model
     try:

@@ -88,6 +88,14 @@ def test_small_widths_are_called_what_they_are(digits_onnx: Path) -> None:
     assert sum(row.bytes_after for row in report.layers) < 0.19 * sum(row.bytes_before for row in report.layers)
 
 
+@pytest.mark.parametrize("data", [None, DIGITS])
+@pytest.mark.parametrize("bits", [2, 16])
+def test_every_width_goes_from_file_to_file(digits_onnx: Path, data: str | None, bits: int) -> None:
+    outcome = run(QuantizeRequest(str(digits_onnx), dataclasses.replace(CONFIG, weights=bits), outputs=("-",), data=data))
+    assert outcome.report.after.bytes == len(outcome.standard_output or b"")
+    assert {row.weight_bits for row in outcome.report.layers} == {bits}
+
+
 @pytest.mark.parametrize(("reduce", "overflows", "bits"), [(True, False, 7), (None, True, 7), (None, False, 8), (False, True, 8)])
 def test_weights_lose_a_bit_where_sums_overflow(
     monkeypatch: pytest.MonkeyPatch, digits_onnx: Path, reduce: bool | None, overflows: bool, bits: int
