@@ -1,7 +1,7 @@
 """Post-training quantization: weights alone, or with activations calibrated on samples.
 
 ModelGraph ─export─► ONNX ─prepare─► Network ─┬─ no data ─► weights ─────────────────────────────► emit
-                                              └─ plan ─► observe ─► ranges ─► grids ─► weights ─► emit ─► check_integers
+                                              └─ plan ─► observe ─► ranges, grids ─► biases ─► emit ─► check_integers
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from compresskit.models.onnx_out import export_onnx
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.calibrate import draw_samples, observe
 from compresskit.quantization.config import QuantizeConfig
+from compresskit.quantization.correction import corrected_biases
 from compresskit.quantization.emit import emit_static, emit_weights
 from compresskit.quantization.grid import Grid, asymmetric
 from compresskit.quantization.integrity import Integrity, check_integers
@@ -133,7 +134,7 @@ def planned(network: Network, source: str) -> Plan:
 
 
 def quantize_static(network: Network, plan: Plan, statistics: Mapping[str, Statistics], *, weights: int, activations: int, method: str) -> Quantized:
-    """Quantize weights (bits `weights`, symmetric by channel) and activations (asymmetric, by tensor).
+    """Quantize weights (bits `weights`, symmetric by channel) and activations (asymmetric, by tensor); correct biases.
 
     Args:
         statistics: of the plan's tensors.
@@ -141,7 +142,8 @@ def quantize_static(network: Network, plan: Plan, statistics: Mapping[str, Stati
     """
     grids = activation_grids(plan, statistics, activations, method)
     kernels = weight_grids(network, plan.layers, weights, grids)
-    model = emit_static(network, plan, kernels, grids)
+    corrected = network.edited(network.nodes, corrected_biases(network, plan.layers, kernels, statistics))
+    model = emit_static(corrected, plan, kernels, grids)
     return Quantized(model, network, plan.layers, kernels, grids, plan.skipped, plan, statistics)
 
 

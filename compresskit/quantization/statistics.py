@@ -24,6 +24,7 @@ class Statistics:
         average_minimum, average_maximum: exponential moving averages of those of the batches.
         counts: (BINS,) values in each bin; zeros are in none.
         zeros: exact zeros seen.
+        channel_means: (C,) averages along axis 1; None where there is no such axis, or its size changes.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -34,6 +35,8 @@ class Statistics:
         self.counts = np.zeros(BINS, np.int64)
         self.zeros = 0
         self._batches = 0
+        self._sums: np.ndarray | None = None
+        self._summed = 0
 
     def update(self, values: np.ndarray) -> None:
         """Take in one batch.
@@ -54,11 +57,16 @@ class Statistics:
         self.average_maximum += weight * (high - self.average_maximum)
         self._batches += 1
         self._bin(flat, max(-low, high))
+        self._add_up(np.asarray(values))
 
     @property
     def total(self) -> int:
         """Values seen."""
         return self.zeros + int(self.counts.sum())
+
+    @property
+    def channel_means(self) -> np.ndarray | None:
+        return None if self._sums is None else self._sums / self._summed
 
     @property
     def centers(self) -> np.ndarray:
@@ -88,6 +96,15 @@ class Statistics:
         if nonzero.size:
             places = nonzero * (BINS / 2 / self.reach) + BINS / 2
             self.counts += np.bincount(np.clip(places.astype(np.int64), 0, BINS - 1), minlength=BINS)
+
+    def _add_up(self, values: np.ndarray) -> None:
+        first = self._batches == 1
+        if values.ndim < 2 or not (first or (self._sums is not None and len(self._sums) == values.shape[1])):
+            self._sums = None
+            return
+        sums = values.sum(axis=tuple(axis for axis in range(values.ndim) if axis != 1), dtype=np.float64)
+        self._sums = sums if first else self._sums + sums
+        self._summed += values.size // values.shape[1]
 
     def _grow(self, reach: float) -> None:
         """Double the reach until it covers `reach`; the first values set it."""
