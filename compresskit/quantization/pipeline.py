@@ -14,7 +14,7 @@ from compresskit.progress import SILENT, Progress
 from compresskit.quantization.config import QuantizeConfig, QuantizeRequest
 from compresskit.quantization.engine import Quantized, quantize
 from compresskit.quantization.measure import layer_rows, onnx_accuracy, runs_in_integers
-from compresskit.quantization.network import opset_of
+from compresskit.quantization.network import Network, opset_of
 from compresskit.quantization.report import Figures, Integers, QuantizeOutcome, QuantizeReport
 from compresskit.quantization.source import Source, read_samples, read_source
 from compresskit.report import Accuracy, Latency, ModelInfo, ModelInput, Output
@@ -39,6 +39,8 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
     with clock("read"):
         progress.stage("read")
         source = read_source(request)
+        if request.config.max_drop is not None and len(source.model.graph.output) != 1:
+            raise UsageError(f"--max-drop: {source.name} has {len(source.model.graph.output)} outputs, and labels do not say which to measure")
         data = read_samples(request, source, progress)
     original = source.model.SerializeToString()
     threads = set_threads(request.threads if request.threads is not None else 1 if len(original) < SHARED_BYTES else 0)
@@ -48,7 +50,7 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
     model = done.model.SerializeToString()
     with clock("measure"):
         progress.stage("measure")
-        accuracies = [_accuracy(one, source, data, threads) for one in (original, model)]
+        accuracies = [_accuracy(one, done.network, data, threads) for one in (original, model)]
     with clock("time"):
         progress.stage("time")
         timings = [Latency(t.p50_ms, t.p90_ms, t.threads, t.batch) for t in compare(original, model, source.feeds(), threads=threads, isolated=True)]
@@ -86,19 +88,18 @@ def _integers(done: Quantized) -> Integers | None:
     return None if found is None else Integers(found.nodes, found.integers, found.equal, found.worst)
 
 
-def _accuracy(model: bytes, source: Source, data: Dataset | None, threads: int) -> Accuracy | None:
-    if data is None or len(source.model.graph.output) != 1:
+def _accuracy(model: bytes, network: Network, data: Dataset | None, threads: int) -> Accuracy | None:
+    """Accuracy where it can be measured: on data, of a model of one output."""
+    if data is None or len(network.outputs) != 1:
         return None
-    return onnx_accuracy(model, source.inputs[0].name, data, batch=source.inputs[0].shape[0], threads=threads)
+    return onnx_accuracy(model, network.inputs[0], data, batch=network.fixed_batch, threads=threads)
 
 
 def _guard(config: QuantizeConfig, before: Figures, after: Figures) -> GuardError | None:
     """Whether accuracy fell (or error rose, as a fraction) by more than is allowed, or the result is not as fast as it has to be."""
-    if config.max_drop is not None:
-        if before.accuracy is None or after.accuracy is None:
-            return GuardError("--max-drop: accuracy cannot be measured on a model of several outputs: no model was written")
-        if (failure := _fallen(config.max_drop, before.accuracy, after.accuracy)) is not None:
-            return failure
+    fallen = _fallen(config.max_drop, before.accuracy, after.accuracy)
+    if fallen is not None:
+        return fallen
     speedup = before.latency.p50_ms / after.latency.p50_ms
     if config.require_speedup is not None and speedup < config.require_speedup:
         return GuardError(
@@ -108,7 +109,9 @@ def _guard(config: QuantizeConfig, before: Figures, after: Figures) -> GuardErro
     return None
 
 
-def _fallen(allowed: float, before: Accuracy, after: Accuracy) -> GuardError | None:
+def _fallen(allowed: float | None, before: Accuracy | None, after: Accuracy | None) -> GuardError | None:
+    if allowed is None or before is None or after is None:
+        return None
     error = before.metric == "rmse"
     rise, allowed = (after.value - before.value, allowed * before.value) if error else (before.value - after.value, allowed)
     if rise <= allowed:
@@ -157,8 +160,10 @@ def _warnings(
     opsets = [opset_of(model) for model in (source.model, done.model)]
     if opsets[0] != opsets[1]:
         yield f"the operators of opset {opsets[0]} became those of {opsets[1]}, which the integers need"
-    if data is not None and min(config.samples, len(data.train)) < FEW_SAMPLES:
-        yield f"ranges were chosen on {min(config.samples, len(data.train))} samples: {FEW_SAMPLES} or more are better"
+    if data is not None and (count := min(config.samples, len(data.train))) < FEW_SAMPLES:
+        yield f"ranges were chosen on {count} sample{'s' * (count != 1)}: {FEW_SAMPLES} or more are better"
+    if data is not None and before.accuracy is None:
+        yield "accuracy was not measured: the model has several outputs, and labels do not say which to measure"
     if data is not None and data.test is None:
         yield "the data have no test split: accuracy was measured on the validation split"
     times = before.latency.p50_ms, after.latency.p50_ms

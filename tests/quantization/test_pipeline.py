@@ -226,7 +226,7 @@ class TestRefusals:
 
     def test_few_samples_are_said_to_be_few(self, saved: Callable[..., str], data: Callable[..., str]) -> None:
         report = run(QuantizeRequest(saved(), dataclasses.replace(CONFIG, samples=1), data=data())).report
-        assert "ranges were chosen on 1 samples: 16 or more are better" in report.warnings
+        assert "ranges were chosen on 1 sample: 16 or more are better" in report.warnings
 
     def test_several_inputs(self, weight: Any, data: Callable[..., str], tmp_path: Path) -> None:
         inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", 4)) for name in "xz"]
@@ -238,6 +238,14 @@ class TestRefusals:
         assert run(QuantizeRequest(str(path), CONFIG)).report.scheme == "W8"
         with pytest.raises(InputError, match=r"m\.onnx has 2 inputs: --data serves models with one"):
             run(QuantizeRequest(str(path), CONFIG, data=data()))
+
+    def test_several_outputs_are_calibrated_and_not_measured(self, saved: Callable[..., str], data: Callable[..., str]) -> None:
+        path = saved(outputs=("y", "c"))
+        report = run(QuantizeRequest(path, CONFIG, data=data())).report
+        assert (report.scheme, report.before.accuracy) == ("W8A8", None)
+        assert any(warning.startswith("accuracy was not measured") for warning in report.warnings)
+        with pytest.raises(UsageError, match=r"--max-drop: .+m\.onnx has 2 outputs"):
+            run(QuantizeRequest(path, dataclasses.replace(CONFIG, max_drop=0.1), data=data()))
 
     def test_a_drop_that_cannot_be_measured(self, saved: Callable[..., str]) -> None:
         with pytest.raises(UsageError, match="--max-drop needs --data"):
