@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from compresskit.errors import UsageError
-from compresskit.pruning.config import PruneConfig, PruneRequest, Quantity, TableRequest, Target, parse_pattern, parse_target
+from compresskit.pruning.config import Method, PruneConfig, PruneRequest, Quantity, TableRequest, Target, parse_pattern, parse_target
 from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT, write_bytes
 
@@ -37,23 +37,43 @@ class PruneOptions(RunOptions, ReportOptions, ModelOutputOptions, DataOptions, M
         float | None, option(TARGET, "Set this fraction of the weights to zero in place of cutting channels.", "--sparsity", metavar="S")
     ] = None
     pattern: Annotated[
-        str | None, option(TARGET, "Which weights --sparsity may zero: unstructured, or N of every M stay (2:4).", "--pattern", metavar="P")
+        str | None, option(TARGET, "Zero weights in place of cutting channels: unstructured, or N of every M stay (2:4).", "--pattern", metavar="P")
     ] = None
     max_drop: Annotated[
         float | None, option(TARGET, "Fail (exit 5) if the test accuracy falls by more than this: 0.01.", "--max-drop", metavar="X", min=0, max=1)
     ] = None
     method: Annotated[
-        Literal["auto", "classic", "l1l2"],
-        option(METHOD, "Choose channels by --criterion, or by masks that learn widths from --data (l1l2).", "--method", metavar="M"),
+        Method,
+        option(
+            METHOD,
+            "What chooses: --criterion (classic), masks that learn widths from --data (l1l2), or what matters before training (the others).",
+            "--method",
+            metavar="M",
+        ),
     ] = PruneConfig.method
+    init: Annotated[bool, option(METHOD, "The model is an architecture: prune it at initialization by --method, and train it then.", "--init")] = (
+        PruneConfig.init
+    )
+    compute_aware: Annotated[bool, option(METHOD, "Weigh 3sp, prospr and the like by the MACs that a channel costs.", "--compute-aware")] = (
+        PruneConfig.compute_aware
+    )
+    smoothing: Annotated[
+        float, option(METHOD, "Added to the shares of the MACs that --compute-aware divides by.", "--smoothing", metavar="X", min=0)
+    ] = PruneConfig.smoothing
+    rescale: Annotated[bool, option(METHOD, "With --init: bring the variance of the weights that stay back.", "--rescale")] = PruneConfig.rescale
+    reinit: Annotated[bool, option(METHOD, "With --init: draw the weights anew after the cut.", "--reinit")] = PruneConfig.reinit
     criterion: Annotated[Criterion, option(METHOD, "What makes a channel important; taylor, hessian need --data.", "--criterion", metavar="C")] = "l2"
     scope: Annotated[
-        Literal["global", "layer"], option(METHOD, "Compare channels across the model, or cut every layer alike.", "--scope", metavar="WHERE")
+        Literal["global", "layer"] | None,
+        option(METHOD, "Compare channels across the model (global), or cut every layer alike (layer; classic does).", "--scope", metavar="WHERE"),
     ] = PruneConfig.scope
     normalize: Annotated[
         Normalizer, option(METHOD, "What a layer's scores are divided by before they are compared.", "--normalize", metavar="HOW")
     ] = "mean"
-    floor: Annotated[float, option(METHOD, "Least fraction of a layer's channels to keep.", "--floor", metavar="F", min=0)] = PruneConfig.floor
+    floor: Annotated[
+        float | None,
+        option(METHOD, "Least fraction of a layer's channels to keep: 0.1, and before training one channel.", "--floor", metavar="F", min=0),
+    ] = PruneConfig.floor
     steps: Annotated[int, option(METHOD, "Cuts on the way to the target, training between them.", "--steps", metavar="N", min=1)] = PruneConfig.steps
     round_to: Annotated[
         str | None,
@@ -96,6 +116,7 @@ def prune(console: Console, options: PruneOptions) -> None:
       compresskit prune model.onnx --params 0.3 --data images/ -o small.onnx --report report.json --max-drop 0.01
       compresskit prune weights.pth --arch nets.py:make_net --input 3,32,32 --flops 30M --data digits.npz -o small.onnx -o small.pt
       compresskit prune weights.safetensors --arch resnet20 --sparsity 0.5 --pattern 2:4
+      compresskit prune resnet20 --init --method prospr --params 0.1 --data cifar10.npz --epochs 20 -o small.onnx
       cat model.onnx | compresskit prune - --flops 0.5 -o - > small.onnx
     """
     if options.measure_table is not None:
@@ -178,8 +199,13 @@ def _config(options: PruneOptions) -> PruneConfig:
     return PruneConfig(
         target=_target(options),
         sparsity=_sparsity(options),
-        pattern=options.pattern or PruneConfig.pattern,
+        pattern=options.pattern,
         method=options.method,
+        init=options.init,
+        compute_aware=options.compute_aware,
+        smoothing=options.smoothing,
+        rescale=options.rescale,
+        reinit=options.reinit,
         criterion=options.criterion,
         scope=options.scope,
         normalize=options.normalize,
@@ -237,9 +263,11 @@ def _sparsity(options: PruneOptions) -> float | None:
     """As asked, or what the pattern alone says: half of the weights for 2:4."""
     if options.pattern is None or options.sparsity is not None:
         return options.sparsity
-    if (pattern := parse_pattern(options.pattern)) is None:
-        raise UsageError("--pattern unstructured goes with --sparsity: say which fraction of the weights becomes zero")
-    return 1 - pattern[0] / pattern[1]
+    if (pattern := parse_pattern(options.pattern)) is not None:
+        return 1 - pattern[0] / pattern[1]
+    if options.params is None:
+        raise UsageError("--pattern unstructured needs --sparsity or --params: say what goes, or stays")
+    return None
 
 
 def _multiple(text: str | None) -> int | None:

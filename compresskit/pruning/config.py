@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from compresskit.errors import UsageError
 
-Method = Literal["auto", "classic", "l1l2"]
+Method = Literal["auto", "classic", "l1l2", "3sp", "prospr", "snip", "grasp", "synflow", "force", "iter-snip", "magnitude", "random"]
+# Said again here because the registry loads torch; a test holds the two together.
+SALIENCIES = ("3sp", "prospr", "snip", "grasp", "synflow", "force", "iter-snip", "magnitude", "random")
 Quantity = Literal["flops", "params", "size", "latency"]
 UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
@@ -100,30 +102,40 @@ class PruneConfig:
     Attributes:
         target: what to reach by cutting whole channels; exclusive with `sparsity`.
         sparsity: fraction of the weights to set to zero instead, in `pattern`.
-        pattern: "unstructured", or "N:M": N weights of every M consecutive inputs stay, so that `sparsity` is 1 - N/M.
+        pattern: of zeros in place of cuts. "unstructured", or "N:M": N weights of every M consecutive inputs stay, so that `sparsity` is 1 - N/M.
+            None: none for a target, unstructured for a sparsity.
         method: how channels are chosen. "classic": by the criterion. "l1l2": by masks that are trained with the weights under a surrogate of the
-            cost, and begin as the criterion ranks the channels (needs data). "auto": whichever measured better, classic.
+            cost, and begin as the criterion ranks the channels (needs data). "auto": whichever measured better, classic. One of SALIENCIES: by
+            what matters before training, of channels or, with a pattern, of weights.
+        init: the model is fresh, and is trained after it was cut, not before.
+        compute_aware: divide a saliency by what a channel costs (the thesis's eq. 3.5), smoothed by `smoothing`.
+        rescale, reinit: of a fresh model that was cut: bring the variance of its weights back, or draw them anew.
         criterion: name in `compresskit.pruning.criteria.CRITERIA`.
-        scope: "global" compares channels across the model, "layer" cuts every group alike.
+        scope: "global" compares channels across the model, "layer" cuts every group alike. None: layer for a criterion, else global.
         normalize: how scores are scaled within a group before they are compared: none, mean, max.
-        floor: smallest kept fraction of any group, in [0, 1).
+        floor: smallest kept fraction of any group, in [0, 1). None: 0.1; for a saliency 0, which leaves a channel.
         steps: number of cuts on the way to the target, with recovery between them when there is data.
         round_to: channel multiple to keep widths at; 0 measures what ONNX Runtime rewards here ("auto"); None: 8, on which its kernels
             waste least, or the largest of 4, 2 and 1 that lets the target be hit (2 or 1 where widths are learned; never for a latency).
         epochs: training passes in all, recoveries included; 0 measures accuracy without training.
-        learning_rate: peak learning rate; None chooses one for the optimizer.
+        learning_rate: peak learning rate; None chooses one for the optimizer, and for a fresh model a higher one.
         distill: weight of the uncut model's outputs in the training loss (0: labels only).
         max_drop: largest accuracy loss allowed on the test split, as a fraction; None: no guard.
     """
 
     target: Target | None = None
     sparsity: float | None = None
-    pattern: str = "unstructured"
+    pattern: str | None = None
     method: Method = "auto"
+    init: bool = False
+    compute_aware: bool = False
+    smoothing: float = 0.05
+    rescale: bool = False
+    reinit: bool = False
     criterion: str = "l2"
-    scope: Literal["global", "layer"] = "layer"
+    scope: Literal["global", "layer"] | None = None
     normalize: str = "mean"
-    floor: float = 0.1
+    floor: float | None = None
     steps: int = 1
     round_to: int | None = None
     epochs: float = 5.0
@@ -142,29 +154,66 @@ class PruneConfig:
         """Whether channels are chosen by trained masks."""
         return self.method == "l1l2"
 
+    @property
+    def salient(self) -> bool:
+        """Whether a saliency before training says what matters."""
+        return self.method in SALIENCIES
+
+    @property
+    def sparse(self) -> bool:
+        """Whether weights are set to zero, rather than channels cut."""
+        return self.sparsity is not None or self.pattern is not None
+
+    def settled(self) -> PruneConfig:
+        """The same with all decided that was left to us."""
+        method: Method = "classic" if self.method == "auto" else self.method
+        return replace(
+            self,
+            method=method,
+            scope=self.scope or ("layer" if method == "classic" else "global"),
+            floor=(0.0 if self.salient else 0.1) if self.floor is None else self.floor,
+        )
+
     def __post_init__(self) -> None:
         if (self.target is None) == (self.sparsity is None):
             raise UsageError("say what to reach: one of --flops, --params, --size, --latency or --sparsity")
-        if self.learns and self.target is None:
+        if self.learns and self.sparse:
             raise UsageError("--method l1l2 learns widths, and --sparsity keeps them: give another target, or --method classic")
         if self.learns and self.steps > 1:
             raise UsageError("--method l1l2 cuts once, after masks have closed step by step: leave out --steps, or give --method classic")
         checks = {
             "--sparsity": (self.sparsity, self.sparsity is None or 0 < self.sparsity < 1, "a removed fraction between 0 and 1"),
-            "--floor": (self.floor, 0 <= self.floor < 1, "a kept fraction from 0 to below 1"),
+            "--floor": (self.floor, self.floor is None or 0 <= self.floor < 1, "a kept fraction from 0 to below 1"),
             "--steps": (self.steps, self.steps >= 1, "1 or more"),
             "--round-to": (self.round_to, self.round_to is None or self.round_to >= 0, "1 or more, or 0 for auto"),
             "--epochs": (self.epochs, 0 <= self.epochs < float("inf"), "0 or more"),
             "--batch-size": (self.batch_size, self.batch_size >= 1, "1 or more"),
+            "--smoothing": (self.smoothing, 0 <= self.smoothing < float("inf"), "0 or more"),
             "--distill": (self.distill, 0 <= self.distill <= 1, "a weight from 0 to 1"),
         }
         for name, (value, holds, expected) in checks.items():
             if not holds:
                 raise UsageError(f"{name} takes {expected}, not {value:g}")
         self._check_pattern()
+        self._check_saliency()
+
+    def _check_saliency(self) -> None:
+        """Refuse what goes only with a saliency, or only with a fresh model."""
+        if self.init and not self.salient:
+            raise UsageError(f"--init prunes before training: give --method, one of {', '.join(SALIENCIES)}")
+        if self.init and self.max_drop is not None:
+            raise UsageError("--max-drop compares with the model before, which --init finds untrained: leave it out")
+        if (self.rescale or self.reinit) and not (self.init and not self.sparse):
+            raise UsageError("--rescale and --reinit are for the channels that --init leaves: give --init, and no --pattern or --sparsity")
+        if self.compute_aware and (not self.salient or self.sparse):
+            raise UsageError("--compute-aware weighs saliencies of channels: give --method, one of 3sp, prospr and the like, and no --pattern")
+        if self.salient and self.pattern not in (None, "unstructured"):
+            raise UsageError(f"--method {self.method} says nothing about --pattern {self.pattern}: leave out one of them")
 
     def _check_pattern(self) -> None:
-        pattern = parse_pattern(self.pattern)
+        pattern = None if self.pattern is None else parse_pattern(self.pattern)
+        if self.target is not None and self.pattern is not None and (pattern is not None or self.target.quantity != "params"):
+            raise UsageError("--pattern sets weights to zero: it goes with --sparsity, unstructured with --params too")
         if self.sparsity is None or pattern is None:
             return
         removed = 1 - pattern[0] / pattern[1]

@@ -4,7 +4,7 @@
 graph ──► find groups ─► score ─► plan ─► cut and check ─► compensate ─► train ──► smaller graph
                            ▲        ▲           │
                            │        └─ measure ◄┘ (a latency that was predicted)
-                           └── masks learned under a surrogate of the cost (method l1l2), or a criterion (classic)
+                           └── a criterion (method classic), masks learned under a surrogate of the cost (l1l2), or a saliency before training
 """
 
 from __future__ import annotations
@@ -15,24 +15,27 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+from torch import fx
 
 from compresskit.data import Dataset
 from compresskit.errors import InputError, TargetError, UsageError
 from compresskit.models.graph import ModelGraph
 from compresskit.models.latency_table import Table as LatencyTable
 from compresskit.progress import SILENT, Progress
+from compresskit.pruning.at_init import narrowest, reinit, rescale
+from compresskit.pruning.at_init.choice import share_of_weights
 from compresskit.pruning.compensation import compensate
 from compresskit.pruning.config import PruneConfig
-from compresskit.pruning.criteria import CRITERIA, Context, normalize
+from compresskit.pruning.criteria import CRITERIA
 from compresskit.pruning.goal import Goal, set_goal
-from compresskit.pruning.groups import Prunable, find_groups
+from compresskit.pruning.groups import find_groups
 from compresskit.pruning.recovery import Checkpointing, Recovery
+from compresskit.pruning.scoring import Scored, Scorer, by_criterion, by_saliency, check_saliency, choose_by_saliency
 from compresskit.pruning.sparsity import apply_masks, find_masks, sparse_weights
 from compresskit.pruning.step import Cut, Layout, cut_to, cut_to_measure, floored, staying
 from compresskit.pruning.surrogate.learn import Learned, learn
 from compresskit.pruning.target import CLOSE
 from compresskit.report import LatencyTry, SearchPoint, Skipped
-from compresskit.training.objectives import loss
 from compresskit.training.state import EpochRecord
 
 MULTIPLES = (8, 4, 2, 1)  # of channels, in the order in which they are tried: ONNX Runtime computes in blocks of 8 or 16
@@ -55,6 +58,7 @@ class PruneResult:
         history: training, epoch by epoch.
         path: of the search for widths, where they were learned.
         tries: of the search for a latency.
+        notes: what came otherwise than was asked for.
     """
 
     graph: ModelGraph
@@ -66,6 +70,7 @@ class PruneResult:
     history: tuple[EpochRecord, ...] = ()
     path: tuple[SearchPoint, ...] = ()
     tries: tuple[LatencyTry, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def prune(
@@ -91,9 +96,13 @@ def prune(
     """
     if data is not None and not graph.free_batch:
         raise InputError(f"{graph.source}: its batch of {graph.inputs[0].shape[0]} is baked in, so it cannot be trained: leave out --data")
+    config = config.settled()
+    if config.salient:
+        check_saliency(config, "weights" if config.sparse else "channels", data=data is not None)
     recovery = None if data is None else Recovery(graph, data, config, torch.device(device), checkpointing, progress)
-    if config.target is None:
+    if config.sparse:
         return _sparsify(graph, recovery, config, progress)
+    assert config.target is not None
     return _shrink(graph, recovery, config, set_goal(graph, config.target, table, progress), progress)
 
 
@@ -104,13 +113,14 @@ def _shrink(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, g
     learned = _learned(graph, recovery, config, goal) if config.learns else None
     if learned is not None:
         graph, history = learned.graph, learned.history
+    score, notes = _scorer(config, recovery, learned, progress), dict[str, None]()
     step: Cut | None = None
     for phase in reversed(range(config.steps)):
         progress.stage("cut")
         limit = goal.whole * (goal.limit / goal.whole) ** ((config.steps - phase) / config.steps)
         before = graph if step is None else step.graph
         try:
-            step = _cut(before, recovery, config, goal, limit, widths, learned, progress)
+            step = _cut(before, recovery, config, goal, limit, widths, score, progress)
         except TargetError:
             if step is None:
                 raise
@@ -120,14 +130,16 @@ def _shrink(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, g
             raise TargetError(
                 f"nothing was cut: no cut of whole channels comes nearer to --{target.quantity} {target.value:g} than the model as it is"
             )
+        notes |= dict.fromkeys(step.notes)
         if recovery is not None:
             recovery.renew_norms(step.graph)
             history += recovery.train(step.graph, phase=phase, phases=config.steps)
     assert step is not None
-    return _result(step, goal, history, learned.path if learned else ())
+    result = _result(step, goal, history)
+    return replace(result, path=learned.path if learned else (), notes=tuple(notes))
 
 
-def _result(step: Cut, goal: Goal, history: tuple[EpochRecord, ...], path: tuple[SearchPoint, ...]) -> PruneResult:
+def _result(step: Cut, goal: Goal, history: tuple[EpochRecord, ...]) -> PruneResult:
     reached = step.reached if step.tries else goal.size(step.graph)
     met = abs(reached - goal.limit) <= CLOSE * goal.limit if step.met is None else step.met
     return PruneResult(
@@ -138,7 +150,6 @@ def _result(step: Cut, goal: Goal, history: tuple[EpochRecord, ...], path: tuple
         out_of_reach=not met and step.least > goal.limit,
         skipped=step.skipped,
         history=history,
-        path=path,
         tries=step.tries,
     )
 
@@ -159,8 +170,17 @@ def _learned(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, 
     prunable = find_groups(graph)
     if not prunable.groups:
         return None
-    floors = [staying(config.floor, group.size) for group in prunable.groups]
-    return learn(prunable, _scores(prunable, recovery, config), goal.cost(prunable), goal.limit, floors, recovery)
+    cost, floors = goal.cost(prunable), [staying(config.floor or 0.0, group.size) for group in prunable.groups]
+    start = by_criterion(config, recovery)(prunable, cost, goal.limit).scores
+    return learn(prunable, start, cost, goal.limit, floors, recovery)
+
+
+def _scorer(config: PruneConfig, recovery: Recovery | None, learned: Learned | None, progress: Progress) -> Scorer:
+    if learned is not None:
+        return lambda *_: Scored(learned.scores)
+    if config.salient:
+        return by_saliency(config, None if recovery is None else recovery.data, progress)
+    return by_criterion(config, recovery)
 
 
 def _cut(
@@ -170,50 +190,56 @@ def _cut(
     goal: Goal,
     limit: float,
     widths: dict[str, int],
-    learned: Learned | None,
+    score: Scorer,
     progress: Progress,
 ) -> Cut:
     """Score, plan and cut to `limit`, and let the channels that stay take over from those that go.
 
     Args:
         widths: of every group before the first step, by name; filled in here.
-        learned: whose scores stand in for the criterion's.
     """
     prunable = find_groups(graph)
-    scores = [
-        floored(score, config.floor, widths.setdefault(group.name, group.size))
-        for group, score in zip(prunable.groups, learned.scores if learned else _scores(prunable, recovery, config), strict=True)
-    ]
-    # What masks say is comparable between groups.
-    layout = Layout("global" if learned else config.scope, config.floor, _multiples(config, goal, learned))
-    make = partial(cut_to, prunable, scores, goal.cost(prunable), layout)
+    cost = goal.cost(prunable)
+    scored = score(prunable, cost, limit)
+    floor = config.floor or 0.0
+    scores = [floored(found, floor, widths.setdefault(group.name, group.size)) for group, found in zip(prunable.groups, scored.scores, strict=True)]
+    make = partial(cut_to, prunable, scores, cost, Layout(config.scope or "global", floor, _multiples(config, goal)))
     made = cut_to_measure(make, goal, progress) if goal.measurable and limit <= goal.limit else make(limit)
+    if config.salient:
+        lone = (f"{name} is down to its last channel" for name in narrowest(prunable, made.keep))
+        made = replace(made, notes=(*scored.notes, *lone))
+    if config.init:
+        return replace(made, graph=_fresh(prunable.graph, made.graph, config))
     if recovery is not None:
         compensate(prunable.graph, prunable.coupling, made.keep, made.graph, recovery.calibration())
     return made
 
 
-def _multiples(config: PruneConfig, goal: Goal, learned: Learned | None) -> tuple[int, ...]:
+def _fresh(before: ModelGraph, after: ModelGraph, config: PruneConfig) -> ModelGraph:
+    """`after`, cut from the untrained `before`, with its weights scaled or drawn anew where that was asked for."""
+    scaled = rescale(before, after) if config.rescale else after
+    return reinit(scaled, config.seed) if config.reinit else scaled
+
+
+def _multiples(config: PruneConfig, goal: Goal) -> tuple[int, ...]:
     if config.round_to is not None:
         return (config.round_to,)
     if goal.table is not None:
         return LATENCY_MULTIPLES
-    return LEARNED_MULTIPLES if learned else MULTIPLES
-
-
-def _scores(prunable: Prunable, recovery: Recovery | None, config: PruneConfig) -> list[torch.Tensor]:
-    criterion = CRITERIA[config.criterion]
-    batches = list(recovery.calibration()) if recovery is not None and criterion.needs_data else None
-    context = Context(prunable.graph.module, prunable.groups, batches, None if batches is None else loss, config.seed)
-    return [normalize(score, config.normalize) for score in criterion(context)]
+    return LEARNED_MULTIPLES if config.learns else MULTIPLES
 
 
 def _sparsify(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, progress: Progress) -> PruneResult:
-    """Zero weights by magnitude, and train the others with the zeros held."""
-    assert config.sparsity is not None
-    progress.stage("cut")
+    """Zero weights, by magnitude or by a saliency, and train the others with the zeros held."""
     module = copy.deepcopy(graph.module)
-    masks = find_masks(module, config.sparsity, config.pattern)
+    asked = _asked_sparsity(module, config)
+    progress.stage("cut")
+    notes: tuple[str, ...] = ()
+    if config.salient:
+        choice, notes = choose_by_saliency(graph.with_module(module), 1 - asked, config, None if recovery is None else recovery.data, progress)
+        masks = choice.masks
+    else:
+        masks = find_masks(module, asked, config.pattern)
     apply_masks(module, masks)
     sparser = graph.with_module(module)
     history: tuple[EpochRecord, ...] = ()
@@ -221,12 +247,23 @@ def _sparsify(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig,
         recovery.renew_norms(sparser)
         history = recovery.train(sparser, phase=0, phases=1, after_step=lambda _: apply_masks(module, masks))
     weights = sparse_weights(module)
-    able = {name: weight for name, weight in weights.items() if name in masks}
     whole = tuple(
         Skipped(name, f"the number of its inputs is not a multiple of what pattern {config.pattern} needs") for name in weights if name not in masks
     )
-    met = _sparsity(able) >= config.sparsity - CLOSE
-    return PruneResult(sparser, _sparsity(weights), config.sparsity, met, skipped=whole, history=history)
+    met = _sparsity({name: weights[name] for name in masks}) >= asked - CLOSE
+    if config.target is None:
+        return PruneResult(sparser, _sparsity(weights), asked, met, skipped=whole, history=history, notes=notes)
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    gone = sum(int((~mask).sum()) for mask in masks.values())
+    return PruneResult(sparser, 1 - gone / parameters, config.target.limit(parameters) / parameters, met, history=history, notes=notes)
+
+
+def _asked_sparsity(module: fx.GraphModule, config: PruneConfig) -> float:
+    """The fraction of the weights that is to go."""
+    if config.target is None:
+        assert config.sparsity is not None
+        return config.sparsity
+    return 1 - share_of_weights(module, config.target.limit(sum(parameter.numel() for parameter in module.parameters())))
 
 
 def _sparsity(weights: Mapping[str, torch.Tensor]) -> float:

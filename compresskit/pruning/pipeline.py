@@ -67,6 +67,8 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
         progress.stage("read")
         graph = load_model(request.model, arch=request.arch, input_shape=request.input_shape, trust=request.trust, max_bytes=request.max_bytes)
         data = _read_data(request, graph, progress)
+    if request.config.init and graph.source != graph.arch:
+        raise UsageError(f"--init prunes a network before training, and {graph.source} holds weights: drop --init, or name an architecture")
     threads = settle_threads(request.threads, graph)
     table, table_warnings = _latency_table(request, graph, threads, progress)
     config = _settled(request, graph, table, threads)
@@ -89,7 +91,7 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
     failure = _missed(config, result) if request.dry_run else _guard(config, *accuracies) or _missed(config, result)
     written = [] if isinstance(failure, GuardError) or request.dry_run else _write(request, smaller, models[1])
     before, after = (
-        measure(model, accuracy, timing, count_zeros=config.target is None)
+        measure(model, accuracy, timing, count_zeros=config.sparse)
         for model, accuracy, timing in zip((graph, smaller), accuracies, timings, strict=True)
     )
     report = Report(
@@ -101,7 +103,7 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
         threads=threads,
         model=_info(graph),
         settings=_settings(config, data),
-        target=_target(config, result, after),
+        target=_target(config, result),
         before=before,
         after=after,
         layers=layer_rows(graph, smaller),
@@ -164,7 +166,7 @@ def _latency_table(request: PruneRequest, graph: ModelGraph, threads: int, progr
 
 def _settled(request: PruneRequest, graph: ModelGraph, table: LatencyTable | None, threads: int) -> PruneConfig:
     """The settings with what was left to us decided."""
-    config = replace(request.config, method="l1l2" if request.config.learns else "classic")
+    config = request.config.settled()
     if config.round_to == 0:
         config = replace(config, round_to=table.multiple(uses(graph, table.batch)) if table else preferred_multiple(threads=threads))
     return replace(config, epochs=0.0) if request.dry_run else config
@@ -239,18 +241,15 @@ def _settings(config: PruneConfig, data: Dataset | None) -> dict[str, Any]:
     return settings
 
 
-def _target(config: PruneConfig, result: PruneResult, after: Measure) -> Target:
+def _target(config: PruneConfig, result: PruneResult) -> Target:
     """What was asked for and reached, in the unit in which it was asked."""
     if config.target is None:
         return Target("sparsity", result.asked, result.reached)
     if config.target.relative:
         return Target(config.target.quantity, result.asked, result.reached)
-    if config.target.quantity == "latency":
-        return Target("latency", config.target.value, config.target.value * result.reached / result.asked, "ms")
-    unit, reached = {"flops": ("MACs", after.macs), "params": ("parameters", after.parameters), "size": ("bytes", after.bytes)}[
-        config.target.quantity
-    ]
-    return Target(config.target.quantity, config.target.value, float(reached), unit)
+    unit = {"flops": "MACs", "params": "parameters", "size": "bytes", "latency": "ms"}[config.target.quantity]
+    reached = config.target.value * result.reached / result.asked
+    return Target(config.target.quantity, config.target.value, reached if unit == "ms" else float(round(reached)), unit)
 
 
 def _dry_warning(request: PruneRequest) -> tuple[str, ...]:
@@ -262,7 +261,8 @@ def _warnings(config: PruneConfig, data: Dataset | None, result: PruneResult, be
         yield "accuracy was not measured and nothing was trained: give --data"
     elif data.test is None:
         yield "the data have no test split: accuracy was measured on the validation split"
-    if config.target is None:
+    yield from result.notes
+    if config.sparse:
         yield from _sparsity_warnings(config, result)
         return
     if not result.met and not result.out_of_reach:

@@ -27,6 +27,7 @@ SEARCH = 0.2  # likewise, for masks that learn the widths
 RISE = 0.3  # fraction of the search in which the learning rate rises
 RECOVERY = 0.4  # fraction of the epochs that is spent between the steps, where there are several
 LEARNING_RATES = {"sgd": 0.02, "adamw": 1e-3}
+FRESH_LEARNING_RATES = {"sgd": 0.1, "adamw": 3e-3}  # of models that were not trained before
 SMALLEST_PHOTO = 24  # pixels; below, and in gray, a mirrored image may mean something else (digits do)
 
 
@@ -128,7 +129,7 @@ class Recovery:
         if epochs <= 0:
             return None
         config, kept = self.config, self.checkpointing
-        rate = config.learning_rate or LEARNING_RATES[config.optimizer]
+        rate = config.learning_rate or (FRESH_LEARNING_RATES if config.init else LEARNING_RATES)[config.optimizer]
         return TrainConfig(
             epochs=epochs,
             batch_size=config.batch_size,

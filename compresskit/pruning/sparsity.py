@@ -24,12 +24,12 @@ def sparse_weights(module: fx.GraphModule) -> dict[str, Tensor]:
     return {name: parameter for name, parameter in module.named_parameters() if id(parameter) in wanted}
 
 
-def find_masks(module: fx.GraphModule, sparsity: float, pattern: str) -> dict[str, Tensor]:
+def find_masks(module: fx.GraphModule, sparsity: float, pattern: str | None) -> dict[str, Tensor]:
     """Which weights stay, by magnitude: bool masks of the weights' shapes.
 
     Args:
-        sparsity: removed fraction of all weights in `sparse_weights`, for "unstructured"; an N:M pattern fixes it at 1 - N/M.
-        pattern: "unstructured": the smallest of all layers go (Han et al. 2015). "N:M": of every M weights that follow each other along
+        sparsity: removed fraction of all weights in `sparse_weights`, unstructured; an N:M pattern fixes it at 1 - N/M.
+        pattern: None or "unstructured": the smallest of all layers go (Han et al. 2015). "N:M": of every M weights that follow each other along
             the input dimension the N largest stay (Mishra et al. 2021); layers whose input is no multiple of M stay whole.
 
     Raises:
@@ -39,7 +39,7 @@ def find_masks(module: fx.GraphModule, sparsity: float, pattern: str) -> dict[st
     weights = sparse_weights(module)
     if not weights:
         raise TargetError("nothing can be made sparse: the model has no convolution and no linear layer")
-    shape = parse_pattern(pattern)
+    shape = None if pattern is None else parse_pattern(pattern)
     if shape is None:
         return _unstructured(weights, sparsity)
     kept, size = shape

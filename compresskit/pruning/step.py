@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -56,6 +56,7 @@ class Cut:
         least: what the cost would have been with everything gone that may go; `reached` where that was what was asked for.
         tries: of the search for a latency.
         met: whether the measured latency is near enough; None where none was measured.
+        notes: what came otherwise than was asked for.
     """
 
     graph: ModelGraph
@@ -65,6 +66,7 @@ class Cut:
     least: float
     tries: tuple[LatencyTry, ...] = ()
     met: bool | None = None
+    notes: tuple[str, ...] = ()
 
 
 def cut_to(prunable: Prunable, scores: Sequence[torch.Tensor], cost: Cost, layout: Layout, limit: float) -> Cut:
@@ -102,7 +104,7 @@ def cut_to_measure(make: Callable[[float], Cut], goal: Goal, progress: Progress 
 
     found = closest(attempt, goal.limit, whole_ms=goal.whole, measure=lambda made: goal.measured(made.graph), progress=progress)
     made = found.plan
-    return Cut(made.graph, made.keep, made.skipped, found.best.measured, made.least, found.tries, found.met)
+    return replace(made, reached=found.best.measured, tries=found.tries, met=found.met)
 
 
 def _planned(prunable: Prunable, scores: Sequence[torch.Tensor], cost: Cost, layout: Layout, limit: float) -> Plan:

@@ -101,7 +101,7 @@ def with_torch_pruning(task: Task, make: Callable[..., tp.pruner.BasePruner], *,
 
 
 def defaults(method: PruneMethod) -> dict[str, Any]:
-    config = asdict(PruneConfig(target=Target("flops", 0.5), method=method))
+    config = asdict(PruneConfig(target=Target("flops", 0.5), method=method).settled())
     return {name: value for name, value in config.items() if name not in ("target", "sparsity", "pattern", "epochs", "seed", "max_drop")}
 
 

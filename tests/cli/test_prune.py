@@ -89,6 +89,16 @@ def test_everything_that_is_said_arrives(invoke: Invoke, pipeline: Any) -> None:
     )
 
 
+def test_what_comes_before_training_arrives(invoke: Invoke, pipeline: Any) -> None:
+    line = "prune vgg16 --init --method 3sp --compute-aware --smoothing 0.1 --rescale --reinit --flops 0.2 --seed 1"
+    assert invoke(*line.split()).code == 0
+    assert pipeline.asked.config == PruneConfig(
+        target=Target("flops", 0.2), method="3sp", init=True, compute_aware=True, smoothing=0.1, rescale=True, reinit=True, seed=1
+    )
+    assert invoke(*["prune", "vgg16", "--init", "--method", "snip", "--params", "0.1", "--pattern", "unstructured", "--seed", "1"]).code == 0
+    assert pipeline.asked.config == PruneConfig(target=Target("params", 0.1), method="snip", init=True, pattern="unstructured", seed=1)
+
+
 def test_a_latency_and_its_table_arrive(invoke: Invoke, pipeline: Any) -> None:
     invoke("prune", "m.onnx", "--latency", "0.5ms", "--table", "phone.json")
     assert (pipeline.asked.config.target, pipeline.asked.table) == (Target("latency", 0.5, absolute=True), "phone.json")
@@ -165,7 +175,11 @@ def test_a_pipe_in_is_a_pipe_out(invoke: Invoke, pipeline: Any, report: Report, 
         ("m.onnx --sparsity 1", 2, "--sparsity takes a removed fraction between 0 and 1, not 1"),
         ("m.onnx --sparsity nan", 2, "--sparsity nan: expected a finite number"),
         ("m.onnx --flops 0.5 --pattern 2:4", 2, "say what to reach: one of --flops, --params, --size, --latency or --sparsity"),
-        ("m.onnx --pattern unstructured", 2, "--pattern unstructured goes with --sparsity: say which fraction of the weights becomes zero"),
+        (
+            "m.onnx --pattern unstructured",
+            2,
+            "--pattern unstructured needs --sparsity or --params: say what goes, or stays",
+        ),
         ("m.onnx --pattern 4:2", 2, "--pattern takes unstructured or N:M with N below M (2:4), not '4:2'"),
         ("m.onnx --sparsity 0.9 --pattern 2:4", 2, "--pattern 2:4 removes 0.5 of the weights, not 0.9: give --sparsity 0.5"),
         ("m.onnx --flops 0.5 --resume", 2, "--resume goes with --checkpoint: say which file to go on from"),

@@ -251,6 +251,17 @@ def test_a_latency_of_this_machine_is_measured(small: str, tmp_path: Path, monke
     assert not (tmp_path / "out.onnx").exists()
 
 
+def test_only_what_is_fresh_is_pruned_at_initialization(small: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "out.onnx")
+    fresh = replace(HALF, method="synflow", init=True)
+    with pytest.raises(UsageError, match=r"--init prunes a network before training, and .* holds weights: drop --init, or name an architecture"):
+        run(PruneRequest(small, fresh, (output,)))
+    report = run(PruneRequest("resnet8", replace(fresh, target=Target("params", 0.1), pattern="unstructured"), (output,))).report
+    assert report.target is not None
+    assert (report.target.kind, report.target.reached) == ("params", pytest.approx(0.1, abs=1e-3))
+    assert report.after.nonzero is not None
+
+
 def test_a_table_goes_with_a_latency(small: str, table: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--table says how long operators take: it goes with --latency"):
         run(PruneRequest(small, HALF, (str(tmp_path / "out.onnx"),), table=table))

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from compresskit.errors import UsageError
-from compresskit.pruning.footprint import Footprint
+from compresskit.pruning.footprint import Cost
 from compresskit.pruning.groups import Prunable
 
 SMOOTHING = 0.05  # the lambda of table 3.2
 
 
-def compute_aware(prunable: Prunable, cost: Footprint, scores: Sequence[Tensor], smoothing: float = SMOOTHING) -> list[Tensor]:
+def compute_aware(prunable: Prunable, cost: Cost, scores: Sequence[Tensor], smoothing: float = SMOOTHING) -> list[Tensor]:
     """Channel scores divided by the groups' smoothed share of the cost: eq. 3.5, with eq. 3.4's shares.
 
     A group's cost is what one of its channels would save, the reading layers' part included: `marginal_costs`, averaged over the group.
@@ -36,7 +36,7 @@ def compute_aware(prunable: Prunable, cost: Footprint, scores: Sequence[Tensor],
     return [score / share for score, share in zip(scores, (shares / shares.sum()).tolist(), strict=True)]
 
 
-def marginal_costs(prunable: Prunable, cost: Footprint) -> list[Tensor]:
+def marginal_costs(prunable: Prunable, cost: Cost) -> list[Tensor]:
     """What the whole network would cost less without one channel: (size,) float64 a group, by the gradient of `cost`."""
     kept = torch.ones(len(cost.dimensions), dtype=torch.float64, requires_grad=True)
     (slopes,) = torch.autograd.grad(cost.relaxed(kept), kept)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from compresskit.pruning.at_init.choice import choose_weights
-from compresskit.pruning.footprint import Footprint
+from compresskit.pruning.footprint import Cost
 from compresskit.pruning.groups import Group, Prunable, Slices
 from compresskit.pruning.sparsity import sparse_weights
 from compresskit.pruning.target import plan
@@ -80,7 +80,7 @@ class ChannelMasks:
     """
 
     prunable: Prunable
-    cost: Footprint
+    cost: Cost
     granularity: Granularity = field(default="channels", init=False)
 
     @property
