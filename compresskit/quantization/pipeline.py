@@ -85,7 +85,7 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
 
 def _integers(done: Quantized) -> Integers | None:
     found = done.integrity
-    return None if found is None else Integers(found.nodes, found.integers, found.equal, found.worst)
+    return None if found is None or not found.nodes else Integers(found.nodes, found.integers, found.equal, found.worst)
 
 
 def _accuracy(model: bytes, network: Network, data: Dataset | None, threads: int) -> Accuracy | None:

@@ -7,7 +7,7 @@ Sums are exact (integers in float64); only the last product and its rounding may
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from compresskit.quantization.network import Network, attribute
 
-Operator = Callable[[NodeProto, list[np.ndarray]], np.ndarray | None]
+Operator = Callable[[NodeProto, list[np.ndarray]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,13 @@ def find_sites(network: Network) -> list[Site]:
     return [site for node in network.nodes if node.op_type in OPERATORS and (site := _site(network, node)) is not None]
 
 
-def expected(network: Network, site: Site, integers: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The integers that a node should make of `integers`, which hold those that it reads; None for a node that is not modelled."""
+def expected(network: Network, site: Site, integers: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The integers that a node should make of `integers`, which hold those that it reads."""
     codes = [code for _, code in site.inputs]
     values = [network.constants[name] if name in network.constants else integers[name] for name, _ in site.inputs]
     code = site.result[1]
     if site.node.op_type in ACCUMULATING:
         products = ACCUMULATING[site.node.op_type](site.node, [codes[0].centered(values[0]), values[1].astype(np.float64)])
-        if products is None:
-            return None
         # The channels of a product are its axis 1 for convolutions, the last for matrices; so are the scales of the weights.
         channels = [1] * products.ndim
         channels[1 if site.node.op_type == "Conv" else -1] = -1
@@ -78,10 +76,7 @@ def expected(network: Network, site: Site, integers: Mapping[str, np.ndarray]) -
         bias = values[2].astype(np.float64).reshape(channels) if len(values) > 2 else 0.0
         real = (products + bias) * step
     else:
-        made = OPERATORS[site.node.op_type](site.node, [code.real(value) for code, value in zip(codes, values, strict=True)])
-        if made is None:
-            return None
-        real = made
+        real = OPERATORS[site.node.op_type](site.node, [code.real(value) for code, value in zip(codes, values, strict=True)])
     return np.clip(code.integers(real), *site.bounds)
 
 
@@ -108,18 +103,29 @@ def _code(network: Network, node: NodeProto) -> Code:
     return Code(scale, zero, attribute(node, "axis", 1))
 
 
-def _conv(node: NodeProto, values: list[np.ndarray]) -> np.ndarray | None:
-    """Only explicit pads are modelled."""
-    if attribute(node, "auto_pad", b"NOTSET") != b"NOTSET":
-        return None
+def _conv(node: NodeProto, values: list[np.ndarray]) -> np.ndarray:
     x, weight = (torch.from_numpy(value) for value in values)
     rank = x.ndim - 2
-    pads = attribute(node, "pads", [0] * 2 * rank)
-    # torch takes pairs, the last axis first.
-    x = F.pad(x, [size for axis in reversed(range(rank)) for size in (pads[axis], pads[axis + rank])])
-    convolve = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
     strides, dilations = attribute(node, "strides", [1] * rank), attribute(node, "dilations", [1] * rank)
+    pads = _pads(node, x.shape[2:], weight.shape[2:], strides, dilations)
+    # torch takes pairs, the last axis first.
+    x = F.pad(x, [size for pair in reversed(pads) for size in pair])
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
     return convolve(x, weight, stride=strides, dilation=dilations, groups=attribute(node, "group", 1)).numpy()
+
+
+def _pads(node: NodeProto, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> list[tuple[int, int]]:
+    """(before, after) of each spatial axis, as ONNX's Conv defines them."""
+    mode = attribute(node, "auto_pad", b"NOTSET").decode()
+    if not mode.startswith("SAME"):
+        pads = attribute(node, "pads", [0] * 2 * len(sizes)) if mode == "NOTSET" else [0] * 2 * len(sizes)
+        return list(zip(pads[: len(sizes)], pads[len(sizes) :], strict=True))
+    found = []
+    for size, taps, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        missing = max((-(-size // stride) - 1) * stride + (taps - 1) * dilation + 1 - size, 0)
+        small, large = missing // 2, missing - missing // 2
+        found.append((small, large) if mode == "SAME_UPPER" else (large, small))
+    return found
 
 
 def _gemm(node: NodeProto, values: list[np.ndarray]) -> np.ndarray:

@@ -166,6 +166,13 @@ def test_random_convolutions_are_right_to_the_integer(build: Build, weight: Any,
     assert checked.worst <= 1
 
 
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+def test_automatic_pads_are_right_to_the_integer(build: Build, weight: Any, static: Static, samples: np.ndarray, mode: str) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], auto_pad=mode, strides=[2, 3], kernel_shape=[4, 3])
+    checked = check_integers(static(build([node], {"w": weight(4, 3, 4, 3)})).model, {"x": samples[:4]})
+    assert (checked.nodes, checked.worst <= 1) == (1, True)
+
+
 def test_integers_that_are_wrong_are_found(residual: onnx.ModelProto, static: Static, samples: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     model, truth = static(residual).model, integrity._run
     average = "ONNX Runtime's GlobalAveragePool 'average' is off by 2 steps"
