@@ -52,8 +52,9 @@ def decode_guard(guard: Guard, data: bytes, decoded: Samples, scale: Scale) -> S
     Raises:
         InputError: `data` is damaged, or says what no guard can promise.
     """
-    if guard.kind != "lossless" and not _possible(guard, decoded.dtype, scale):
-        raise InputError(f"damaged bitstream: {decoded.dtype} samples cannot be kept within {guard.tolerance:g}")
+    if not (_orderable(decoded.dtype) if guard.kind == "lossless" else _possible(guard, decoded.dtype, scale)):
+        promise = "exactly" if guard.kind == "lossless" else f"within {guard.tolerance:g}"
+        raise InputError(f"damaged bitstream: {decoded.dtype} samples cannot be kept {promise}")
     integers = decode_residual(data, _integers(guard, decoded, scale))
     dtype = decoded.dtype
     if guard.kind == "lossless":
@@ -68,7 +69,7 @@ def fits(guard: Guard, values: Samples, scale: Scale) -> bool:
     """Whether residuals can hold such samples. Where they cannot, only the samples' own bytes will do."""
     least, greatest = values.min().item(), values.max().item()
     if guard.kind == "lossless":
-        return values.dtype.itemsize <= 4 or (values.dtype.kind in "iu" and least > -_SAFE and greatest < _SAFE)
+        return _orderable(values.dtype) and (values.dtype.itemsize <= 4 or (least > -_SAFE and greatest < _SAFE))
     if not _possible(guard, values.dtype, scale) or (values.dtype.kind != "f" and not -_WIDEST < least <= greatest < _WIDEST):
         return False
     low, step = _grid(guard, values.dtype, scale)
@@ -106,6 +107,11 @@ def _limits(dtype: np.dtype) -> tuple[float, float]:
     if dtype.kind not in "iu":
         return bounds(dtype)
     return int(np.iinfo(dtype).min), min(int(np.iinfo(dtype).max), 2**63 - 1)
+
+
+def _orderable(dtype: np.dtype) -> bool:
+    """Whether a residual can tell all samples of `dtype` apart: those of 64-bit floats are too many."""
+    return dtype.kind != "f" or dtype.itemsize <= 4
 
 
 def _ordered(values: Samples) -> NDArray[np.int64]:

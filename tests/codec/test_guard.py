@@ -97,7 +97,10 @@ def test_the_largest_half_float_stays_finite() -> None:
 
 def test_eight_byte_floats_are_not_guarded_without_loss() -> None:
     values = np.array([[[1.0]]])
-    assert not fits(LOSSLESS, values, scale_of(values))
+    scale = scale_of(values)
+    assert not fits(LOSSLESS, values, scale)
+    with pytest.raises(InputError, match="damaged bitstream: float64 samples cannot be kept exactly"):
+        decode_guard(LOSSLESS, b"", values, scale)
 
 
 @pytest.mark.parametrize("dtype", INTEGERS + FLOATS + ["|b1"])

@@ -37,7 +37,7 @@ from compresskit.codec.varint import MAX_VARINT, pack_varint
 from compresskit.codec.workspace import check_memory, check_work
 from compresskit.errors import InputError
 
-MUTANTS = 2_000
+MUTANTS = 10_000
 LIMITS = StreamLimits(max_bytes=2**19)
 SLACK = 2**24  # the blocks that decoding works on, and the sine table
 COUNTS = [pack_varint(value) for value in (0, 1, 127, 1000, 2**16, 2**31, MAX_VARINT)]

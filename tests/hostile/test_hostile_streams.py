@@ -18,7 +18,7 @@ from compresskit.codec.varint import MAX_VARINT, pack_varint
 from compresskit.errors import InputError
 
 LIMITS = StreamLimits(max_bytes=16 * 2**20)
-MUTANTS = 2_000
+MUTANTS = 10_000
 
 PICTURE = Item("", "image", "png", "|u1", (1, 32, 32, 3), Scale(0.0, 1.0, 256), 255.0)
 GRID = Item("t2m.nc", "climate", "nc", "<f4", (24, 46, 90, 1), Scale(233.1, 0.0011, 65536), 83.5, b"CDF" * 50, b"mask", True)
