@@ -22,7 +22,8 @@ import onnx
 import onnxruntime
 import torch
 from common import RESULTS, heading, write
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType
+from onnxruntime.quantization import quantize_static as peer
 
 from compresskit.data import Dataset, load_data, normalize
 from compresskit.models.graph import Normalization
@@ -32,10 +33,8 @@ from compresskit.models.onnx_out import export_onnx
 from compresskit.models.sessions import open_session
 from compresskit.quantization.calibrate import draw_samples
 from compresskit.quantization.config import QuantizeConfig
-from compresskit.quantization.emit import emit_static
-from compresskit.quantization.engine import Quantized, activation_grids, quantize
+from compresskit.quantization.engine import Quantized, quantize, quantize_static
 from compresskit.quantization.ranges import METHODS
-from compresskit.quantization.weights import weight_grids
 from compresskit.runtime import set_threads
 
 NETS = ("cifar10_resnet20_akamaster", "cifar10_resnet20_chenyaofo", "cifar10_resnet56_akamaster", "cifar10_resnet56_chenyaofo")
@@ -63,16 +62,14 @@ def theirs(model: onnx.ModelProto, x: np.ndarray) -> bytes:
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
         kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
-        quantize_static(source, target, Reader(model.graph.input[0].name, x), quant_format=QuantFormat.QDQ, per_channel=True, **kinds)
+        peer(source, target, Reader(model.graph.input[0].name, x), quant_format=QuantFormat.QDQ, per_channel=True, **kinds)
         return target.read_bytes()
 
 
 def with_method(done: Quantized, method: str) -> bytes:
     """The same statistics, ranges chosen otherwise."""
     assert done.plan is not None
-    grids = activation_grids(done.plan, done.statistics, 8, method)
-    weights = weight_grids(done.network, done.layers, 8, grids)
-    return emit_static(done.network, done.plan, weights, grids).SerializeToString()
+    return quantize_static(done.network, done.plan, done.statistics, weights=8, activations=8, method=method).model.SerializeToString()
 
 
 def logits(model: bytes, x: np.ndarray) -> np.ndarray:
