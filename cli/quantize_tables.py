@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from rich.console import RenderableType
 from rich.table import Table
 
-from compresskit.quantization.report import Figures, LayerRow, QuantizeReport
+from compresskit.quantization.report import LayerRow, QuantizeReport
 
-from .tables import plain_table, plural, size, wrote
+from .tables import accuracy_cell, accuracy_change, latency_cell, plain_table, plural, size, wrote
 
 LAYERS_SHOWN = 8
 SKIPPED_SHOWN = 5
@@ -39,8 +39,8 @@ def _figures(report: QuantizeReport) -> Table:
     table = plain_table("", "before", "after", "change")
     table.add_row("file", size(before.bytes), size(after.bytes), f"{after.bytes / before.bytes:.1%}")
     if before.accuracy and after.accuracy:
-        table.add_row("accuracy", _accuracy(before), _accuracy(after), _accuracy_change(before, after))
-    table.add_row("latency p50 / p90", _latency(before), _latency(after), f"{report.speedup:.2f}x as fast")
+        table.add_row("accuracy", accuracy_cell(before.accuracy), accuracy_cell(after.accuracy), accuracy_change(before.accuracy, after.accuracy))
+    table.add_row("latency p50 / p90", latency_cell(before.latency), latency_cell(after.latency), f"{report.speedup:.2f}x as fast")
     return table
 
 
@@ -70,26 +70,6 @@ def _closing(report: QuantizeReport) -> Iterator[str]:
         yield f"checked in ONNX Runtime: {equal:.4%} of {report.integers.compared:,} integers as computed here, none off by more than {worst}"
     yield from wrote(report.outputs)
     yield f"seed {report.seed}, {plural(report.threads, 'thread')}, {sum(report.stages.values()):.1f} s"
-
-
-def _accuracy(figures: Figures) -> str:
-    accuracy = figures.accuracy
-    if accuracy is None:
-        return ""
-    if accuracy.low is None or accuracy.high is None:
-        return f"{accuracy.value:.4g}"
-    return f"{accuracy.value:.2%} [{100 * accuracy.low:.2f}, {100 * accuracy.high:.2f}]"
-
-
-def _accuracy_change(before: Figures, after: Figures) -> str:
-    if before.accuracy is None or after.accuracy is None:
-        return ""
-    change = after.accuracy.value - before.accuracy.value
-    return f"{change:+.4g}" if after.accuracy.low is None else f"{100 * change:+.2f} pt"
-
-
-def _latency(figures: Figures) -> str:
-    return f"{figures.latency.p50_ms:.3g} / {figures.latency.p90_ms:.3g} ms"
 
 
 def _decibels(value: float | None) -> str:

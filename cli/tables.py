@@ -9,7 +9,7 @@ from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 
-from compresskit.report import LatencyTry, LayerRow, Measure, Output, Report
+from compresskit.report import Accuracy, Latency, LatencyTry, LayerRow, Measure, Output, Report
 
 if TYPE_CHECKING:
     from compresskit.models.latency_table import Table as LatencyTable
@@ -80,9 +80,11 @@ def _measures(before: Measure, after: Measure) -> Table:
         whole = before.nonzero if before.nonzero is not None else before.parameters
         table.add_row("nonzero", count(whole), count(after.nonzero), _ratio(after.nonzero, whole))
     if before.accuracy or after.accuracy:
-        table.add_row("accuracy", _accuracy(before), _accuracy(after), _accuracy_change(before, after))
+        table.add_row("accuracy", accuracy_cell(before.accuracy), accuracy_cell(after.accuracy), accuracy_change(before.accuracy, after.accuracy))
     if before.latency and after.latency:
-        table.add_row("latency p50 / p90", _latency(before), _latency(after), _ratio(after.latency.p50_ms, before.latency.p50_ms))
+        table.add_row(
+            "latency p50 / p90", latency_cell(before.latency), latency_cell(after.latency), _ratio(after.latency.p50_ms, before.latency.p50_ms)
+        )
     return table
 
 
@@ -149,8 +151,8 @@ def _ratio(after: float, before: float) -> str:
     return f"{after / before:.1%}" if before else ""
 
 
-def _accuracy(measure: Measure) -> str:
-    accuracy = measure.accuracy
+def accuracy_cell(accuracy: Accuracy | None) -> str:
+    """An accuracy with its interval, where it has one."""
     if accuracy is None:
         return ""
     if accuracy.low is None or accuracy.high is None:
@@ -158,12 +160,14 @@ def _accuracy(measure: Measure) -> str:
     return f"{accuracy.value:.2%} [{100 * accuracy.low:.2f}, {100 * accuracy.high:.2f}]"
 
 
-def _accuracy_change(before: Measure, after: Measure) -> str:
-    if before.accuracy is None or after.accuracy is None:
+def accuracy_change(before: Accuracy | None, after: Accuracy | None) -> str:
+    """What became of an accuracy: points of a percentage, or the difference of errors."""
+    if before is None or after is None:
         return ""
-    change = after.accuracy.value - before.accuracy.value
-    return f"{change:+.4g}" if after.accuracy.low is None else f"{100 * change:+.2f} pt"
+    change = after.value - before.value
+    return f"{change:+.4g}" if after.low is None else f"{100 * change:+.2f} pt"
 
 
-def _latency(measure: Measure) -> str:
-    return f"{measure.latency.p50_ms:.3g} / {measure.latency.p90_ms:.3g} ms" if measure.latency else ""
+def latency_cell(latency: Latency | None) -> str:
+    """Median and 90th percentile."""
+    return f"{latency.p50_ms:.3g} / {latency.p90_ms:.3g} ms" if latency else ""

@@ -16,6 +16,7 @@ LAYERS = (
     "progress",
     "runtime",
     "report",
+    "guards",
     "writers",
     "models",
     "data",

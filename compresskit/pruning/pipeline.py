@@ -11,6 +11,7 @@ import numpy as np
 
 from compresskit.data import Dataset, Limits, load_data, vocabulary_size
 from compresskit.errors import CompresskitError, GuardError, InputError, TargetError, UsageError
+from compresskit.guards import accuracy_guard
 from compresskit.models.checkpoint import Container, save_checkpoint
 from compresskit.models.graph import ModelGraph, Normalization, random_inputs
 from compresskit.models.latency import compare, preferred_multiple
@@ -88,7 +89,7 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
     with clock("time"):
         progress.stage("time")
         timings = compare(models[0], models[1], _feeds(graph), threads=threads)
-    failure = _missed(config, result) if request.dry_run else _guard(config, *accuracies) or _missed(config, result)
+    failure = _missed(config, result) if request.dry_run else accuracy_guard(config.max_drop, *accuracies) or _missed(config, result)
     written = [] if isinstance(failure, GuardError) or request.dry_run else _write(request, smaller, models[1])
     before, after = (
         measure(model, accuracy, timing, count_zeros=config.sparse)
@@ -190,20 +191,6 @@ def _feeds(graph: ModelGraph) -> dict[str, np.ndarray]:
     """One sample, or the batch that the file fixes."""
     inputs = random_inputs(graph.inputs, 1, free_batch=False)
     return {spec.name: value.numpy() for spec, value in zip(graph.inputs, inputs, strict=True)}
-
-
-def _guard(config: PruneConfig, before: Accuracy | None, after: Accuracy | None) -> GuardError | None:
-    """Whether accuracy fell (or error rose, as a fraction) by more than is allowed."""
-    if config.max_drop is None or before is None or after is None:
-        return None
-    error = before.metric == "rmse"
-    rise, allowed = (after.value - before.value, config.max_drop * before.value) if error else (before.value - after.value, config.max_drop)
-    if rise <= allowed:
-        return None
-    what = "the error rose" if error else "accuracy fell"
-    return GuardError(
-        f"{what} from {before.value:.4f} to {after.value:.4f}, by {rise:.4f} where --max-drop allows {allowed:.4g}: no model was written"
-    )
 
 
 def _missed(config: PruneConfig, result: PruneResult) -> TargetError | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from compresskit.data import Dataset
 from compresskit.errors import GuardError, UsageError
+from compresskit.guards import accuracy_guard
 from compresskit.models.latency import compare
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.config import QuantizeConfig, QuantizeRequest
@@ -97,7 +98,7 @@ def _accuracy(model: bytes, network: Network, data: Dataset | None, threads: int
 
 def _guard(config: QuantizeConfig, before: Figures, after: Figures) -> GuardError | None:
     """Whether accuracy fell (or error rose, as a fraction) by more than is allowed, or the result is not as fast as it has to be."""
-    fallen = _fallen(config.max_drop, before.accuracy, after.accuracy)
+    fallen = accuracy_guard(config.max_drop, before.accuracy, after.accuracy)
     if fallen is not None:
         return fallen
     speedup = before.latency.p50_ms / after.latency.p50_ms
@@ -107,19 +108,6 @@ def _guard(config: QuantizeConfig, before: Figures, after: Figures) -> GuardErro
             f"where --require-speedup asks for {config.require_speedup:g}: no model was written"
         )
     return None
-
-
-def _fallen(allowed: float | None, before: Accuracy | None, after: Accuracy | None) -> GuardError | None:
-    if allowed is None or before is None or after is None:
-        return None
-    error = before.metric == "rmse"
-    rise, allowed = (after.value - before.value, allowed * before.value) if error else (before.value - after.value, allowed)
-    if rise <= allowed:
-        return None
-    what = "the error rose" if error else "accuracy fell"
-    return GuardError(
-        f"{what} from {before.value:.4f} to {after.value:.4f}, by {rise:.4f} where --max-drop allows {allowed:.4g}: no model was written"
-    )
 
 
 def _write(request: QuantizeRequest, model: bytes) -> list[Output]:
