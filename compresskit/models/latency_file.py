@@ -17,7 +17,7 @@ from compresskit.runtime import versions
 from compresskit.wording import first_line
 from compresskit.writers import write_bytes
 
-LARGEST = 1 << 24  # bytes of a table
+LARGEST = 1 << 21  # bytes of a table: some hundred operators
 
 
 def read_table(path: Path) -> Table:
@@ -66,7 +66,7 @@ def table_for(path: Path, graph: ModelGraph) -> tuple[Table, tuple[str, ...]]:
     """The table in a file that serves `graph`, and what a user should know about it.
 
     Raises:
-        InputError: as `read_table`; or an operator of `graph` is not in it.
+        InputError: as `read_table`; or an operator of `graph` is not in it; or by it `graph` takes no time.
     """
     table = read_table(path)
     calls = uses(graph, table.batch)

@@ -15,8 +15,10 @@ from compresskit.models.latency_surface import Stack
 from compresskit.report import JsonReport
 
 WIDEST = 1 << 24  # of an operator: whatever says more is damaged
+MOST_POINTS = 256  # of an axis; we measure a tenth of that
+MOST = 1 << 12  # threads, and samples of a batch
 
-SHORTEST = 1e-3  # milliseconds of a whole model: what no clock tells from nothing
+SHORTEST = 1e-6  # milliseconds of a whole model: a nanosecond is what clocks count in
 LONGEST = 1e9
 
 
@@ -41,6 +43,8 @@ class Entry:
         if self.operator.kind not in KINDS:
             raise InputError(f"an operator of unknown kind {self.operator.kind!r}: expected one of {', '.join(KINDS)}")
         for widths in (self.inputs, self.outputs):
+            if len(widths) > MOST_POINTS:
+                raise InputError(f"{self.operator}: {len(widths)} widths along one axis, where {MOST_POINTS} is the most")
             if not widths or widths[0] < 1 or widths[-1] > WIDEST or any(one >= two for one, two in itertools.pairwise(widths)):
                 raise InputError(f"{self.operator}: its widths do not ascend from 1 or more to {WIDEST} or fewer")
         if len(self.ms) != len(self.inputs) or any(len(row) != len(self.outputs) for row in self.ms):
@@ -57,8 +61,8 @@ class Whole:
     """Times of one whole model.
 
     Attributes:
-        ms: milliseconds of one run, what any run costs taken off.
-        operators_ms: the sum of its operators by the table.
+        ms: milliseconds of one run, end to end: with what any run costs, as users measure it.
+        operators_ms: the sum of its operators by the table: without.
     """
 
     ms: float
@@ -87,8 +91,8 @@ class Table(JsonReport):
     models: dict[str, Whole]
 
     def __post_init__(self) -> None:
-        if self.threads < 0 or not 0 < self.batch <= WIDEST:
-            raise InputError(f"{self.threads} threads at batch {self.batch} make no sense")
+        if not 0 <= self.threads <= MOST or not 1 <= self.batch <= MOST:
+            raise InputError(f"expected 0 to {MOST} threads and a batch of 1 to {MOST}, found {self.threads} threads at batch {self.batch}")
         if len(self.by_operator) != len(self.entries):
             raise InputError("an operator occurs twice")
 
@@ -100,23 +104,29 @@ class Table(JsonReport):
         """Those of `calls` that it has no times for, or none for widths so large."""
         return [use for use in calls if use.operator not in self.by_operator or not self.by_operator[use.operator].covers(use)]
 
-    def check(self, calls: Iterable[Use]) -> None:
-        """Make sure that it has times of all `calls`.
+    def check(self, calls: Sequence[Use]) -> None:
+        """Make sure that it tells how long the model that makes `calls` takes.
 
         Raises:
-            InputError: it has not; the message names one.
+            InputError: it has no times of some calls, and the message names one; or their times come to nothing, which no cut makes less.
         """
-        if missing := self.lacks(calls):
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise InputError(f"no times of {missing[0]}{more}: measure a table of this model with --measure-table")
+        whole = self.whole(calls)
+        predicted = self.summed(calls) * whole.ms / whole.operators_ms
+        if calls and predicted < SHORTEST:
+            raise InputError(
+                f"the operators of this model take {predicted:.3g} ms in all, where no clock tells less than {SHORTEST:g}: "
+                "measure a table again with --measure-table, or give another target than --latency"
+            )
 
     def stack(self, calls: Sequence[Use]) -> Stack:
         """The times of `calls`.
 
         Raises:
-            InputError: as `check`.
+            InputError: it has no times of some; the message names one.
         """
-        self.check(calls)
+        if missing := self.lacks(calls):
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise InputError(f"no times of {missing[0]}{more}: measure a table of this model with --measure-table")
         entries = [self.by_operator[use.operator] for use in calls]
         return Stack.of([(entry.inputs, entry.outputs, np.array(entry.ms)) for entry in entries])
 

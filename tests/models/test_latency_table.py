@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from compresskit.errors import InputError
-from compresskit.models.latency_operators import Operator, Use
+from compresskit.models.latency_operators import Operator, Use, fingerprint
 from compresskit.models.latency_surface import Stack, axis, monotone
 from compresskit.models.latency_table import Entry, Table, Whole
 
@@ -105,6 +105,7 @@ def test_a_table_survives_its_file(made: Grid, model: float) -> None:
         ({"inputs": (0, 2)}, "do not ascend"),
         ({"inputs": (2, 1)}, "do not ascend"),
         ({"outputs": (1, 2**30)}, "do not ascend"),
+        ({"inputs": tuple(range(1, 258))}, "257 widths"),
         ({"outputs": (1, 2, 3)}, "2 x 3"),
         ({"ms": ((1.0, 1.0),)}, "2 x 2"),
         ({"ms": ((1.0, 1.0), (1.0, -1.0))}, "not between 0"),
@@ -121,10 +122,20 @@ def test_a_table_of_nonsense_is_refused() -> None:
     entry = Entry(OPERATOR, (1,), (1,), ((1.0,),))
     with pytest.raises(InputError, match="occurs twice"):
         table(entry, entry)
-    with pytest.raises(InputError, match="make no sense"):
-        Table("made up", "1.0", 1, 0, (), {})
+    for threads, batch in ((1, 0), (-1, 1), (4097, 1), (1, 4097)):
+        with pytest.raises(InputError, match=f"expected 0 to 4096 threads and a batch of 1 to 4096, found {threads} threads at batch {batch}"):
+            Table("made up", "1.0", threads, batch, (), {})
     with pytest.raises(InputError, match="time of a model"):
         Whole(0.0, 1.0)
+
+
+@pytest.mark.parametrize(("ms", "model"), [(0.0, None), (0.0, Whole(2.0, 1.0)), (1.0, Whole(1e-6, 1e3))])
+def test_a_model_that_takes_no_time_is_refused(ms: float, model: Whole | None) -> None:
+    use = Use(None, None, OPERATOR, 1, 1)  # type: ignore[arg-type]
+    made = table(Entry(OPERATOR, (1,), (1,), ((ms,),)), models={fingerprint([use]): model} if model else {})
+    with pytest.raises(InputError, match=r"the operators of this model take \S+ ms in all, where no clock tells less than 1e-06"):
+        made.check([use])
+    made.check([])
 
 
 @pytest.mark.parametrize(("block", "widest", "multiple"), [(1, 64, 8), (8, 64, 8), (16, 64, 16), (32, 64, 32), (1, 128, 16), (1, 256, 32)])
