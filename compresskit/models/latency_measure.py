@@ -40,22 +40,24 @@ def measure_table(graph: ModelGraph, table: Table, *, timer: Timer | None = None
     """`table` (a blank one, or one of this machine) with times of every operator of `graph` and of `graph` itself; what it has stays.
 
     Points of all operators are shuffled and take turns in small parties, so that a machine that slows down for a while blurs a table
-    rather than bends it. Each is the median of its runs, less that of a model that does nothing.
+    rather than bends it. Each is the median of its runs, less that of a model that does nothing: a graph pays that once, whatever its
+    operators. Its own time is end to end, so that what a table predicts for it compares with `measured_latency`.
 
     Raises:
-        InputError: a node does not fit its inputs, or the graph cannot be exported.
+        InputError: a node does not fit its inputs; or the graph cannot be exported; or its operators take no time that a clock tells.
     """
     timer = timer or time_models
     calls = uses(graph, table.batch)
     measured = _entries(_axes(table, calls), table.threads, timer, progress)
     kept = tuple(entry for entry in table.entries if entry.operator not in {new.operator for new in measured})
     table = replace(table, entries=kept + measured)
-    if not calls or (key := fingerprint(calls)) in table.models:
-        return table
-    progress.stage("time the model")
-    took, nothing = timer([whole_model(graph, table.batch), idle()], table.threads, _WHOLE_SECONDS)
-    whole = Whole(max(float(took - nothing), SHORTEST), max(table.summed(calls), SHORTEST))
-    return replace(table, models={**table.models, key: whole})
+    if calls and (key := fingerprint(calls)) not in table.models:
+        progress.stage("time the model")
+        (took,) = timer([whole_model(graph, table.batch)], table.threads, _WHOLE_SECONDS)
+        whole = Whole(max(float(took), SHORTEST), max(table.summed(calls), SHORTEST))
+        table = replace(table, models={**table.models, key: whole})
+    table.check(calls)
+    return table
 
 
 def measured_latency(graph: ModelGraph, *, threads: int = 1, batch: int = 1, seconds: float = 1.0) -> Latency:

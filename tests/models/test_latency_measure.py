@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -59,7 +60,7 @@ def test_a_table_holds_what_the_clock_said(made: Table) -> None:
     np.testing.assert_allclose(entry.ms, wanted)
     weights = sum(parameter.numel() for parameter in net(16).module.parameters())
     assert made.summed(calls) == pytest.approx(weights / 1000)
-    assert made.whole(calls).ms == pytest.approx(weights / 1000)
+    assert made.whole(calls).ms == pytest.approx(weights / 1000 + NOTHING)
     assert made.whole(calls).operators_ms == pytest.approx(weights / 1000)
     assert made.lacks(calls) == []
     assert is_local(made)
@@ -129,6 +130,19 @@ def test_files(made: Table, tmp_path: Path) -> None:
     assert table_for(path, net(8)) == (made, ())
     with pytest.raises(InputError, match=r"phone.json: no times of conv 3x3 on 1x4x4, 3 to 40 wide \(0\) and 1 more: measure a table"):
         table_for(path, net(40))
+
+
+def test_a_table_of_no_time_is_refused(made: Table, tmp_path: Path) -> None:
+    entries = tuple(replace(entry, ms=tuple((0.0,) * len(row) for row in entry.ms)) for entry in made.entries)
+    path = tmp_path / "phone.json"
+    write_table(replace(made, entries=entries), path, force=False)
+    with pytest.raises(InputError, match=r"phone.json: the operators of this model take 0 ms in all, .*: measure a table again with --measure-table"):
+        table_for(path, net(8))
+
+
+def test_a_model_too_small_to_time_is_refused() -> None:
+    with pytest.raises(InputError, match="the operators of this model take 0 ms in all"):
+        measure_table(net(8), blank_table(), timer=lambda probes, *_: np.full(len(probes), NOTHING))
 
 
 def test_other_versions_and_models_are_warned_of(made: Table, tmp_path: Path) -> None:
