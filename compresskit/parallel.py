@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from typing import TypeVar
 
 from compresskit.errors import InputError
@@ -50,9 +53,18 @@ def mapped(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Iterato
 
 
 def _begin() -> None:
-    """Prepare a process: Ctrl-C is for the one that started it."""
+    """Prepare a process: Ctrl-C is for the one that started it, and nothing outlives that one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     set_threads(1)
+
+
+def _end_with_parent() -> None:
+    """End this process, in the middle of its task if need be, once the one that started it is gone: killed, it had no time to say so."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,9 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,6 +31,30 @@ def test_a_process_that_is_ended_from_outside_is_one_line() -> None:
     with pytest.raises(InputError, match="a process ended before its work did"):
         list(mapped(os._exit, [1, 1], 2))
     assert not multiprocessing.active_children()
+
+
+SLEEPERS = """
+import time
+from compresskit.parallel import mapped
+
+def sleep(seconds: float) -> None:
+    print("asleep", flush=True)
+    time.sleep(seconds)
+
+if __name__ == "__main__":
+    list(mapped(sleep, [300.0, 300.0], 2))
+"""
+
+
+def test_no_process_outlives_the_one_that_started_it(tmp_path: Path) -> None:
+    script = tmp_path / "sleepers.py"
+    script.write_text(SLEEPERS)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert [parent.stdout.readline() for _ in range(2)] == ["asleep\n"] * 2
+        parent.kill()
+        # All of them write to one pipe, which ends with the last of them.
+        assert parent.communicate(timeout=60) == ("", None)
 
 
 def test_a_task_has_one_thread_and_no_others_lose_theirs() -> None:
