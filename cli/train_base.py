@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from compresskit.codec.config import EncodeConfig, TrainBaseRequest
 from compresskit.errors import UsageError
-from compresskit.writers import STDOUT
+from compresskit.writers import STDOUT, check_target
 
 from . import options as shared
 from .console import Console
@@ -44,9 +45,13 @@ def train_base(console: Console, options: TrainBaseOptions, inputs: tuple[str, .
     request = _request(console, options, inputs, output)
     check_outputs(console, options, (request.output,), what="the base network", inputs=inputs, drawings={})
     from compresskit.codec.training import train_base as run
+    from compresskit.codec.training import training_files
 
     from .signals import training_tables
 
+    if options.report:
+        # The folders among the inputs hold files that a report must not replace either.
+        check_target(Path(options.report), force=options.force, protect=training_files(inputs))
     with console.progress() as progress:
         report = run(request, progress)
     deliver(console, options, report, training_tables(report, verbose=options.verbose > 0), inputs=inputs)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from compresskit.codec import modalities
-from compresskit.codec.base import save_base
+from compresskit.codec.base import Base, save_base
 from compresskit.codec.calibrate import calibrate
 from compresskit.codec.config import TrainBaseRequest
 from compresskit.codec.exact import MAX_WIDTH
@@ -29,9 +29,11 @@ from compresskit.errors import InputError, UsageError
 from compresskit.progress import SILENT, Progress
 from compresskit.report import Output
 from compresskit.runtime import Clock, set_threads, versions
+from compresskit.wording import shown
 from compresskit.writers import check_target, write_bytes
 
 CHECK_PATCHES = 256
+_SEED_OFFSET = 2  # so that neither the training nor the calibration drew these patches in the same order
 
 
 def settings(kind: Kind, request: TrainBaseRequest) -> TrainBaseConfig:
@@ -67,12 +69,15 @@ def train_base(request: TrainBaseRequest, progress: Progress = SILENT) -> TrainB
     if request.modality not in KINDS:
         raise UsageError(f"unknown modality {request.modality!r}: choose from {', '.join(KINDS)}")
     kind, clock = KINDS[request.modality], Clock()
-    check_target(Path(request.output), force=request.force)
-    threads = set_threads(request.threads)
     config = settings(kind, request)
+    files = training_files(request.inputs)
+    check_target(Path(request.output), force=request.force, protect=files)
+    if config.checkpoint is not None:
+        check_target(config.checkpoint, force=True, protect=files)
+    threads = set_threads(request.threads)
     with clock("read"):
         progress.stage("read")
-        signals = _signals(request, kind)
+        signals = _signals(request, kind, files, progress)
         kind = kind.for_data(signals)
         draw = crops([kind.frames(signal) for signal in signals], kind.edges)
     x = kind.coordinates()
@@ -83,10 +88,8 @@ def train_base(request: TrainBaseRequest, progress: Progress = SILENT) -> TrainB
         name = Path(request.output).name.split(".")[0]
         base = calibrate(trained, draw, x, config, name=name, geometry=kind.geometry, edges=kind.edges)
         data = save_base(base)
-        fresh = draw(CHECK_PATCHES, torch.Generator().manual_seed(request.seed + 2))
-        chosen, start = fit_points(len(x)), amortised(base, fresh, kind.edges, kind.axes)
-        loss = float(fit(*modulated(base), x[chosen], fresh[:, chosen], start, STEPS)[1].mean())
-    write_bytes(Path(request.output), data, force=request.force)
+        loss = _loss(base, kind, draw, config)
+    write_bytes(Path(request.output), data, force=request.force, protect=files)
     return TrainBaseReport(
         command="encode",
         arguments=request.arguments,
@@ -100,27 +103,54 @@ def train_base(request: TrainBaseRequest, progress: Progress = SILENT) -> TrainB
     )
 
 
-def _signals(request: TrainBaseRequest, kind: Kind) -> list[Signal]:
-    """Every file of the modality among the inputs and in the folders among them."""
+def training_files(inputs: Sequence[str]) -> tuple[Path, ...]:
+    """Files that `inputs` name, and those in the folders among them that look like data by name or content. None of them is ever overwritten."""
+    files: list[Path] = []
+    for path in map(Path, inputs):
+        files += sorted(file for file in path.rglob("*") if file.is_file() and _looks_like_data(file)) if path.is_dir() else [path]
+    return tuple(files)
+
+
+def _looks_like_data(file: Path) -> bool:
+    if modalities.format_of_name(file.name) is not None:
+        return True
+    try:
+        modalities.sniff(read_bytes(file), file.name)
+    except InputError:
+        return False
+    return True
+
+
+def _signals(request: TrainBaseRequest, kind: Kind, files: Sequence[Path], progress: Progress) -> list[Signal]:
+    """Those of the `files` that suit the modality. One that was found in a folder and cannot be read is skipped, with a note.
+
+    Raises:
+        InputError: a file that was named itself cannot be read, or nothing suits.
+    """
     limits = DEFAULT_LIMITS if request.max_bytes is None else Limits(max_bytes=request.max_bytes)
-    found = []
-    for name in request.inputs:
-        path = Path(name)
-        files = sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]
-        for file in files:
-            data = read_bytes(file)
-            try:
-                signal = modalities.read(data, file.name, variable=request.variable, limits=limits)
-            except InputError:
-                if path.is_dir():
-                    continue
+    named, found = set(map(Path, request.inputs)), []
+    for file in files:
+        try:
+            signal = modalities.read(read_bytes(file), file.name, variable=request.variable, limits=limits)
+        except InputError as error:
+            if file in named:
                 raise
-            if kind.suits(signal):
-                found.append(signal)
+            progress.note(f"{shown(str(file))} is skipped: {str(error).removeprefix(f'{shown(file.name)}: ')}")
+            continue
+        if kind.suits(signal):
+            found.append(signal)
     if not found:
         wanted = "fields all around the globe" if kind.geometry == "sphere" else f"data of at least {'x'.join(map(str, kind.edges))} samples"
         raise InputError(f"no file to train on: expected {request.modality} {wanted}")
     return found
+
+
+def _loss(base: Base, kind: Kind, draw: Draw, config: TrainBaseConfig) -> float:
+    """Mean squared error of new patches as they will be fitted; of no more than the training looked at."""
+    generator = torch.Generator().manual_seed(config.seed + _SEED_OFFSET)
+    patches, x = draw(min(CHECK_PATCHES, config.steps * config.batch), generator), kind.coordinates()
+    chosen, start = fit_points(len(x)), amortised(base, patches, kind.edges, kind.axes)
+    return float(fit(*modulated(base), x[chosen], patches[:, chosen], start, STEPS)[1].mean())
 
 
 def crops(sources: Sequence[Tensor], edges: tuple[int, ...], weights: Sequence[float] | None = None) -> Draw:

@@ -229,6 +229,18 @@ def test_a_base_network_is_trained(invoke: Invoke, trainer: Any, training_report
     )
 
 
+@pytest.mark.parametrize("outputs", ["-o scans/a.png", "-o b --checkpoint scans/a.png", "-o b --report scans/a.png"])
+def test_no_file_that_is_trained_on_is_overwritten(invoke: Invoke, outputs: str) -> None:
+    Path("scans").mkdir()
+    Path("scans/a.png").write_bytes(b"a picture")
+    done = invoke("encode", "--train-base", "scans/", "--modality", "image", "-f", *outputs.split())
+    assert (done.code, done.err.splitlines()[-1]) == (
+        2,
+        "compresskit: error: scans/a.png is an input, and inputs are never overwritten: name another file with -o",
+    )
+    assert [path.read_bytes() for path in Path("scans").iterdir()] == [b"a picture"]
+
+
 def test_an_option_of_the_other_use_may_stand_in_a_file(invoke: Invoke, encoder: Any, trainer: Any) -> None:
     Path("compresskit.toml").write_text("[encode]\nquality = 7\nlatents = 32\n")
     assert invoke("encode", "--train-base", "scans/", "--modality", "volume", "-o", "b.safetensors").code == 0

@@ -20,6 +20,7 @@ from compresskit.codec.pipeline import encode
 from compresskit.codec.shelf import named
 from compresskit.codec.training import crops, train_base
 from compresskit.errors import InputError, UsageError
+from compresskit.progress import Silent
 
 
 @pytest.fixture
@@ -44,6 +45,59 @@ def test_a_base_network_from_the_users_own_files(tmp_path: Path, quick: None, sm
     assert (report.outputs[0].bytes, report.settings["width"]) == (output.stat().st_size, 8)
     with pytest.raises(UsageError, match="exists: use --force"):
         train_base(request)
+
+
+class Notes(Silent):
+    """Keeps what is worth a log line."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.lines.append(message)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with two pictures, and half of a third."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.random.default_rng(0).integers(256, size=(40, 50), dtype=np.uint8)).save(folder / name)
+    (folder / "half.png").write_bytes((folder / "a.png").read_bytes()[:500])
+    return folder
+
+
+@pytest.mark.parametrize("name", ["a.png", "half.png"])
+@pytest.mark.parametrize("role", ["output", "checkpoint"])
+def test_no_file_of_a_folder_that_is_trained_on_is_overwritten(pictures: Path, role: str, name: str) -> None:
+    before = {file: file.read_bytes() for file in pictures.iterdir()}
+    request = TrainBaseRequest((str(pictures),), "gray", str(pictures / "base"), force=True, threads=1)
+    with pytest.raises(UsageError, match=f"{name} is an input, and inputs are never overwritten"):
+        train_base(replace(request, **{role: str(pictures / name)}))  # type: ignore[arg-type]
+    assert {file: file.read_bytes() for file in pictures.iterdir()} == before
+
+
+def test_a_base_network_in_the_folder_that_it_is_trained_on_can_be_replaced(pictures: Path, quick: None) -> None:
+    output = pictures / "mine.base.safetensors"
+    request = TrainBaseRequest((str(pictures),), "gray", str(output), steps=1, latents=4, width=8, depth=2, force=True, threads=1)
+    train_base(request)
+    first = output.read_bytes()
+    train_base(replace(request, seed=1))
+    assert output.read_bytes() != first
+
+
+def test_data_of_a_folder_that_cannot_be_read_are_told_of(pictures: Path, quick: None) -> None:
+    (pictures / "notes.txt").write_text("no picture")
+    (pictures / "empty.wav").touch()
+    output, notes = str(pictures / "base"), Notes()
+    Image.fromarray(np.zeros((900, 900), np.uint8)).save(pictures / "large", format="png")
+    train_base(TrainBaseRequest((str(pictures),), "gray", output, steps=1, latents=4, width=8, depth=2, max_bytes=9000, threads=1), notes)
+    names, reasons = zip(*(line.split(" is skipped: ") for line in notes.lines), strict=True)
+    assert names == tuple(str(pictures / name) for name in ("empty.wav", "half.png", "large"))
+    assert reasons[0].startswith("is empty")
+    assert "raise --max-bytes" in reasons[2]
+    assert not any("\n" in line for line in notes.lines)
 
 
 @pytest.mark.parametrize(
