@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +14,7 @@ from compresskit.writers import STDOUT, write_bytes
 
 from . import options as shared
 from .console import Console
-from .options import METHOD, TARGET, DataOptions, ModelOptions, ModelOutputOptions, ReportOptions, RunOptions, option, takes
+from .options import METHOD, TARGET, DataOptions, ModelOptions, ModelOutputOptions, ReportOptions, RunOptions, option, refuse_beside, takes
 from .plot import check_plot, draw_widths
 from .results import beside, check_outputs, deliver, protected, read_stdin
 
@@ -124,7 +124,7 @@ def prune(console: Console, options: PruneOptions) -> None:
         return
     config = _config(options)
     outputs = _outputs(options)
-    check_outputs(console, options, outputs, what="the model", inputs=(options.model,), drawings={"--plot": options.plot})
+    check_outputs(console, options, outputs, what="the model", inputs=_inputs(options), drawings={"--plot": options.plot})
     request = _request(console, options, config, outputs)
     # Only now, so that --help and wrong options are answered at once.
     from compresskit.pruning.pipeline import run
@@ -136,11 +136,16 @@ def prune(console: Console, options: PruneOptions) -> None:
     report, write = outcome.report, not options.dry_run
     if options.plot and write:
         drawing = draw_widths(report, Path(options.plot).suffix)
-        write_bytes(Path(options.plot), drawing, force=options.force, protect=protected((options.model,)))
+        write_bytes(Path(options.plot), drawing, force=options.force, protect=protected(_inputs(options)))
     tables = report_tables(report, verbose=options.verbose > 0)
-    deliver(console, options, report, tables, outcome.standard_output, inputs=(options.model,), warnings=report.warnings, write=write)
+    deliver(console, options, report, tables, outcome.standard_output, inputs=_inputs(options), warnings=report.warnings, write=write)
     if outcome.failure is not None:
         raise outcome.failure
+
+
+def _inputs(options: PruneOptions) -> tuple[str, ...]:
+    """The files that are read, and so never written; data may be several, or none but a function."""
+    return tuple(name for name in (options.model, *(options.data or "").split(","), options.table) if name)
 
 
 def _measure_table(console: Console, options: PruneOptions, output: str) -> None:
@@ -149,9 +154,8 @@ def _measure_table(console: Console, options: PruneOptions, output: str) -> None
     Raises:
         UsageError: something else is asked for as well, or the table would not go to a file.
     """
-    asked = (options.flops, options.params, options.size, options.latency, options.sparsity, options.output, options.table)
-    if any(value is not None for value in asked) or options.stdout:
-        raise UsageError("--measure-table writes a latency table and cuts nothing: leave out targets, --table and -o")
+    served = {field.name for part in (ModelOptions, ReportOptions, RunOptions) for field in fields(part)} | {"measure_table"}
+    refuse_beside(console, "--measure-table", {field.name for field in fields(PruneOptions)} - served)
     check_outputs(console, options, (output,), what="the table", inputs=(options.model,), drawings={})
     if output == STDOUT:
         raise UsageError("--measure-table takes a file: name one")

@@ -42,7 +42,8 @@ class Target:
         """
         limit = self.value * whole if self.relative else self.value
         if limit >= whole:
-            raise UsageError(f"--{self.quantity} {self.value:g} asks for no less than the model has ({whole:g}): choose a smaller value")
+            unit = "ms" if self.quantity == "latency" else ""
+            raise UsageError(f"--{self.quantity} {self.value:g}{unit} asks for no less than the model has ({whole:g}{unit}): choose a smaller value")
         return limit
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import fx
 
 from compresskit.data import Dataset
-from compresskit.errors import InputError, TargetError, UsageError
+from compresskit.errors import InputError, TargetError
 from compresskit.models.graph import ModelGraph
 from compresskit.models.latency_table import Table as LatencyTable
 from compresskit.progress import SILENT, Progress
@@ -30,11 +30,11 @@ from compresskit.pruning.criteria import CRITERIA
 from compresskit.pruning.goal import Goal, set_goal
 from compresskit.pruning.groups import find_groups
 from compresskit.pruning.recovery import Checkpointing, Recovery
-from compresskit.pruning.scoring import Scored, Scorer, by_criterion, by_saliency, check_saliency, choose_by_saliency
+from compresskit.pruning.scoring import Scored, Scorer, by_criterion, by_saliency, check_method, choose_by_saliency
 from compresskit.pruning.sparsity import apply_masks, find_masks, sparse_weights
-from compresskit.pruning.step import Cut, Layout, cut_to, cut_to_measure, floored, staying
+from compresskit.pruning.step import Cut, Layout, cut_to, cut_to_measure, floored
 from compresskit.pruning.surrogate.learn import Learned, learn
-from compresskit.pruning.target import CLOSE
+from compresskit.pruning.target import CLOSE, staying
 from compresskit.report import LatencyTry, SearchPoint, Skipped
 from compresskit.training.state import EpochRecord
 
@@ -97,8 +97,7 @@ def prune(
     if data is not None and not graph.free_batch:
         raise InputError(f"{graph.source}: its batch of {graph.inputs[0].shape[0]} is baked in, so it cannot be trained: leave out --data")
     config = config.settled()
-    if config.salient:
-        check_saliency(config, "weights" if config.sparse else "channels", data=data is not None)
+    check_method(config, data=data is not None)
     recovery = None if data is None else Recovery(graph, data, config, torch.device(device), checkpointing, progress)
     if config.sparse:
         return _sparsify(graph, recovery, config, progress)
@@ -110,7 +109,7 @@ def _shrink(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, g
     """Cut channels in `config.steps` steps, each by the same factor, with recovery after each."""
     widths: dict[str, int] = {}
     graph, history = _prepared(graph, recovery, config)
-    learned = _learned(graph, recovery, config, goal) if config.learns else None
+    learned = _learned(graph, recovery, config, goal) if config.learns and recovery is not None else None
     if learned is not None:
         graph, history = learned.graph, learned.history
     score, notes = _scorer(config, recovery, learned, progress), dict[str, None]()
@@ -120,12 +119,12 @@ def _shrink(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, g
         limit = goal.whole * (goal.limit / goal.whole) ** ((config.steps - phase) / config.steps)
         before = graph if step is None else step.graph
         try:
-            step = _cut(before, recovery, config, goal, limit, widths, score, progress)
+            step = _cut(before, recovery, config, goal, goal.limit if phase == 0 else limit, widths, score, progress)
         except TargetError:
             if step is None:
                 raise
-            step = replace(step, least=goal.size(step.graph))  # the steps before have cut all that may be cut
-        if phase == 0 and goal.size(step.graph) >= goal.whole:
+            step = replace(step, least=step.reached)  # the steps before have cut all that may be cut
+        if phase == 0 and step.reached >= goal.whole:
             target = goal.target
             raise TargetError(
                 f"nothing was cut: no cut of whole channels comes nearer to --{target.quantity} {target.value:g} than the model as it is"
@@ -140,11 +139,10 @@ def _shrink(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, g
 
 
 def _result(step: Cut, goal: Goal, history: tuple[EpochRecord, ...]) -> PruneResult:
-    reached = step.reached if step.tries else goal.size(step.graph)
-    met = abs(reached - goal.limit) <= CLOSE * goal.limit if step.met is None else step.met
+    met = abs(step.reached - goal.limit) <= CLOSE * goal.limit if step.met is None else step.met
     return PruneResult(
         step.graph,
-        reached / goal.whole,
+        step.reached / goal.whole,
         goal.limit / goal.whole,
         met,
         out_of_reach=not met and step.least > goal.limit,
@@ -163,10 +161,8 @@ def _prepared(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig)
     return graph, recovery.slim(graph, penalty, phase=config.steps)
 
 
-def _learned(graph: ModelGraph, recovery: Recovery | None, config: PruneConfig, goal: Goal) -> Learned | None:
+def _learned(graph: ModelGraph, recovery: Recovery, config: PruneConfig, goal: Goal) -> Learned | None:
     """Masks on all channels, trained from the criterion's scores to the target; None where nothing can be masked."""
-    if recovery is None:
-        raise UsageError("--method l1l2 learns from data: give --data, or --method classic")
     prunable = find_groups(graph)
     if not prunable.groups:
         return None
@@ -204,7 +200,7 @@ def _cut(
     floor = config.floor or 0.0
     scores = [floored(found, floor, widths.setdefault(group.name, group.size)) for group, found in zip(prunable.groups, scored.scores, strict=True)]
     make = partial(cut_to, prunable, scores, cost, Layout(config.scope or "global", floor, _multiples(config, goal)))
-    made = cut_to_measure(make, goal, progress) if goal.measurable and limit <= goal.limit else make(limit)
+    made = cut_to_measure(make, goal, progress) if goal.measurable and limit == goal.limit else make(limit)
     if config.salient:
         lone = (f"{name} is down to its last channel" for name in narrowest(prunable, made.keep))
         made = replace(made, notes=(*scored.notes, *lone))

@@ -10,7 +10,8 @@ from compresskit.errors import UsageError
 from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph
 from compresskit.models.latency_file import cached_table, is_local
-from compresskit.models.latency_measure import measured_latency, measured_share
+from compresskit.models.latency_measure import measure_table, measured_latency, measured_share
+from compresskit.models.latency_operators import uses
 from compresskit.models.latency_table import Table
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.config import Target
@@ -43,17 +44,17 @@ class Goal:
         return self.table is not None and is_local(self.table)
 
     def cost(self, prunable: Prunable) -> Cost:
-        """What a cut of `prunable` would leave."""
+        """What a cut of `prunable` would leave. Operators that an earlier cut made, such as attention with fewer heads, are measured.
+
+        Raises:
+            InputError: they are not in the table, and it is another machine's.
+        """
         if self.table is not None:
-            return LatencyFootprint(prunable.graph, prunable.coupling, self.table)
+            table = measure_table(prunable.graph, self.table) if self.measurable else self.table
+            table.check(uses(prunable.graph, table.batch))
+            return LatencyFootprint(prunable.graph, prunable.coupling, table)
         assert self.target.quantity != "latency"
         return footprint(prunable.graph, prunable.coupling, self.target.quantity)
-
-    def size(self, graph: ModelGraph) -> float:
-        """What `graph` costs."""
-        if self.table is not None:
-            return self.cost(find_groups(graph)).whole
-        return _counted(graph, self.target)
 
     def measured(self, graph: ModelGraph) -> float:
         """Milliseconds that `graph` takes: of a fraction in turns with the uncut model, as a share of what is predicted for that."""

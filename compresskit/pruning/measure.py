@@ -46,7 +46,7 @@ def test_accuracy(graph: ModelGraph, data: Dataset, device: str) -> Accuracy:
     if result.accuracy is None or result.interval is None:
         return Accuracy(result.rmse or 0.0, None, None, result.count, "rmse")
     if result.iou is not None:
-        return Accuracy(result.iou, None, None, result.count, "mean IOU")
+        return Accuracy(result.iou, None, None, len(data.test or data.validation), "mean IOU")
     return Accuracy(result.accuracy, *result.interval, result.count)
 
 

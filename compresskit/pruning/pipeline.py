@@ -26,6 +26,7 @@ from compresskit.pruning.config import PruneConfig, PruneRequest
 from compresskit.pruning.engine import PruneResult, prune
 from compresskit.pruning.measure import layer_rows, measure, settle_threads, test_accuracy
 from compresskit.pruning.recovery import Checkpointing
+from compresskit.pruning.scoring import check_method
 from compresskit.report import Accuracy, Measure, ModelInfo, ModelInput, Output, Parity, Report, Target
 from compresskit.runtime import Clock, seed_everything, select_device, set_threads, versions
 from compresskit.training import checkpoints
@@ -60,6 +61,7 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
     """
     if request.config.max_drop is not None and request.data is None:
         raise UsageError("--max-drop needs --data to measure accuracy on")
+    check_method(request.config, data=request.data is not None)
     clock = Clock()
     set_threads(request.threads or 0)
     device = str(select_device(request.device))
@@ -71,7 +73,7 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
     if request.config.init and graph.source != graph.arch:
         raise UsageError(f"--init prunes a network before training, and {graph.source} holds weights: drop --init, or name an architecture")
     threads = settle_threads(request.threads, graph)
-    table, table_warnings = _latency_table(request, graph, threads, progress)
+    table, table_warnings = _latency_table(request, graph, threads, clock, progress)
     config = _settled(request, graph, table, threads)
     with clock("measure"):
         accuracy = _accuracy(graph, data, device)
@@ -150,7 +152,9 @@ def _normalization(request: PruneRequest) -> Normalization | None:
     return Normalization(request.mean or (0.0,), request.std or (1.0,))
 
 
-def _latency_table(request: PruneRequest, graph: ModelGraph, threads: int, progress: Progress) -> tuple[LatencyTable | None, tuple[str, ...]]:
+def _latency_table(
+    request: PruneRequest, graph: ModelGraph, threads: int, clock: Clock, progress: Progress
+) -> tuple[LatencyTable | None, tuple[str, ...]]:
     """The table for a latency as target: from a file, or this machine's; and what a user should know about it."""
     target = request.config.target
     if target is None or target.quantity != "latency":
@@ -158,7 +162,8 @@ def _latency_table(request: PruneRequest, graph: ModelGraph, threads: int, progr
             raise UsageError("--table says how long operators take: it goes with --latency")
         return None, ()
     if request.table is None:
-        return cached_table(graph, threads=threads, progress=progress), ()
+        with clock("table"):
+            return cached_table(graph, threads=threads, progress=progress), ()
     table, warnings = table_for(Path(request.table), graph)
     if is_local(table):
         return table, warnings
@@ -203,7 +208,8 @@ def _missed(config: PruneConfig, result: PruneResult) -> TargetError | None:
 
 def _write(request: PruneRequest, graph: ModelGraph, onnx_model: bytes) -> list[Output]:
     """Write every output; each is complete or absent."""
-    protect = [Path(request.model)] if isinstance(request.model, str) and Path(request.model).exists() else []
+    read = (request.model, request.table, *(request.data or "").split(","))
+    protect = [Path(name) for name in read if isinstance(name, str) and name and Path(name).exists()]
     written = []
     for name in request.outputs:
         suffix = Path(name).suffix.lower()

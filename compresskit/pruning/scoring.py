@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from compresskit.data import Dataset
+from compresskit.errors import UsageError
 from compresskit.models.graph import ModelGraph
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.at_init import SALIENCIES, ChannelMasks, Choice, Task, WeightMasks, balanced_batches, choose_weights, compute_aware
 from compresskit.pruning.at_init.base import Batch, Scores
-from compresskit.pruning.at_init.masks import Granularity, Masks
+from compresskit.pruning.at_init.masks import Masks
 from compresskit.pruning.config import PruneConfig
 from compresskit.pruning.criteria import CRITERIA, Context, normalize
 from compresskit.pruning.footprint import Cost, footprint
@@ -73,13 +74,18 @@ def choose_by_saliency(
     return choice, (*found.notes, *rescued)
 
 
-def check_saliency(config: PruneConfig, granularity: Granularity, *, data: bool) -> None:
-    """Refuse early a saliency that cannot do what is asked.
+def check_method(config: PruneConfig, *, data: bool) -> None:
+    """Refuse early what cannot be scored.
 
     Raises:
-        UsageError: it does not score this granularity, or needs data and there are none.
+        UsageError: the method or criterion needs data and there are none, or does not score what is to go.
     """
-    SALIENCIES[config.method].check(granularity, data=data)
+    if config.salient:
+        SALIENCIES[config.method].check("weights" if config.sparse else "channels", data=data)
+    elif not config.sparse:
+        if config.learns and not data:
+            raise UsageError("--method l1l2 learns from data: give --data, or --method classic")
+        CRITERIA[config.criterion].check(data=data)
 
 
 def _saliency(graph: ModelGraph, masks: Masks, kept: float, config: PruneConfig, data: Dataset | None, progress: Progress) -> Scores:

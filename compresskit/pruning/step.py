@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from compresskit.pruning.footprint import Cost
 from compresskit.pruning.goal import Goal
 from compresskit.pruning.groups import Prunable
 from compresskit.pruning.latency_search import closest
-from compresskit.pruning.target import CLOSE, Plan, plan
+from compresskit.pruning.target import CLOSE, Plan, plan, staying
 from compresskit.report import LatencyTry, Skipped
 
 Search = Callable[[float], Plan]
@@ -53,7 +52,7 @@ class Cut:
         keep: (classes,) bool, of the prunable model.
         skipped: groups that had to stay whole, and why.
         reached: cost of `graph`, as planned.
-        least: what the cost would have been with everything gone that may go; `reached` where that was what was asked for.
+        least: what the cost would have been with everything gone that may go; `reached` where what was asked for is there.
         tries: of the search for a latency.
         met: whether the measured latency is near enough; None where none was measured.
         notes: what came otherwise than was asked for.
@@ -103,8 +102,9 @@ def cut_to_measure(make: Callable[[float], Cut], goal: Goal, progress: Progress 
         return made, made.reached
 
     found = closest(attempt, goal.limit, whole_ms=goal.whole, measure=lambda made: goal.measured(made.graph), progress=progress)
-    made = found.plan
-    return replace(made, reached=found.best.measured, tries=found.tries, met=found.met)
+    reached = found.best.measured
+    least = reached if found.met else goal.measured(make(0.0).graph)
+    return replace(found.plan, reached=reached, least=least, tries=found.tries, met=found.met)
 
 
 def _planned(prunable: Prunable, scores: Sequence[torch.Tensor], cost: Cost, layout: Layout, limit: float) -> Plan:
@@ -123,11 +123,6 @@ def floored(scores: torch.Tensor, floor: float, width: int) -> torch.Tensor:
     """(size,) `scores` with infinity for the channels that `floor` keeps of the `width` before the first step; `plan` knows only what is left."""
     stay = min(len(scores), staying(floor, width))
     return scores if stay == 1 else scores.scatter(0, scores.topk(stay).indices, torch.inf)
-
-
-def staying(floor: float, width: int) -> int:
-    """How many of `width` channels `floor` keeps."""
-    return max(1, math.ceil(floor * width - 1e-9))  # 0.1 * 30 is above 3
 
 
 def _wrong(prunable: Prunable, keep: np.ndarray) -> list[int]:

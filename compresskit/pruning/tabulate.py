@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from compresskit.models.latency_file import write_table
 from compresskit.models.latency_measure import blank_table, measure_table
 from compresskit.models.latency_operators import batch_of
 from compresskit.models.latency_table import Table
@@ -11,7 +12,7 @@ from compresskit.models.load import load_model
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.config import TableRequest
 from compresskit.pruning.measure import settle_threads
-from compresskit.writers import check_target, write_bytes
+from compresskit.writers import check_target
 
 
 def tabulate(request: TableRequest, progress: Progress = SILENT) -> Table:
@@ -20,10 +21,11 @@ def tabulate(request: TableRequest, progress: Progress = SILENT) -> Table:
     Raises:
         CompresskitError: of the kind that the exit codes describe; nothing has been written then.
     """
-    check_target(Path(request.output), force=request.force)
+    protect = [] if isinstance(request.model, bytes) else [Path(request.model)]
+    check_target(Path(request.output), force=request.force, protect=protect)
     progress.stage("read")
     graph = load_model(request.model, arch=request.arch, input_shape=request.input_shape, trust=request.trust, max_bytes=request.max_bytes)
     threads = settle_threads(request.threads, graph)
     table = measure_table(graph, blank_table(threads=threads, batch=batch_of(graph, 1)), progress=progress)
-    write_bytes(Path(request.output), table.to_json().encode(), force=request.force)
+    write_table(table, Path(request.output), force=request.force)
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,6 +58,11 @@ def plan(
     return Plan(keep, reached, abs(reached - limit) <= CLOSE * limit)
 
 
+def staying(floor: float, width: int) -> int:
+    """How many of `width` channels `floor` keeps."""
+    return max(1, math.ceil(floor * width - 1e-9))  # 0.1 * 30 is above 3
+
+
 def _units(prunable: Prunable, scores: Sequence[torch.Tensor], scope: str, floor: float, round_to: int) -> list[np.ndarray]:
     """What is cut at once, least important first: single channels, or as many as keep a width a multiple."""
     entries: list[tuple[float, int, np.ndarray]] = []
@@ -64,8 +70,7 @@ def _units(prunable: Prunable, scores: Sequence[torch.Tensor], scope: str, floor
         values = score.detach().double().cpu().numpy()
         order = np.argsort(values, kind="stable")
         size = len(order)
-        staying = max(1, int(np.ceil(floor * size - 1e-9)))  # 0.1 * 30 is above 3
-        cuttable = min(size - staying, int(np.isfinite(values).sum()))
+        cuttable = min(size - staying(floor, size), int(np.isfinite(values).sum()))
         step = round_to if size > round_to else 1
         bounds = [0, *range(size % step or step, cuttable + 1, step)]
         for start, stop in itertools.pairwise(bounds):

@@ -99,6 +99,13 @@ def test_what_comes_before_training_arrives(invoke: Invoke, pipeline: Any) -> No
     assert pipeline.asked.config == PruneConfig(target=Target("params", 0.1), method="snip", init=True, pattern="unstructured", seed=1)
 
 
+@pytest.mark.parametrize("extra", ["--table read.json", "--data read.json", "--data a.tsv,read.json"])
+def test_what_is_read_is_never_written(invoke: Invoke, pipeline: Any, extra: str) -> None:
+    Path("read.json").write_text("old")
+    done = invoke("prune", "m.onnx", "--latency", "0.5", *extra.split(), "--report", "read.json", "-f")
+    assert (done.code, done.err) == (2, f"compresskit: error: read.json {IS_INPUT}\n")
+
+
 def test_a_latency_and_its_table_arrive(invoke: Invoke, pipeline: Any) -> None:
     invoke("prune", "m.onnx", "--latency", "0.5ms", "--table", "phone.json")
     assert (pipeline.asked.config.target, pipeline.asked.table) == (Target("latency", 0.5, absolute=True), "phone.json")
@@ -163,12 +170,8 @@ def test_a_pipe_in_is_a_pipe_out(invoke: Invoke, pipeline: Any, report: Report, 
         ("m.onnx --size x", 2, "--size takes a kept fraction between 0 and 1, or a count such as 1.5MB, not 'x'"),
         ("m.onnx --latency 5", 2, "--latency takes a kept fraction between 0 and 1, or a time such as 5ms, not '5'"),
         ("m.onnx --latency 5ms --flops 0.5", 2, "--flops and --latency contradict each other: give one target"),
-        (
-            "m.onnx --measure-table t.json --latency 5ms",
-            2,
-            "--measure-table writes a latency table and cuts nothing: leave out targets, --table and -o",
-        ),
-        ("m.onnx --measure-table t.json -c", 2, "--measure-table writes a latency table and cuts nothing: leave out targets, --table and -o"),
+        ("m.onnx --measure-table t.json --latency 5ms", 2, "--latency has no say in --measure-table: leave one of them out"),
+        ("m.onnx --measure-table t.json -c", 2, "--stdout has no say in --measure-table: leave one of them out"),
         ("m.onnx --measure-table -", 2, "--measure-table takes a file: name one"),
         ("m.onnx --flops 0.5 --params 0.5", 2, "--flops and --params contradict each other: give one target"),
         ("m.onnx --flops 0.5 --sparsity 0.5", 2, "say what to reach: one of --flops, --params, --size, --latency or --sparsity"),

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from compresskit.errors import TargetError, UsageError
+from compresskit.models import latency_measure
 from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph
 from compresskit.models.latency_operators import uses
 from compresskit.models.latency_table import Table
+from compresskit.models.load import load_model
 from compresskit.pruning import goal as goals
 from compresskit.pruning.config import PruneConfig, Quantity, Target
 from compresskit.pruning.engine import prune
@@ -42,7 +45,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_counts_are_of_the_whole_model(small_net: ModelGraph, quantity: Quantity, figure: str) -> None:
     goal = set_goal(small_net, Target(quantity, 0.5))
     whole = getattr(total(small_net), figure)
-    assert (goal.whole, goal.limit, goal.size(small_net), goal.measurable) == (whole, whole / 2, whole, False)
+    assert (goal.whole, goal.limit, goal.measurable) == (whole, whole / 2, False)
     assert goal.cost(find_groups(small_net)).whole == whole
 
 
@@ -50,7 +53,7 @@ def test_a_latency_is_what_the_table_predicts(small_net: ModelGraph, table_of: T
     table = table_of(small_net)
     goal = set_goal(small_net, Target("latency", 0.5), table)
     assert goal.whole == pytest.approx(table.whole(uses(small_net)).ms)
-    assert (goal.limit, goal.size(small_net), goal.measurable) == (goal.whole / 2, goal.whole, True)
+    assert (goal.limit, goal.cost(find_groups(small_net)).whole, goal.measurable) == (goal.whole / 2, goal.whole, True)
     assert not replace(goal, table=replace(table, machine="elsewhere")).measurable
 
 
@@ -88,9 +91,25 @@ def test_a_table_of_another_machine_is_believed(digits_net: ModelGraph, table_of
     assert result.reached == pytest.approx(0.6, rel=0.01)
 
 
-def test_a_search_that_ends_short_says_so(digits_net: ModelGraph, table_of: TableOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine on which nothing gets faster."""
-    monkeypatch.setattr(goals, "measured_share", lambda *_, **__: 0.9)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_attention_with_fewer_heads_is_in_the_prediction(
+    table_of: TableOf, measured: list[float], monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """A cut head makes an operator that no table holds beforehand."""
+    monkeypatch.setattr(latency_measure, "time_models", lambda probes, *_: np.array([len(probe.model) / 1000 for probe in probes]))
+    net = load_model("vit")
+    result = prune(net, None, PruneConfig(target=Target("latency", 0.7), steps=steps), table=table_of(net))
+    assert result.tries
+    assert result.reached < 0.8
+
+
+@pytest.mark.parametrize(("least", "reachable"), [(0.9, False), (0.4, True)])
+def test_a_search_that_ends_short_says_whether_more_was_there(
+    digits_net: ModelGraph, table_of: TableOf, monkeypatch: pytest.MonkeyPatch, least: float, reachable: bool
+) -> None:
+    """A machine on which nothing gets faster, but perhaps the smallest network of all."""
+    smallest = total(prune(digits_net, None, PruneConfig(target=Target("flops", 0.02), round_to=4)).graph).macs
+    monkeypatch.setattr(goals, "measured_share", lambda graph, *_, **__: least if total(graph).macs <= smallest else 0.9)
     result = prune(digits_net, None, PruneConfig(target=Target("latency", 0.5)), table=table_of(digits_net))
-    assert not result.met
-    assert result.reached == pytest.approx(0.9)
+    assert (result.met, result.out_of_reach) == (False, not reachable)
+    assert result.reached == pytest.approx(least)

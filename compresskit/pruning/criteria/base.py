@@ -70,14 +70,22 @@ class Criterion:
             UsageError: the criterion needs data and there is none.
             InputError: a score is NaN, because a weight or gradient is.
         """
-        if self.needs_data and (context.batches is None or context.loss is None):
-            free = ", ".join(name for name, other in CRITERIA.items() if not other.needs_data)
-            raise UsageError(f"criterion {self.name!r} needs data: give --data, or choose from {free}")
+        self.check(data=context.batches is not None and context.loss is not None)
         scores = self.score(context)
         for group, score in zip(context.groups, scores, strict=True):
             if score.isnan().any():
                 raise InputError(f"{self.name} scores of {group.name} are not numbers: its weights or gradients are not finite")
         return scores
+
+    def check(self, *, data: bool) -> None:
+        """Refuse early what the call would refuse.
+
+        Raises:
+            UsageError: it needs data and there are none.
+        """
+        if self.needs_data and not data:
+            free = ", ".join(name for name, other in CRITERIA.items() if not other.needs_data)
+            raise UsageError(f"criterion {self.name!r} needs data: give --data, or choose from {free}")
 
 
 CRITERIA: Registry[Criterion] = Registry("criterion")

@@ -1,7 +1,7 @@
 """Masks on channels, trained along with the weights: one number a channel, on every weight that reads it.
 
 A layer computes with `W diag(a)` in place of `W`, where `a` is the mask of the channels that it reads (L1/L2 surrogates, section 3.1).
-The masks multiply weights, not activations, so that a step costs hardly more than a plain one, and fold into the weights at the end.
+The masks multiply weights, not activations, so that a step costs hardly more than a plain one.
 """
 
 from __future__ import annotations
@@ -36,22 +36,14 @@ class Masked(nn.Module):
         self.register_buffer("log", log)
         self._places = _places(prunable, self.network)
         with torch.no_grad():
-            for name, weight in self._weights(1 / self.mask).items():
+            for name, weight in self.weights(1 / self.mask).items():
                 self.network.get_parameter(name).copy_(weight)
 
     def forward(self, *inputs: Any) -> Any:
         """What the network computes with its weights masked."""
-        return functional_call(self.network, self._weights(self.mask), inputs)
+        return functional_call(self.network, self.weights(self.mask), inputs)
 
-    def folded(self) -> fx.GraphModule:
-        """The network with the masks multiplied into its weights: it computes the same."""
-        module = copy.deepcopy(self.network)
-        with torch.no_grad():
-            for name, weight in self._weights(self.mask).items():
-                module.get_parameter(name).copy_(weight)
-        return module
-
-    def _weights(self, mask: Tensor) -> dict[str, Tensor]:
+    def weights(self, mask: Tensor) -> dict[str, Tensor]:
         """Every parameter that reads masked channels, multiplied with their masks."""
         padded = torch.cat([mask, mask.new_ones(1)])
         weights: dict[str, Tensor] = {}
