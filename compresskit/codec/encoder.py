@@ -188,7 +188,7 @@ def fit_coin(task: CoinTask, progress: Progress = SILENT) -> tuple[bytes, Levels
     targets = torch.from_numpy(task.samples.reshape(-1, channels).astype(np.float32)) / max(task.levels - 1, 1)
     generator = torch.Generator().manual_seed(task.seed)
     points = torch.from_numpy(coordinates).float() / 2**ACTIVATION_BITS
-    siren = coin.fit(points, targets, coin.CoinConfig(width, depth, task.steps), generator, progress)
+    siren = coin.fit(points, targets, coin.CoinConfig(width, depth, task.steps, lr=coin.learning_rate(width)), generator, progress)
     symbols = coin.quantize(siren, task.bits)
     network = coin.network(symbols, dims, width, depth, channels)
     decoded = rendered(network, coordinates, None, task.levels)[0].reshape(task.samples.shape)

@@ -166,6 +166,20 @@ def test_sixteen_bits_cost_nothing_and_eight_a_lot() -> None:
     assert fitted - 20 < psnr(8) < fitted - 0.5
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_weight_far_from_all_others_is_kept_where_bins_are_fine(bits: int) -> None:
+    """Ten deviations out, it would be cut to six; with few bins all others would pay for it."""
+    siren = init(2, 32, 2, 1, 30.0, _generator())
+    weight = siren.weights[1].clone()
+    weight[0, 0] = 10 * weight.std()
+    siren = dataclasses.replace(siren, weights=(siren.weights[0], weight, siren.weights[2]))
+    exact, layer = to_integer(siren, 22).layers[1], network(quantize(siren, bits), 2, 32, 2, 1).layers[1]
+    errors = np.abs(exact.weight - layer.weight)
+    cut_off = exact.weight[0, 0] - 6 * exact.weight.std()
+    assert errors[0, 0] < 0.01 * cut_off
+    assert np.square(errors).sum() < cut_off**2
+
+
 @given(st.floats(-2, 2), st.integers(1, 16))
 def test_a_tensor_of_one_value_is_exact(value: float, bits: int) -> None:
     siren = init(1, 3, 1, 1, 30.0, _generator())
