@@ -16,7 +16,7 @@ from . import options as shared
 from .console import Console
 from .options import METHOD, TARGET, DataOptions, ModelOptions, ModelOutputOptions, ReportOptions, RunOptions, option, refuse_beside, takes
 from .plot import check_plot, draw_widths
-from .results import beside, check_outputs, deliver, protected, read_stdin
+from .results import beside, check_outputs, data_fields, deliver, files_read, model_fields, protected
 
 SUFFIX = ".pruned.onnx"
 FORMATS = (".onnx", ".pt", ".safetensors")
@@ -122,9 +122,9 @@ def prune(console: Console, options: PruneOptions) -> None:
     if options.measure_table is not None:
         _measure_table(console, options, options.measure_table)
         return
-    config = _config(options)
+    config, inputs = _config(options), files_read(options.model, options.data, options.table)
     outputs = _outputs(options)
-    check_outputs(console, options, outputs, what="the model", inputs=_inputs(options), drawings={"--plot": options.plot})
+    check_outputs(console, options, outputs, what="the model", inputs=inputs, drawings={"--plot": options.plot})
     request = _request(console, options, config, outputs)
     # Only now, so that --help and wrong options are answered at once.
     from compresskit.pruning.pipeline import run
@@ -136,16 +136,11 @@ def prune(console: Console, options: PruneOptions) -> None:
     report, write = outcome.report, not options.dry_run
     if options.plot and write:
         drawing = draw_widths(report, Path(options.plot).suffix)
-        write_bytes(Path(options.plot), drawing, force=options.force, protect=protected(_inputs(options)))
+        write_bytes(Path(options.plot), drawing, force=options.force, protect=protected(inputs))
     tables = report_tables(report, verbose=options.verbose > 0)
-    deliver(console, options, report, tables, outcome.standard_output, inputs=_inputs(options), warnings=report.warnings, write=write)
+    deliver(console, options, report, tables, outcome.standard_output, inputs=inputs, warnings=report.warnings, write=write)
     if outcome.failure is not None:
         raise outcome.failure
-
-
-def _inputs(options: PruneOptions) -> tuple[str, ...]:
-    """The files that are read, and so never written; data may be several, or none but a function."""
-    return tuple(name for name in (options.model, *(options.data or "").split(","), options.table) if name)
 
 
 def _measure_table(console: Console, options: PruneOptions, output: str) -> None:
@@ -159,17 +154,7 @@ def _measure_table(console: Console, options: PruneOptions, output: str) -> None
     check_outputs(console, options, (output,), what="the table", inputs=(options.model,), drawings={})
     if output == STDOUT:
         raise UsageError("--measure-table takes a file: name one")
-    max_bytes = shared.byte_count(options.max_bytes, "--max-bytes")
-    request = TableRequest(
-        model=read_stdin(console, "model", max_bytes) if options.model == STDOUT else options.model,
-        output=output,
-        arch=options.arch,
-        input_shape=shared.shape(options.input, "--input"),
-        trust=options.trust,
-        max_bytes=max_bytes,
-        threads=options.threads,
-        force=options.force,
-    )
+    request = TableRequest(**model_fields(console, options), output=output, threads=options.threads, force=options.force)
     from compresskit.pruning.tabulate import tabulate
 
     from .tables import latency_lines
@@ -230,19 +215,11 @@ def _config(options: PruneOptions) -> PruneConfig:
 
 
 def _request(console: Console, options: PruneOptions, config: PruneConfig, outputs: tuple[str, ...]) -> PruneRequest:
-    max_bytes = shared.byte_count(options.max_bytes, "--max-bytes")
     return PruneRequest(
-        model=read_stdin(console, "model", max_bytes) if options.model == STDOUT else options.model,
+        **model_fields(console, options),
+        **data_fields(options),
         config=config,
         outputs=outputs,
-        data=options.data,
-        arch=options.arch,
-        input_shape=shared.shape(options.input, "--input"),
-        mean=shared.numbers(options.mean, "--mean"),
-        std=shared.numbers(options.std, "--std"),
-        label_column=options.label_column,
-        trust=options.trust,
-        max_bytes=max_bytes,
         device=options.device,
         threads=options.threads,
         force=options.force,

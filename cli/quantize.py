@@ -15,7 +15,7 @@ from compresskit.writers import STDOUT
 from . import options as shared
 from .console import Console
 from .options import METHOD, OUTPUT, TARGET, DataOptions, ModelOptions, ReportOptions, RunOptions, option, takes
-from .results import beside, check_outputs, deliver, read_stdin
+from .results import beside, check_outputs, data_fields, deliver, files_read, model_fields
 
 SUFFIX = ".onnx"
 # Said again here because the registry loads numpy; a test holds the two together.
@@ -68,7 +68,7 @@ def quantize(console: Console, options: QuantizeOptions) -> None:
     if options.data is None:
         shared.refuse_without(console, "--data", ("activations", "calibration", "samples"))
     outputs = _outputs(options)
-    check_outputs(console, options, outputs, what="the model", inputs=(options.model,), drawings={})
+    check_outputs(console, options, outputs, what="the model", inputs=files_read(options.model, options.data), drawings={})
     request = _request(console, options, outputs)
     # Only now, so that --help and wrong options are answered at once.
     from compresskit.quantization.pipeline import run
@@ -80,7 +80,16 @@ def quantize(console: Console, options: QuantizeOptions) -> None:
     report = outcome.report
     tables = report_tables(report, verbose=options.verbose > 0)
     write = not options.dry_run
-    deliver(console, options, report, tables, outcome.standard_output, inputs=(options.model,), warnings=report.warnings, write=write)
+    deliver(
+        console,
+        options,
+        report,
+        tables,
+        outcome.standard_output,
+        inputs=files_read(options.model, options.data),
+        warnings=report.warnings,
+        write=write,
+    )
     if outcome.failure is not None:
         raise outcome.failure
 
@@ -109,7 +118,6 @@ def _width(options: QuantizeOptions) -> str:
 
 
 def _request(console: Console, options: QuantizeOptions, outputs: tuple[str, ...]) -> QuantizeRequest:
-    max_bytes = shared.byte_count(options.max_bytes, "--max-bytes")
     config = QuantizeConfig(
         weights=options.weights,
         activations=options.activations,
@@ -121,17 +129,10 @@ def _request(console: Console, options: QuantizeOptions, outputs: tuple[str, ...
         seed=secrets.randbelow(SEED_LIMIT) if options.seed is None else options.seed,
     )
     return QuantizeRequest(
-        model=read_stdin(console, "model", max_bytes) if options.model == STDOUT else options.model,
+        **model_fields(console, options),
+        **data_fields(options),
         config=config,
         outputs=outputs,
-        data=options.data,
-        arch=options.arch,
-        input_shape=shared.shape(options.input, "--input"),
-        mean=shared.numbers(options.mean, "--mean"),
-        std=shared.numbers(options.std, "--std"),
-        label_column=options.label_column,
-        trust=options.trust,
-        max_bytes=max_bytes,
         threads=options.threads,
         force=options.force,
         dry_run=options.dry_run,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compresskit.errors import UsageError
 from compresskit.report import JsonReport
 from compresskit.writers import STDOUT, check_target, write_bytes
 
 from .console import Console
-from .options import ReportOptions
+from .options import DataOptions, ModelOptions, ReportOptions, byte_count, numbers, shape
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,6 +34,41 @@ def read_stdin(console: Console, what: str, max_bytes: int | None, flag: str = "
     if not content:
         raise UsageError(f"no {what} on the standard input: it is empty")
     return content
+
+
+def model_fields(console: Console, options: ModelOptions) -> dict[str, Any]:
+    """What a request to the library says of the model, by field; the model itself where it is piped in.
+
+    Raises:
+        UsageError: an option is not of its form, or there is no model on the standard input.
+    """
+    max_bytes = byte_count(options.max_bytes, "--max-bytes")
+    return {
+        "model": read_stdin(console, "model", max_bytes) if options.model == STDOUT else options.model,
+        "arch": options.arch,
+        "input_shape": shape(options.input, "--input"),
+        "trust": options.trust,
+        "max_bytes": max_bytes,
+    }
+
+
+def data_fields(options: DataOptions) -> dict[str, Any]:
+    """What a request says of the data, likewise.
+
+    Raises:
+        UsageError: an option is not of its form.
+    """
+    return {
+        "data": options.data,
+        "mean": numbers(options.mean, "--mean"),
+        "std": numbers(options.std, "--std"),
+        "label_column": options.label_column,
+    }
+
+
+def files_read(model: str, data: str | None, *others: str | None) -> tuple[str, ...]:
+    """What is read, and so never written; data may be several files, or none but a function."""
+    return tuple(name for name in (model, *(data or "").split(","), *others) if name)
 
 
 def chosen_output(output: str | None, *, stdout: bool) -> str | None:

@@ -112,7 +112,8 @@ def _guard(config: QuantizeConfig, before: Figures, after: Figures) -> GuardErro
 
 def _write(request: QuantizeRequest, model: bytes) -> list[Output]:
     """Write every output; each is complete or absent. The bytes for the standard output are the caller's to write."""
-    protect = [Path(request.model)] if isinstance(request.model, str) and Path(request.model).exists() else []
+    read = (request.model, *(request.data or "").split(","))
+    protect = [Path(name) for name in read if isinstance(name, str) and name and Path(name).exists()]
     for name in request.outputs:
         if name != STDOUT:
             write_bytes(Path(name), model, force=request.force, protect=protect)

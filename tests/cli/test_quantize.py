@@ -155,6 +155,7 @@ NO_INTEGER = "Input should be a valid integer, unable to parse string as an inte
         ("m.onnx -o a.pt", "cannot write a.pt: quantized models are written as .onnx"),
         ("m.onnx -o exists.onnx", "exists.onnx exists: use --force to replace it"),
         ("exists.onnx -f -o exists.onnx", "exists.onnx is an input, and inputs are never overwritten: name another file with -o"),
+        ("m.onnx -f --data exists.onnx --report exists.onnx", "exists.onnx is an input, and inputs are never overwritten: name another file with -o"),
         ("m.onnx -c --json", "--json and the model both want the standard output: name a file with -o, or the report's with --report"),
         ("-", "no model on the standard input: it is empty"),
     ],
