@@ -75,7 +75,7 @@ class DataOptions:
         str | None,
         option(
             DATA,
-            "Samples: .npz, .npy pair, IDX, csv, tsv, a folder of images by class, or module:function.",
+            "Samples: .npz, .npy pair, IDX, csv, tsv (of texts too), a folder of images by class, or module:function.",
             "--data",
             metavar="D",
         ),

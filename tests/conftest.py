@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +13,17 @@ from hypothesis import settings
 
 settings.register_profile("compresskit", deadline=None)  # a busy machine is no failure
 settings.load_profile("compresskit")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small networks compute faster in one thread, and to the same bits."""
+    import torch  # not before a test asks for it: some look at what is imported
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,18 @@ class Group:
     size: int
     slices: tuple[Slices, ...]
 
+    def carriers(self) -> Iterator[Slices]:
+        """The slices in which a channel of zeros is as good as cut: where it is read; where it is made, if nothing reads it."""
+        read = np.zeros(self.size, dtype=bool)
+        for piece in self.slices:
+            if piece.role == "in":
+                read[piece.channels] = True
+                yield piece
+        for piece in self.slices:
+            unread = ~read[piece.channels]
+            if piece.role in ("out", "bias", "other") and unread.any():
+                yield Slices(piece.parameter, piece.dim, piece.role, piece.positions[unread], piece.channels[unread])
+
 
 @dataclass(frozen=True)
 class Prunable:

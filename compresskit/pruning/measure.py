@@ -11,6 +11,7 @@ from compresskit.report import Accuracy, LayerRow, Measure
 from compresskit.report import Latency as LatencyFigure
 from compresskit.runtime import set_threads
 from compresskit.training import evaluate
+from compresskit.training.evaluation import as_accuracy
 
 SHARED_MACS = 10_000_000  # of a sample; below, a second thread gains nothing on an idle machine, and costs ten times the time on a busy one
 
@@ -38,16 +39,12 @@ def measure(graph: ModelGraph, accuracy: Accuracy | None, timing: Timing | None,
 
 def test_accuracy(graph: ModelGraph, data: Dataset, device: str) -> Accuracy:
     """Accuracy on the test split, or on the validation split where the data have no other."""
+    split = data.test or data.validation
     graph.module.to(device)
     try:
-        result = evaluate(graph.module, data.test or data.validation, data.normalization)
+        return as_accuracy(evaluate(graph.module, split, data.normalization), len(split))
     finally:
         graph.module.to("cpu")
-    if result.accuracy is None or result.interval is None:
-        return Accuracy(result.rmse or 0.0, None, None, result.count, "rmse")
-    if result.iou is not None:
-        return Accuracy(result.iou, None, None, len(data.test or data.validation), "mean IOU")
-    return Accuracy(result.accuracy, *result.interval, result.count)
 
 
 def layer_rows(before: ModelGraph, after: ModelGraph) -> tuple[LayerRow, ...]:

@@ -22,9 +22,6 @@ from compresskit.pruning.latency_search import closest
 from compresskit.pruning.target import CLOSE, Plan, plan, staying
 from compresskit.report import LatencyTry, Skipped
 
-Search = Callable[[float], Plan]
-"""The plan for a limit on the cost."""
-
 WRONG = "cutting it changes what the model computes from the channels that stay"
 
 

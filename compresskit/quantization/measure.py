@@ -17,6 +17,7 @@ from compresskit.quantization.report import LayerRow
 from compresskit.quantization.storage import activation_container, weight_container
 from compresskit.report import Accuracy
 from compresskit.training import evaluate
+from compresskit.training.evaluation import as_accuracy
 
 _BATCH = 64
 
@@ -31,12 +32,10 @@ def onnx_accuracy(model: bytes, name: str, data: Dataset, *, batch: int | None, 
     Raises:
         InputError: ONNX Runtime cannot run the model, or its outputs do not fit the labels.
     """
+    split = data.test or data.validation
     with IsolatedSession(model, threads=threads) as session:
-        module = _AsModule(session, name, batch)
-        result = evaluate(module, data.test or data.validation, data.normalization, batch_size=batch or _BATCH)
-    if result.accuracy is None or result.interval is None:
-        return Accuracy(result.rmse or 0.0, None, None, result.count, "rmse")
-    return Accuracy(result.accuracy, *result.interval, result.count)
+        found = evaluate(_AsModule(session, name, batch), split, data.normalization, batch_size=batch or _BATCH)
+    return as_accuracy(found, len(split))
 
 
 class _AsModule(nn.Module):

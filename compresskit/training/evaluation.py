@@ -15,6 +15,7 @@ from compresskit.data.batches import batches
 from compresskit.data.dataset import Split
 from compresskit.errors import InputError
 from compresskit.models.graph import Normalization
+from compresskit.report import Accuracy
 from compresskit.training.objectives import check_targets, is_classes, loss, predict
 from compresskit.training.precision import autocast, device_of
 
@@ -40,6 +41,15 @@ class Evaluation:
     interval: tuple[float, float] | None = None
     rmse: float | None = None
     iou: float | None = None
+
+
+def as_accuracy(found: Evaluation, samples: int) -> Accuracy:
+    """The one figure of `found` that a report shows, of a split of so many samples: mean IOU of maps, top-1 of classes, RMSE of numbers."""
+    if found.accuracy is None or found.interval is None:
+        return Accuracy(found.rmse or 0.0, None, None, found.count, "rmse")
+    if found.iou is not None:
+        return Accuracy(found.iou, None, None, samples, "mean IOU")
+    return Accuracy(found.accuracy, *found.interval, found.count)
 
 
 @torch.no_grad()

@@ -37,19 +37,12 @@ from compresskit.codec.varint import MAX_VARINT, pack_varint
 from compresskit.codec.workspace import check_memory, check_work
 from compresskit.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MUTANTS = 10_000
 LIMITS = StreamLimits(max_bytes=2**19)
 SLACK = 2**24  # the blocks that decoding works on, and the sine table
 COUNTS = [pack_varint(value) for value in (0, 1, 127, 1000, 2**16, 2**31, MAX_VARINT)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Tensors here are too small to share."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @lru_cache(maxsize=1)

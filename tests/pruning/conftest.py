@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +28,6 @@ def _graph(net: nn.Module, shape: tuple[int | None, ...], source: str) -> ModelG
         if parameter.ndim > 1:
             parameter.data.normal_(0, parameter[0].numel() ** -0.5, generator=rng)
     return graph_from_module(net, [TensorSpec("x", shape)], source=source)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Small networks compute faster in one thread, and to the same bits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class _Around(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -21,6 +21,8 @@ from compresskit.pruning.cut import TOLERANCE, cut, disagreement, widths, zeroed
 from compresskit.pruning.footprint import Footprint, footprint
 from compresskit.pruning.groups import Prunable, find_groups
 from compresskit.pruning.target import plan
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 IMAGE = (None, 3, 8, 8)
 
@@ -331,15 +333,6 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int | None, ...]]] = {
     "repeated": (repeated, IMAGE),
     "normed": (normed, IMAGE),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Nets this small only lose by more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @cache

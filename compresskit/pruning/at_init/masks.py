@@ -5,18 +5,17 @@ weights, masks ──apply──► masked weights ──► loss ──► dL/d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
 from compresskit.pruning.at_init.choice import choose_weights
 from compresskit.pruning.footprint import Cost
-from compresskit.pruning.groups import Group, Prunable, Slices
+from compresskit.pruning.groups import Prunable, Slices
 from compresskit.pruning.sparsity import sparse_weights
 from compresskit.pruning.target import plan
 
@@ -111,23 +110,10 @@ class ChannelMasks:
         first = _first_names(self.module)
         places = []
         for group in self.prunable.groups:
-            unique = {(first.get(piece.parameter, ""), piece.dim): piece for piece in _masked(group)}
+            unique = {(first.get(piece.parameter, ""), piece.dim): piece for piece in group.carriers()}
             pieces = [Slices(name, dim, piece.role, piece.positions, piece.channels) for (name, dim), piece in unique.items() if name]
             places.append((group.name, pieces))
         return places
-
-
-def _masked(group: Group) -> Iterator[Slices]:
-    """Where the channels of `group` are read; where they are produced, for those that nothing reads."""
-    read = np.zeros(group.size, dtype=bool)
-    for piece in group.slices:
-        if piece.role == "in":
-            read[piece.channels] = True
-            yield piece
-    for piece in group.slices:
-        unread = ~read[piece.channels]
-        if piece.role in ("out", "bias", "other") and unread.any():
-            yield Slices(piece.parameter, piece.dim, piece.role, piece.positions[unread], piece.channels[unread])
 
 
 def _first_names(module: nn.Module) -> dict[str, str]:

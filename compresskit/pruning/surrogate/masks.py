@@ -73,13 +73,9 @@ def _places(prunable: Prunable, module: nn.Module) -> dict[tuple[str, int], Tens
     starts = np.cumsum([0, *(group.size for group in prunable.groups)])
     found: dict[tuple[str, int], np.ndarray] = {}
     for group, start in zip(prunable.groups, starts[:-1], strict=True):
-        read = np.zeros(group.size, dtype=bool)
-        for piece in group.slices:
-            read[piece.channels] |= piece.role == "in"
-        for piece in group.slices:
-            taken = np.full(len(piece.channels), piece.role == "in") | ~read[piece.channels] & (piece.role in ("out", "bias"))
-            if taken.any() and piece.parameter in parameters:
+        for piece in group.carriers():
+            if piece.parameter in parameters:
                 parameter = parameters[piece.parameter]
                 places = found.setdefault((names[parameter], piece.dim), np.full(parameter.shape[piece.dim], starts[-1]))
-                places[piece.positions[taken]] = start + piece.channels[taken]
+                places[piece.positions] = start + piece.channels
     return {key: torch.from_numpy(places) for key, places in found.items()}

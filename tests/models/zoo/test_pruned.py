@@ -6,8 +6,6 @@ long to export, are the business of `tests/benchmarks/zoo_and_onnx.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import nn
@@ -25,6 +23,8 @@ from compresskit.pruning.engine import prune
 from compresskit.pruning.groups import find_groups
 from compresskit.training import recalibrate_batchnorm
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 IMAGES = ["senet18", "regnetx_200mf", "simple_dla", "mobilenet_v3_small", "unet"]
 WIDTH, SIZE = 0.25, 16
 HALF = PruneConfig(target=Target("flops", 0.5), epochs=0)
@@ -35,15 +35,6 @@ WHOLE = {
     "words: a vocabulary is not cut",
 }
 STREAM = {"words", "positions", *(f"layers.{index}.{part}" for index in (0, 1) for part in ("attention.output", "mlp.fc2"))}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small networks compute faster in one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def images_net(name: str) -> ModelGraph:
