@@ -49,7 +49,9 @@ def mapped(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Iterato
         # Nobody waits for what they still do, Ctrl-C least of all.
         for process in started:
             process.terminate()
-            process.join()
+        for process in started:
+            while process.is_alive():  # once may not do: a thread of the pool waits too, and only one of the two learns of the end
+                process.join(0.01)
 
 
 def _begin() -> None:
