@@ -30,7 +30,7 @@ from compresskit.quantization.prepare import prepare
 from compresskit.quantization.ranges import METHODS
 from compresskit.quantization.saturation import saturates
 from compresskit.quantization.statistics import Statistics
-from compresskit.quantization.weights import weight_grids
+from compresskit.quantization.weights import Bits, weight_grids
 from compresskit.report import Skipped
 from compresskit.wording import listed
 
@@ -110,8 +110,11 @@ def weight_bits(config: QuantizeConfig) -> int:
     return 7 if config.reduce_range or saturates() else 8
 
 
-def quantize_weights(network: Network, bits: int, source: str) -> Quantized:
+def quantize_weights(network: Network, bits: Bits, source: str) -> Quantized:
     """Quantize the stored weights; everything is computed in float.
+
+    Args:
+        bits: of all weights, or of each by its name.
 
     Raises:
         InputError: there are none.
@@ -133,11 +136,13 @@ def planned(network: Network, source: str) -> Plan:
     return plan
 
 
-def quantize_static(network: Network, plan: Plan, statistics: Mapping[str, Statistics], *, weights: int, activations: int, method: str) -> Quantized:
-    """Quantize weights (bits `weights`, symmetric by channel) and activations (asymmetric, by tensor); correct biases.
+def quantize_static(network: Network, plan: Plan, statistics: Mapping[str, Statistics], *, weights: Bits, activations: int, method: str) -> Quantized:
+    """Quantize weights (symmetric by channel) and activations (asymmetric, by tensor); correct biases.
 
     Args:
         statistics: of the plan's tensors.
+        weights: bits of all weights, or of each by its name.
+        activations: bits of an activation.
         method: of calibration, as registered.
     """
     grids = activation_grids(plan, statistics, activations, method)

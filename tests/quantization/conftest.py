@@ -17,6 +17,7 @@ from compresskit.quantization.calibrate import observe
 from compresskit.quantization.engine import Quantized, planned, quantize_static
 from compresskit.quantization.network import Network
 from compresskit.quantization.statistics import Statistics
+from compresskit.quantization.weights import Bits
 
 Build = Callable[..., onnx.ModelProto]
 
@@ -99,7 +100,7 @@ def static(samples: np.ndarray) -> Callable[..., Quantized]:
     """Static quantization of a model, calibrated on `samples` or on others; a model is watched once."""
     seen: dict[bytes, dict[str, Statistics]] = {}
 
-    def quantize(model: onnx.ModelProto, *, weights: int = 8, activations: int = 8, method: str = "minmax", x: np.ndarray = samples) -> Quantized:
+    def quantize(model: onnx.ModelProto, *, weights: Bits = 8, activations: int = 8, method: str = "minmax", x: np.ndarray = samples) -> Quantized:
         network = Network.of(model)
         plan = planned(network, "m.onnx")
         key = model.SerializeToString() + x.tobytes()

@@ -77,6 +77,18 @@ def test_small_weights_are_packed(residual: onnx.ModelProto, static: Static) -> 
     assert sizes == {2: 8 * 8 * 9 // 4, 4: 8 * 8 * 9 // 2, 8: 8 * 8 * 9, 16: 8 * 8 * 9 * 2}
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_every_layer_may_have_bits_of_its_own(residual: onnx.ModelProto, static: Static, samples: np.ndarray, alone: bool) -> None:
+    widths = {"w0": 8, "w1": 4, "w2": 2, "w3": 3, "w4": 16}
+    done = quantize_weights(Network.of(residual), widths, "m.onnx") if alone else static(residual, weights=widths)
+    assert {name: grid.bits for name, grid in done.weights.items()} == widths
+    kinds = {name: TensorProto.DataType.Name(_stored(done.model)[f"{name}_quantized"].data_type) for name in widths}
+    assert kinds == {"w0": "INT8", "w1": "INT4", "w2": "INT2", "w3": "INT4", "w4": "INT16"}
+    if not alone:
+        assert check_integers(done.model, {"x": samples[:8]}).worst <= 1
+    assert np.isfinite(_outputs(done.model, samples)).all()
+
+
 def test_weights_are_by_channel_and_biases_have_the_products_steps(residual: onnx.ModelProto, static: Static) -> None:
     stored = {name: numpy_helper.to_array(tensor) for name, tensor in _stored(static(residual).model).items()}
     assert stored["w1_scale"].shape == (8,)
