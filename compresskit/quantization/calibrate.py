@@ -12,8 +12,8 @@ from onnx import TensorProto, helper
 
 from compresskit.data import Dataset, normalize
 from compresskit.errors import InputError
+from compresskit.models.isolated import IsolatedSession
 from compresskit.progress import SILENT, Progress
-from compresskit.quantization.isolated import IsolatedSession
 from compresskit.quantization.network import Network
 from compresskit.quantization.statistics import Statistics
 

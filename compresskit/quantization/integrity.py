@@ -9,9 +9,9 @@ import onnx
 from onnx import helper
 
 from compresskit.errors import GuardError
+from compresskit.models.isolated import IsolatedSession
 from compresskit.models.sessions import Feeds
 from compresskit.quantization.calibrate import watching
-from compresskit.quantization.isolated import IsolatedSession
 from compresskit.quantization.network import Network
 from compresskit.quantization.simulate import expected, find_sites
 from compresskit.wording import shown

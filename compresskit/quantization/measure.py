@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.data import Dataset
+from compresskit.models.isolated import IsolatedSession
 from compresskit.quantization.engine import Quantized
 from compresskit.quantization.grid import Grid
-from compresskit.quantization.isolated import IsolatedSession
 from compresskit.quantization.report import LayerRow
 from compresskit.quantization.storage import activation_container, weight_container
 from compresskit.report import Accuracy

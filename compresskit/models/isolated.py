@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from compresskit.errors import InputError
+from compresskit.models.session_child import receive, send
 from compresskit.models.sessions import Feeds
-from compresskit.quantization.session_child import receive, send
 
 # The child gets our import path in place of its own, which would start with the working directory: that may hold the model's friends.
-_START = "import sys; sys.path[:] = sys.argv[1:]; from compresskit.quantization.session_child import main; main()"
+_START = "import sys; sys.path[:] = sys.argv[1:]; from compresskit.models.session_child import main; main()"
 
 
 class IsolatedSession:

@@ -7,27 +7,38 @@ import sys
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from compresskit.errors import InputError
+from compresskit.models import isolated
+from compresskit.models.isolated import IsolatedSession
 from compresskit.models.sessions import run
-from compresskit.quantization import isolated
-from compresskit.quantization.calibrate import observe
-from compresskit.quantization.isolated import IsolatedSession
-from compresskit.quantization.network import Network
-from compresskit.quantization.statistics import Statistics
 
 
-def test_it_runs_as_a_session_here_does(residual: onnx.ModelProto, samples: np.ndarray) -> None:
-    model = residual.SerializeToString()
+@pytest.fixture
+def model() -> bytes:
+    """Multiplies rows of four by a matrix."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", size)) for name, size in (("x", 4), ("y", 5))]
+    weight = numpy_helper.from_array(np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32), "w")
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weight])
+    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+
+
+@pytest.fixture
+def samples() -> np.ndarray:
+    """(9, 4) inputs."""
+    return np.random.default_rng(1).standard_normal((9, 4)).astype(np.float32)
+
+
+def test_it_runs_as_a_session_here_does(model: bytes, samples: np.ndarray) -> None:
     with IsolatedSession(model) as session:
         for part in (samples[:1], samples[1:9]):
             assert np.array_equal(session.run({"x": part})[0], run(model, {"x": part})[0])
 
 
-def test_a_wrong_feed_is_one_line_and_the_session_goes_on(residual: onnx.ModelProto, samples: np.ndarray) -> None:
-    with IsolatedSession(residual.SerializeToString()) as session:
+def test_a_wrong_feed_is_one_line_and_the_session_goes_on(model: bytes, samples: np.ndarray) -> None:
+    with IsolatedSession(model) as session:
         with pytest.raises(InputError, match=r"^ONNX Runtime cannot run the model: .+$"):
             session.run({"x": samples[:, :2]})
         assert session.run({"x": samples[:1]})[0].shape == (1, 5)
@@ -52,23 +63,13 @@ def test_a_child_that_fails_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch,
         pass
 
 
-def test_the_child_ends_with_the_block(residual: onnx.ModelProto) -> None:
-    with IsolatedSession(residual.SerializeToString()) as session:
+def test_the_child_ends_with_the_block(model: bytes) -> None:
+    with IsolatedSession(model) as session:
         child: Any = session._child
         assert child.poll() is None
     assert child.poll() is not None
 
 
 def test_the_child_loads_nothing_of_torch() -> None:
-    script = "import sys, compresskit.quantization.session_child, compresskit.models.sessions; sys.exit('torch' in sys.modules)"
+    script = "import sys, compresskit.models.session_child, compresskit.models.sessions; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
-
-
-@pytest.mark.parametrize("batch", [None, 5])
-def test_calibration_sees_every_sample_whatever_the_batch(residual: onnx.ModelProto, samples: np.ndarray, batch: int | None) -> None:
-    network = Network.of(residual)
-    seen = observe(network, ["x", "r0"], lambda start, stop: samples[start:stop], 35, batch=batch)
-    whole = Statistics("x")
-    whole.update(samples[:35])
-    assert (seen["x"].minimum, seen["x"].maximum, seen["x"].total) == (whole.minimum, whole.maximum, whole.total)
-    assert seen["r0"].minimum == 0 < seen["r0"].maximum
