@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from compresskit.errors import UsageError
+from compresskit.requests import CompressRequest, ModelRequest
 
 Method = Literal["auto", "classic", "l1l2", "3sp", "prospr", "snip", "grasp", "synflow", "force", "iter-snip", "magnitude", "random"]
 # Said again here because the registry loads torch; a test holds the two together.
@@ -223,55 +224,25 @@ class PruneConfig:
 
 
 @dataclass(frozen=True)
-class PruneRequest:
+class PruneRequest(CompressRequest):
     """One `compresskit prune` from file to files: what `compresskit.pruning.pipeline.run` takes.
 
     Attributes:
-        model: path, bytes (from a pipe), zoo name or `pkg.mod:factory`.
         outputs: paths (suffix decides the format: .onnx, .pt, .safetensors) or "-" for ONNX bytes on stdout.
-        data: as `compresskit.data.load_data` reads it; None: data-free.
-        mean, std: normalization of the inputs; None: the checkpoint's, or computed.
-        threads: to compute with; 0: all; None: one for a model that is too small to share, else all.
-        checkpoint: file to keep the training state in; None: none is kept.
         table: file with a latency table, for a latency as target; None: one is measured here, or was.
     """
 
-    model: str | bytes
     config: PruneConfig
     outputs: tuple[str, ...] = ()
-    data: str | None = None
-    arch: str | None = None
-    input_shape: tuple[int, ...] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    label_column: str | None = None
-    trust: bool = False
-    max_bytes: int | None = None
-    device: str | None = None
-    threads: int | None = None
-    force: bool = False
-    checkpoint: str | None = None
-    resume: bool = False
-    checkpoint_minutes: float = 5.0
     table: str | None = None
-    dry_run: bool = False
-    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class TableRequest:
+class TableRequest(ModelRequest):
     """One `compresskit prune --measure-table`: what `compresskit.pruning.tabulate.tabulate` takes.
 
     Attributes:
-        model: as in `PruneRequest`, and so are all that are named alike.
         output: file for the table.
     """
 
-    model: str | bytes
     output: str
-    arch: str | None = None
-    input_shape: tuple[int, ...] | None = None
-    trust: bool = False
-    max_bytes: int | None = None
-    threads: int | None = None
-    force: bool = False

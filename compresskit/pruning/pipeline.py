@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from compresskit.data import Dataset, Limits, load_data, vocabulary_size
-from compresskit.errors import CompresskitError, GuardError, InputError, TargetError, UsageError
+from compresskit.data import Dataset, interface, read_data
+from compresskit.errors import CompresskitError, GuardError, TargetError, UsageError
 from compresskit.guards import accuracy_guard
 from compresskit.models.checkpoint import Container, save_checkpoint
-from compresskit.models.graph import ModelGraph, Normalization, random_inputs
+from compresskit.models.graph import ModelGraph, random_inputs
 from compresskit.models.latency import compare, preferred_multiple
 from compresskit.models.latency_file import cached_table, is_local, table_for
 from compresskit.models.latency_operators import uses
@@ -69,7 +69,7 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
     with clock("read"):
         progress.stage("read")
         graph = load_model(request.model, arch=request.arch, input_shape=request.input_shape, trust=request.trust, max_bytes=request.max_bytes)
-        data = _read_data(request, graph, progress)
+        data = None if request.data is None else read_data(request, interface(graph), seed=request.config.seed, progress=progress)
     if request.config.init and graph.source != graph.arch:
         raise UsageError(f"--init prunes a network before training, and {graph.source} holds weights: drop --init, or name an architecture")
     threads = settle_threads(request.threads, graph)
@@ -122,34 +122,6 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
         _discard_checkpoints(request)
     standard_output = models[1] if STDOUT in request.outputs and written else None
     return PruneOutcome(report, standard_output, failure)
-
-
-def _read_data(request: PruneRequest, graph: ModelGraph, progress: Progress) -> Dataset | None:
-    if request.data is None:
-        return None
-    shape = graph.inputs[0].shape[1:]
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1 or None in shape:
-        raise InputError(f"{graph.source} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs: --data serves models with one of each")
-    outputs = graph.outputs[0].shape
-    return load_data(
-        request.data,
-        input_shape=tuple(size for size in shape if size is not None),
-        outputs=outputs[1] if len(outputs) > 1 else 1,
-        normalization=_normalization(request),
-        checkpoint_normalization=graph.normalization,
-        class_names=graph.classes,
-        seed=request.config.seed,
-        label_column=request.label_column,
-        vocabulary=vocabulary_size(graph),
-        limits=Limits() if request.max_bytes is None else Limits(max_bytes=request.max_bytes),
-        progress=progress,
-    )
-
-
-def _normalization(request: PruneRequest) -> Normalization | None:
-    if request.mean is None and request.std is None:
-        return None
-    return Normalization(request.mean or (0.0,), request.std or (1.0,))
 
 
 def _latency_table(
@@ -208,8 +180,7 @@ def _missed(config: PruneConfig, result: PruneResult) -> TargetError | None:
 
 def _write(request: PruneRequest, graph: ModelGraph, onnx_model: bytes) -> list[Output]:
     """Write every output; each is complete or absent."""
-    read = (request.model, request.table, *(request.data or "").split(","))
-    protect = [Path(name) for name in read if isinstance(name, str) and name and Path(name).exists()]
+    protect = request.files_read(request.table)
     written = []
     for name in request.outputs:
         suffix = Path(name).suffix.lower()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compresskit.errors import UsageError
+from compresskit.requests import CompressRequest
 
 FEWEST_BITS, MOST_BITS = 2, 16
 
@@ -44,29 +45,12 @@ class QuantizeConfig:
 
 
 @dataclass(frozen=True)
-class QuantizeRequest:
+class QuantizeRequest(CompressRequest):
     """One `compresskit quantize` from file to files: what `compresskit.quantization.pipeline.run` takes.
 
     Attributes:
-        model: path, bytes (from a pipe), zoo name or `pkg.mod:factory`.
         outputs: paths of .onnx files, or "-" for the bytes on stdout.
-        data: as `compresskit.data.load_data` reads it; None: only weights are quantized.
-        mean, std: normalization of the inputs; None: the checkpoint's, or computed.
-        threads: to compute and to time with; 0: all; None: one for a small model, else all.
     """
 
-    model: str | bytes
     config: QuantizeConfig = QuantizeConfig()
     outputs: tuple[str, ...] = ()
-    data: str | None = None
-    arch: str | None = None
-    input_shape: tuple[int, ...] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    label_column: str | None = None
-    trust: bool = False
-    max_bytes: int | None = None
-    threads: int | None = None
-    force: bool = False
-    dry_run: bool = False
-    arguments: tuple[str, ...] = ()

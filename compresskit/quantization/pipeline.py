@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from compresskit.data import Dataset
+from compresskit.data import Dataset, read_data
 from compresskit.errors import GuardError, UsageError
 from compresskit.guards import accuracy_guard
 from compresskit.models.latency import compare
@@ -17,7 +17,7 @@ from compresskit.quantization.engine import Quantized, quantize
 from compresskit.quantization.measure import layer_rows, onnx_accuracy, runs_in_integers
 from compresskit.quantization.network import Network, opset_of
 from compresskit.quantization.report import Figures, Integers, QuantizeOutcome, QuantizeReport
-from compresskit.quantization.source import Source, read_samples, read_source
+from compresskit.quantization.source import Source, read_source, takes
 from compresskit.report import Accuracy, Latency, ModelInfo, ModelInput, Output
 from compresskit.runtime import Clock, seed_everything, set_threads, versions
 from compresskit.writers import STDOUT, write_bytes
@@ -42,7 +42,7 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
         source = read_source(request)
         if request.config.max_drop is not None and len(source.model.graph.output) != 1:
             raise UsageError(f"--max-drop: {source.name} has {len(source.model.graph.output)} outputs, and labels do not say which to measure")
-        data = read_samples(request, source, progress)
+        data = None if request.data is None else read_data(request, takes(source), seed=request.config.seed, progress=progress)
     original = source.model.SerializeToString()
     threads = set_threads(request.threads if request.threads is not None else 1 if len(original) < SHARED_BYTES else 0)
     config = request.config
@@ -112,8 +112,7 @@ def _guard(config: QuantizeConfig, before: Figures, after: Figures) -> GuardErro
 
 def _write(request: QuantizeRequest, model: bytes) -> list[Output]:
     """Write every output; each is complete or absent. The bytes for the standard output are the caller's to write."""
-    read = (request.model, *(request.data or "").split(","))
-    protect = [Path(name) for name in read if isinstance(name, str) and name and Path(name).exists()]
+    protect = request.files_read()
     for name in request.outputs:
         if name != STDOUT:
             write_bytes(Path(name), model, force=request.force, protect=protect)

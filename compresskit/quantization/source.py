@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from compresskit.data import Dataset, Limits, load_data
+from compresskit.data import Interface
 from compresskit.data.files import read_bytes
 from compresskit.errors import InputError, UsageError
 from compresskit.models.graph import Normalization, TensorSpec, random_inputs
@@ -17,7 +17,6 @@ from compresskit.models.onnx_out import export_onnx
 from compresskit.models.onnx_parse import read_inputs
 from compresskit.models.onnx_safety import read_onnx
 from compresskit.models.sniff import Kind, sniff
-from compresskit.progress import Progress
 from compresskit.quantization.config import QuantizeRequest
 
 
@@ -84,38 +83,25 @@ def _onnx_bytes(request: QuantizeRequest) -> bytes | None:
         return None
 
 
-def read_samples(request: QuantizeRequest, source: Source, progress: Progress) -> Dataset | None:
-    """The data to calibrate and to measure on, if there are any.
-
-    Raises:
-        InputError: they do not fit the model, or the model is not one of one input.
-        UsageError: the normalization cannot be.
-    """
-    if request.data is None:
-        return None
-    shape = source.inputs[0].shape[1:]
-    if len(source.inputs) != 1 or None in shape:
-        raise InputError(f"{source.name} has {len(source.inputs)} inputs: --data serves models with one")
-    given = None
-    if request.mean is not None or request.std is not None:
-        given = Normalization(request.mean or (0.0,), request.std or (1.0,))
-    return load_data(
-        request.data,
-        input_shape=tuple(size for size in shape if size is not None),
-        outputs=_classes(source.model),
-        normalization=given,
-        checkpoint_normalization=source.normalization,
-        class_names=source.classes,
-        seed=request.config.seed,
-        label_column=request.label_column,
-        limits=Limits() if request.max_bytes is None else Limits(max_bytes=request.max_bytes),
-        progress=progress,
-    )
+def takes(source: Source) -> Interface:
+    """What data have to fit."""
+    names = (source.normalization, source.classes)
+    return Interface(source.name, source.inputs, _outputs(source.model), *names, vocabulary=_vocabulary(source))
 
 
-def _classes(model: onnx.ModelProto) -> int | None:
-    """How many numbers the one output has for a sample; None where the file does not say."""
+def _outputs(model: onnx.ModelProto) -> int | None:
+    """How many classes or values the one output has for a sample; None where the file does not say."""
     if len(model.graph.output) != 1:
         return None
     dims = model.graph.output[0].type.tensor_type.shape.dim
-    return dims[-1].dim_value or None if len(dims) > 1 else 1 if dims else None
+    return dims[1].dim_value or None if len(dims) > 1 else 1 if dims else None
+
+
+def _vocabulary(source: Source) -> int | None:
+    """How many token ids the tables know that the first input looks up; None where that input holds numbers."""
+    rows = {tensor.name: tensor.dims[0] for tensor in source.model.graph.initializer if tensor.dims}
+    first = source.inputs[0]
+    if first.dtype.is_floating_point:
+        return None
+    lookups = [node.input for node in source.model.graph.node if node.op_type == "Gather" and node.input[1] == first.name]
+    return min((rows[table] for table, _ in lookups if table in rows), default=None)

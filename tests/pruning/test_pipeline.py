@@ -273,7 +273,7 @@ def test_only_large_models_get_all_threads_unasked(small: str) -> None:
 
 
 def test_data_without_a_test_split_are_said_to_be(small: str, small_net: ModelGraph, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "load_data", lambda *_, **__: replace(digits, test=None))
+    monkeypatch.setattr(pipeline, "read_data", lambda *_, **__: replace(digits, test=None))
     report = run(PruneRequest(small, replace(HALF, epochs=0.0), data="stands in")).report
     assert report.warnings[0] == "the data have no test split: accuracy was measured on the validation split"
     assert report.after.accuracy is not None
@@ -290,7 +290,7 @@ def test_data_need_a_model_of_one_input(tmp_path: Path, numbers: str) -> None:
             return self.one(x) + self.two(y)
 
     graph = graph_from_module(Sum(), [TensorSpec("x", (None, 4)), TensorSpec("y", (None, 4))], source="two")
-    with pytest.raises(InputError, match="has 2 inputs and 1 outputs: --data serves models with one of each"):
+    with pytest.raises(InputError, match="has 2 inputs: --data serves models with one"):
         run(PruneRequest(save_checkpoint(graph, "pt"), HALF, data=numbers))
 
 
