@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from compresskit.errors import InputError, UsageError
 from compresskit.pruning.criteria import CRITERIA, Context, Criterion, criterion, slimming_penalty
+from compresskit.pruning.criteria.magnitude import GroupNorm
 from compresskit.pruning.groups import Group, Slices
 
 
@@ -113,6 +115,23 @@ def close(actual: list[Tensor], expected: list[Tensor]) -> bool:
 @pytest.mark.parametrize(("name", "power"), [("l1", 1), ("l2", 2)])
 def test_group_magnitude_equals_loops(context: Context, name: str, power: int) -> None:
     assert close(scores(name, context), reference(context, magnitude(context, power)))
+
+
+@pytest.mark.parametrize("reduce", ["mean", "first"])
+@pytest.mark.parametrize("p", [1, 2, 2.5])
+def test_the_shares_of_a_group_norm_are_its_gradient(context: Context, reduce: Literal["mean", "first"], p: float) -> None:
+    """Of what a layer holds of a channel, its share counts: so the gradient is that of the sums of powers, shared out."""
+    norm, weights = GroupNorm(p, reduce), context.parameters()
+    for group in context.groups:
+        pieces, slope = norm.pieces(group, weights), torch.rand(group.size)
+        names = [piece.parameter for piece in pieces]
+        assert len(set(names)) == len(names)
+        found = torch.autograd.grad((norm(group, weights) * slope).sum(), [weights[name] for name in names], materialize_grads=True, allow_unused=True)
+        for piece, share, gradient in zip(pieces, norm.shares(group, weights), found, strict=True):
+            factor = torch.zeros(weights[piece.parameter].shape[piece.dim])
+            factor[torch.from_numpy(piece.positions)] = (share * slope)[torch.from_numpy(piece.channels)]
+            w = weights[piece.parameter].detach().movedim(piece.dim, -1)
+            assert torch.allclose(gradient.movedim(piece.dim, -1), factor * p * w.abs() ** (p - 1) * w.sign(), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "power"), [("l1-first", 1), ("l2-first", 2)])

@@ -42,7 +42,6 @@ class Context:
 
 
 Score = Callable[[Context], list[Tensor]]
-Reduction = Callable[[Group, Sequence[Slices], Callable[[Slices], Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def mean_over(group: Group, pieces: Sequence[Slices], score: Callable[[Slices], 
     for piece in pieces:
         total += score(piece)
         count += covered(piece, group.size)
-    return torch.where(count > 0, total / count, torch.inf)
+    return torch.where(count > 0, total / count.clamp(min=1), torch.inf)  # never 0 / 0, whose gradient is NaN
 
 
 def first_of(group: Group, pieces: Sequence[Slices], score: Callable[[Slices], Tensor]) -> Tensor:

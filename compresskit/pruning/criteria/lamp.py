@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from compresskit.pruning.criteria.base import Context, criterion
-from compresskit.pruning.criteria.magnitude import group_magnitudes
+from compresskit.pruning.criteria.magnitude import NORMS
 
 
 @criterion("lamp", needs_data=False)
 def lamp(context: Context) -> list[Tensor]:
     """Squared L2 norm of a channel divided by the sum of those of its group that are no smaller: comparable between groups as it is."""
-    return [_share(energy) for energy in group_magnitudes(context, torch.square)]
+    return [_share(energy) for energy in NORMS["l2"].scores(context)]
 
 
 def _share(energy: Tensor) -> Tensor:
