@@ -126,7 +126,9 @@ def test_the_shares_of_a_group_norm_are_its_gradient(context: Context, reduce: L
         pieces, slope = norm.pieces(group, weights), torch.rand(group.size)
         names = [piece.parameter for piece in pieces]
         assert len(set(names)) == len(names)
-        found = torch.autograd.grad((norm(group, weights) * slope).sum(), [weights[name] for name in names], materialize_grads=True, allow_unused=True)
+        found = torch.autograd.grad(
+            (norm(group, weights) * slope).sum(), [weights[name] for name in names], materialize_grads=True, allow_unused=True
+        )
         for piece, share, gradient in zip(pieces, norm.shares(group, weights), found, strict=True):
             factor = torch.zeros(weights[piece.parameter].shape[piece.dim])
             factor[torch.from_numpy(piece.positions)] = (share * slope)[torch.from_numpy(piece.channels)]

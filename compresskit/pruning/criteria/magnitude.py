@@ -15,8 +15,9 @@ from compresskit.pruning.groups import Group, Slices
 
 @dataclass(frozen=True)
 class GroupNorm:
-    """How large a channel's weights are: sums of |w|^p in each layer of its group, reduced to one number ("Meta Pruning via Graph
-    Metanetworks", eq. 24).
+    """How large a channel's weights are: the sum of |w|^p in each layer of its group, reduced to one number.
+
+    Liu et al. 2025, "Meta Pruning via Graph Metanetworks", equation 24.
 
     Attributes:
         p: the power, 1 or more.
@@ -33,8 +34,8 @@ class GroupNorm:
 
     def pieces(self, group: Group, weights: Mapping[str, Tensor]) -> list[Slices]:
         """What counts of the group."""
-        first = self.reduce == "first"
-        return [piece for piece in group.slices if piece.parameter in weights and (piece.role == "out" or not first and _joint(piece))]
+        joint = self.reduce == "mean"
+        return [piece for piece in group.slices if piece.parameter in weights and (piece.role == "out" or (joint and _goes_along(piece)))]
 
     def powers(self, weight: Tensor) -> Tensor:
         """|w|^p, entry by entry."""
@@ -59,7 +60,7 @@ class GroupNorm:
         return [self(group, weights) for group in context.groups]
 
 
-def _joint(piece: Slices) -> bool:
+def _goes_along(piece: Slices) -> bool:
     return piece.role == "in" or is_norm_scale(piece)
 
 
