@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from compresskit.registry import Registry
@@ -17,10 +18,19 @@ def normalize(scores: Tensor, how: str) -> Tensor:
     Raises:
         UsageError: unknown `how`.
     """
+    return scores / scale(scores, how)
+
+
+def scale(scores: Tensor, how: str) -> Tensor:
+    """What `normalize` divides (size,) scores by, a scalar: 1 where the finite ones have no scale above 0.
+
+    Raises:
+        UsageError: unknown `how`.
+    """
     scale_of = NORMALIZERS[how]
     finite = scores[scores.isfinite()]
-    scale = scale_of(finite) if len(finite) else finite.sum()
-    return scores / scale if scale > 0 else scores
+    found = scale_of(finite) if len(finite) else finite.sum()
+    return torch.where(found > 0, found, 1.0)
 
 
 @NORMALIZERS.register("none")
