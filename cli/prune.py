@@ -5,16 +5,17 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from compresskit.errors import UsageError
 from compresskit.pruning.config import Method, PruneConfig, PruneRequest, Quantity, TableRequest, Target, parse_pattern, parse_target
+from compresskit.recipes import RecipeName
 from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT, write_bytes
 
 from . import options as shared
 from .console import Console
-from .options import METHOD, TARGET, DataOptions, ModelOptions, ModelOutputOptions, ReportOptions, RunOptions, option, refuse_beside, takes
+from .options import METHOD, TARGET, TRAINING, DataOptions, ModelOptions, ModelOutputOptions, ReportOptions, RunOptions, option, refuse_beside, takes
 from .plot import check_plot, draw_widths
 from .results import beside, check_outputs, data_fields, deliver, files_read, model_fields, protected
 
@@ -60,6 +61,10 @@ class PruneOptions(RunOptions, ReportOptions, ModelOutputOptions, DataOptions, M
     smoothing: Annotated[
         float, option(METHOD, "Added to the shares of the MACs that --compute-aware divides by.", "--smoothing", metavar="X", min=0)
     ] = PruneConfig.smoothing
+    inner_steps: Annotated[
+        int | None, option(METHOD, "Training steps that prospr looks ahead; 3 unless given.", "--inner-steps", metavar="M", min=0)
+    ] = PruneConfig.inner_steps
+    first_order: Annotated[bool, option(METHOD, "Spare prospr second derivatives: for hundreds of steps.", "--first-order")] = PruneConfig.first_order
     rescale: Annotated[bool, option(METHOD, "With --init: bring the variance of the weights that stay back.", "--rescale")] = PruneConfig.rescale
     reinit: Annotated[bool, option(METHOD, "With --init: draw the weights anew after the cut.", "--reinit")] = PruneConfig.reinit
     criterion: Annotated[Criterion, option(METHOD, "What makes a channel important; taylor, hessian need --data.", "--criterion", metavar="C")] = "l2"
@@ -90,13 +95,30 @@ class PruneOptions(RunOptions, ReportOptions, ModelOutputOptions, DataOptions, M
     measure_table: Annotated[
         str | None, option(METHOD, "Measure the model's operators here into a latency table, and do nothing else.", "--measure-table", metavar="FILE")
     ] = None
-    epochs: shared.Epochs = PruneConfig.epochs
+    recipe: Annotated[
+        RecipeName | None,
+        option(
+            TRAINING,
+            "Train as the thesis does, or on two cores (short); what is given below wins.",
+            "--recipe",
+            metavar="NAME",
+        ),
+    ] = None
+    # None: as the recipe has it, else as `PruneConfig` has it.
+    epochs: Annotated[float | None, option(TRAINING, "Passes over the training data (5); 0: do not train.", "--epochs", metavar="E", min=0)] = None
     lr: shared.LearningRate = PruneConfig.learning_rate
-    batch_size: shared.BatchSize = PruneConfig.batch_size
-    optimizer: shared.Optimizer = PruneConfig.optimizer
-    schedule: shared.Schedule = "one-cycle"
-    label_smoothing: shared.LabelSmoothing = PruneConfig.label_smoothing
-    augment: shared.Augment = PruneConfig.augment
+    batch_size: Annotated[int | None, option(TRAINING, "Samples a step (128).", "--batch-size", metavar="B", min=1)] = None
+    optimizer: Annotated[Literal["sgd", "adamw"] | None, option(TRAINING, "Optimizer (sgd).", "--optimizer", metavar="NAME")] = None
+    weight_decay: Annotated[float | None, option(TRAINING, "Weight decay (5e-4).", "--weight-decay", metavar="W", min=0)] = None
+    schedule: Annotated[
+        Literal["one-cycle", "cosine", "multistep", "constant"] | None,
+        option(TRAINING, "Of the learning rate (one-cycle).", "--schedule", metavar="NAME"),
+    ] = None
+    label_smoothing: Annotated[float | None, option(TRAINING, "Label smoothing (0).", "--label-smoothing", metavar="E", min=0, max=1)] = None
+    augment: Annotated[
+        Literal["auto", "none", "crop-flip"] | None,
+        option(TRAINING, "Change the images while training; auto (the default): where mirror images keep their class.", "--augment", metavar="HOW"),
+    ] = None
     distill: shared.Distill = PruneConfig.distill
     checkpoint: shared.Checkpoint = PruneRequest.checkpoint
     checkpoint_minutes: shared.CheckpointMinutes = PruneRequest.checkpoint_minutes
@@ -185,7 +207,9 @@ def _outputs(options: PruneOptions) -> tuple[str, ...]:
 def _config(options: PruneOptions) -> PruneConfig:
     if options.resume and options.checkpoint is None:
         raise UsageError("--resume goes with --checkpoint: say which file to go on from")
-    return PruneConfig(
+    return PruneConfig.from_recipe(
+        options.recipe,
+        **_training(options),
         target=_target(options),
         sparsity=_sparsity(options),
         pattern=options.pattern,
@@ -193,6 +217,8 @@ def _config(options: PruneOptions) -> PruneConfig:
         init=options.init,
         compute_aware=options.compute_aware,
         smoothing=options.smoothing,
+        inner_steps=options.inner_steps,
+        first_order=options.first_order,
         rescale=options.rescale,
         reinit=options.reinit,
         criterion=options.criterion,
@@ -201,17 +227,16 @@ def _config(options: PruneOptions) -> PruneConfig:
         floor=options.floor,
         steps=options.steps,
         round_to=_multiple(options.round_to),
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        optimizer=options.optimizer,
-        learning_rate=options.lr,
-        schedule=options.schedule,
-        label_smoothing=options.label_smoothing,
-        augment=options.augment,
         distill=options.distill,
         max_drop=options.max_drop,
         seed=secrets.randbelow(SEED_LIMIT) if options.seed is None else options.seed,
     )
+
+
+def _training(options: PruneOptions) -> dict[str, Any]:
+    """What is said of training, by the names of `PruneConfig`; a recipe may say the rest."""
+    said = {name: getattr(options, name) for name in ("epochs", "batch_size", "optimizer", "weight_decay", "schedule", "label_smoothing", "augment")}
+    return {name: value for name, value in {**said, "learning_rate": options.lr}.items() if value is not None}
 
 
 def _request(console: Console, options: PruneOptions, config: PruneConfig, outputs: tuple[str, ...]) -> PruneRequest:

@@ -8,12 +8,13 @@ _compresskit() {
             --criterion) COMPREPLY=($(compgen -W "l1 l2 l1-first l2-first bn-scale taylor fpgm lamp hessian random uniform" -- "$word")); return ;;
             --scope) COMPREPLY=($(compgen -W "global layer" -- "$word")); return ;;
             --normalize) COMPREPLY=($(compgen -W "none mean max" -- "$word")); return ;;
+            --recipe) COMPREPLY=($(compgen -W "thesis thesis-imagenet short" -- "$word")); return ;;
             --optimizer) COMPREPLY=($(compgen -W "sgd adamw" -- "$word")); return ;;
             --schedule) COMPREPLY=($(compgen -W "one-cycle cosine multistep constant" -- "$word")); return ;;
             --augment) COMPREPLY=($(compgen -W "auto none crop-flip" -- "$word")); return ;;
-            --flops|--params|--size|--latency|--sparsity|--pattern|--max-drop|--data|--mean|--std|--label-column|-o|--output|--plot|--report|--smoothing|--floor|--steps|--round-to|--table|--measure-table|--epochs|--lr|--batch-size|--label-smoothing|--distill|--checkpoint|--checkpoint-minutes|--arch|--input|--device|--seed|--max-bytes|-T|--threads|--config) return ;;
+            --flops|--params|--size|--latency|--sparsity|--pattern|--max-drop|--data|--mean|--std|--label-column|-o|--output|--plot|--report|--smoothing|--inner-steps|--floor|--steps|--round-to|--table|--measure-table|--epochs|--lr|--batch-size|--weight-decay|--label-smoothing|--distill|--checkpoint|--checkpoint-minutes|--arch|--input|--device|--seed|--max-bytes|-T|--threads|--config) return ;;
         esac
-        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--flops --params --size --latency --sparsity --pattern --max-drop --data --mean --std --label-column -o --output -c --stdout --plot -f --force --json --report --method --init --compute-aware --smoothing --rescale --reinit --criterion --scope --normalize --floor --steps --round-to --table --measure-table --epochs --lr --batch-size --optimizer --schedule --label-smoothing --augment --distill --checkpoint --checkpoint-minutes --resume --arch --input --trust --device --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
+        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--flops --params --size --latency --sparsity --pattern --max-drop --data --mean --std --label-column -o --output -c --stdout --plot -f --force --json --report --method --init --compute-aware --smoothing --inner-steps --first-order --rescale --reinit --criterion --scope --normalize --floor --steps --round-to --table --measure-table --recipe --epochs --lr --batch-size --optimizer --weight-decay --schedule --label-smoothing --augment --distill --checkpoint --checkpoint-minutes --resume --arch --input --trust --device --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
     quantize)
         case "$previous" in
             --calibration) COMPREPLY=($(compgen -W "mse entropy percentile minmax moving-average" -- "$word")); return ;;

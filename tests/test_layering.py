@@ -13,6 +13,7 @@ LAYERS = (
     "errors",
     "wording",
     "requests",
+    "recipes",
     "registry",
     "progress",
     "runtime",

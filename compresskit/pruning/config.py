@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from compresskit.errors import UsageError
+from compresskit.recipes import RECIPES, RecipeName
 from compresskit.requests import CompressRequest, ModelRequest
 
 Method = Literal["auto", "classic", "l1l2", "3sp", "prospr", "snip", "grasp", "synflow", "force", "iter-snip", "magnitude", "random"]
@@ -111,6 +112,8 @@ class PruneConfig:
             what matters before training, of channels or, with a pattern, of weights.
         init: the model is fresh, and is trained after it was cut, not before.
         compute_aware: divide a saliency by what a channel costs (the thesis's eq. 3.5), smoothed by `smoothing`.
+        inner_steps, first_order: of prospr: steps before the loss whose change is scored, and whether to leave out second derivatives, which
+            hundreds of steps need. None: its own number.
         rescale, reinit: of a fresh model that was cut: bring the variance of its weights back, or draw them anew.
         criterion: name in `compresskit.pruning.criteria.CRITERIA`.
         scope: "global" compares channels across the model, "layer" cuts every group alike. None: layer for a criterion, else global.
@@ -121,6 +124,9 @@ class PruneConfig:
             waste least, or the largest of 4, 2 and 1 that lets the target be hit (2 or 1 where widths are learned; never for a latency).
         epochs: training passes in all, recoveries included; 0 measures accuracy without training.
         learning_rate: peak learning rate; None chooses one for the optimizer, and for a fresh model a higher one.
+        milestones: fractions of a training after which the schedule "multistep" divides the rate by ten.
+        weight_decay: on weights, not on biases and norms.
+        recipe: what the settings of training were taken from, see `from_recipe`.
         distill: weight of the uncut model's outputs in the training loss (0: labels only).
         max_drop: largest accuracy loss allowed on the test split, as a fraction; None: no guard.
     """
@@ -132,6 +138,8 @@ class PruneConfig:
     init: bool = False
     compute_aware: bool = False
     smoothing: float = 0.05
+    inner_steps: int | None = None
+    first_order: bool = False
     rescale: bool = False
     reinit: bool = False
     criterion: str = "l2"
@@ -145,11 +153,27 @@ class PruneConfig:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float | None = None
     schedule: Literal["one-cycle", "cosine", "multistep", "constant"] = "one-cycle"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    weight_decay: float = 5e-4
     label_smoothing: float = 0.0
     augment: Literal["auto", "none", "crop-flip"] = "auto"
     distill: float = 0.0
     max_drop: float | None = None
     seed: int = 0
+    recipe: RecipeName | None = None
+
+    @classmethod
+    def from_recipe(cls, name: RecipeName | None, **settings: Any) -> PruneConfig:
+        """A config that trains by a recipe, but for what `settings` say; those of pruning itself are among them.
+
+        A rate belongs to its optimizer: another optimizer, with no rate beside it, gets the one that is chosen for it.
+        """
+        if name is None:
+            return cls(**settings)
+        recipe = RECIPES[name].settings()
+        if settings.get("optimizer", recipe["optimizer"]) != recipe["optimizer"]:
+            recipe["learning_rate"] = None
+        return cls(recipe=name, **{**recipe, **settings})
 
     @property
     def learns(self) -> bool:
@@ -190,6 +214,8 @@ class PruneConfig:
             "--round-to": (self.round_to, self.round_to is None or self.round_to >= 0, "1 or more, or 0 for auto"),
             "--epochs": (self.epochs, 0 <= self.epochs < float("inf"), "0 or more"),
             "--batch-size": (self.batch_size, self.batch_size >= 1, "1 or more"),
+            "--weight-decay": (self.weight_decay, 0 <= self.weight_decay < float("inf"), "0 or more"),
+            "--inner-steps": (self.inner_steps, self.inner_steps is None or self.inner_steps >= 0, "0 or more"),
             "--smoothing": (self.smoothing, 0 <= self.smoothing < float("inf"), "0 or more"),
             "--distill": (self.distill, 0 <= self.distill <= 1, "a weight from 0 to 1"),
         }
@@ -209,6 +235,8 @@ class PruneConfig:
             raise UsageError("--rescale and --reinit are for the channels that --init leaves: give --init, and no --pattern or --sparsity")
         if self.compute_aware and (not self.salient or self.sparse):
             raise UsageError("--compute-aware weighs saliencies of channels: give --method, one of 3sp, prospr and the like, and no --pattern")
+        if self.method != "prospr" and (self.inner_steps is not None or self.first_order):
+            raise UsageError("--inner-steps and --first-order are settings of prospr: give --method prospr")
         if self.salient and self.pattern not in (None, "unstructured"):
             raise UsageError(f"--method {self.method} says nothing about --pattern {self.pattern}: leave out one of them")
 

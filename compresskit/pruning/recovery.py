@@ -17,7 +17,7 @@ from compresskit.models.graph import ModelGraph
 from compresskit.progress import Progress
 from compresskit.pruning.config import PruneConfig
 from compresskit.pruning.criteria import CRITERIA
-from compresskit.training import Objective, TrainConfig, distillation, recalibrate_batchnorm, train
+from compresskit.training import Objective, TrainConfig, checkpoints, distillation, recalibrate_batchnorm, train
 from compresskit.training.objectives import supervised
 from compresskit.training.state import EpochRecord
 
@@ -42,6 +42,11 @@ class Checkpointing:
     def phase(self, index: int) -> Path:
         """The file of one phase of training: the last phase has index 0."""
         return self.path if index == 0 else self.path.with_name(f"{self.path.name}.{index}")
+
+    def discard(self, phases: int) -> None:
+        """Remove the files of `phases` phases, and of the one before them, preparation."""
+        for index in range(phases + 1):
+            checkpoints.discard(self.phase(index))
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,9 @@ class Recovery:
             batch_size=config.batch_size,
             optimizer=config.optimizer,
             lr=rate,
+            weight_decay=config.weight_decay,
             schedule=config.schedule,
+            milestones=config.milestones,
             label_smoothing=config.label_smoothing,
             augment=self._augment(),
             checkpoint=kept.phase(phase) if kept else None,

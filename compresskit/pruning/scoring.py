@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -91,7 +92,13 @@ def check_method(config: PruneConfig, *, data: bool) -> None:
 def _saliency(graph: ModelGraph, masks: Masks, kept: float, config: PruneConfig, data: Dataset | None, progress: Progress) -> Scores:
     progress.stage("score")
     task = Task(graph, masks, kept, None if data is None else _balanced(data, config.seed), None if data is None else loss, config.seed, progress)
-    return SALIENCIES[config.method](task)
+    return SALIENCIES[config.method](task, **_inner_loop(config))
+
+
+def _inner_loop(config: PruneConfig) -> dict[str, Any]:
+    """Settings of prospr that differ from its own; no other method has any."""
+    settings = {"steps": config.inner_steps, "first_order": config.first_order or None}
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _balanced(data: Dataset, seed: int) -> Iterator[Batch]:

@@ -99,6 +99,14 @@ def test_what_comes_before_training_arrives(invoke: Invoke, pipeline: Any) -> No
     assert pipeline.asked.config == PruneConfig(target=Target("params", 0.1), method="snip", init=True, pattern="unstructured", seed=1)
 
 
+def test_a_recipe_gives_way_to_what_is_said(invoke: Invoke, pipeline: Any) -> None:
+    line = "prune vgg16 --init --method prospr --inner-steps 200 --first-order --params 0.1 --seed 1 --recipe thesis --epochs 20"
+    assert invoke(*line.split()).code == 0
+    wanted = {"method": "prospr", "inner_steps": 200, "first_order": True, "init": True, "seed": 1, "epochs": 20.0}
+    assert pipeline.asked.config == PruneConfig.from_recipe("thesis", target=Target("params", 0.1), **wanted)
+    assert pipeline.asked.config.batch_size == 256
+
+
 @pytest.mark.parametrize("extra", ["--table read.json", "--data read.json", "--data a.tsv,read.json"])
 def test_what_is_read_is_never_written(invoke: Invoke, pipeline: Any, extra: str) -> None:
     Path("read.json").write_text("old")

@@ -140,6 +140,10 @@ def test_other_patterns_are_refused(text: str) -> None:
         ({"smoothing": -1.0}, "--smoothing takes 0 or more, not -1"),
         ({"method": "snip", "target": None, "sparsity": 0.5, "pattern": "2:4"}, "--method snip says nothing about --pattern 2:4"),
         ({"pattern": "unstructured"}, "--pattern sets weights to zero: it goes with --sparsity, unstructured with --params too"),
+        ({"method": "3sp", "inner_steps": 1}, "--inner-steps and --first-order are settings of prospr: give --method prospr"),
+        ({"method": "3sp", "first_order": True}, "--inner-steps and --first-order"),
+        ({"method": "prospr", "inner_steps": -1}, "--inner-steps takes 0 or more, not -1"),
+        ({"weight_decay": math.inf}, "--weight-decay takes"),
         ({"distill": 1.5}, "--distill takes a weight from 0 to 1, not 1.5"),
     ],
 )
