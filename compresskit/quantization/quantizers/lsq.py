@@ -1,0 +1,69 @@
+"""Learned step sizes (Esser et al. 2020, "Learned Step Size Quantization").
+
+With v = x / s, clipped to -Qn ... Qp steps (equation 3):
+
+    dq/ds = round(v) - v   where -Qn < v < Qp,    -Qn below,    Qp above            times g = 1 / sqrt(N Qp), section 2.2
+    dq/dx = 1              where -Qn < v < Qp,    else 0                            equation 5
+
+N: the weights that share a step; of activations the features of one sample. In g, Qp is the greatest integer of the grid, wherever its zero
+point is, which stays where calibration put it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compresskit.quantization.grid import SMALLEST_SCALE, Grid
+from compresskit.quantization.quantizers.base import QUANTIZERS, FakeQuant, Quantizer
+
+
+class LearnedStep(FakeQuant):
+    """A grid whose scale is trained.
+
+    Attributes:
+        batched: whether axis 0 runs over samples.
+    """
+
+    def __init__(self, grid: Grid, *, batched: bool) -> None:
+        super().__init__(grid)
+        start = self.scale
+        del self.scale
+        self.scale = nn.Parameter(start)
+        self.batched = batched
+
+    def forward(self, x: Tensor) -> Tensor:
+        shared = x.numel() / self.scale.numel() / (x.shape[0] if self.batched else 1)
+        return learned_step(x, self.spread(self.steps(), x), *self.ends(x), (shared * self.high) ** -0.5)
+
+    def steps(self) -> Tensor:
+        return self.scale.abs().clamp_min(SMALLEST_SCALE)
+
+
+def learned_step(x: Tensor, scale: Tensor, least: Tensor, most: Tensor, factor: float) -> Tensor:
+    """`x` rounded to `least` ... `most` steps of `scale`, whose gradient is multiplied by `factor`."""
+    return _LearnedStep.apply(x, scale, least, most, factor)
+
+
+class _LearnedStep(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, least: Tensor, most: Tensor, factor: float) -> Tensor:
+        steps = x / scale
+        ctx.save_for_backward(steps, scale, least, most)
+        ctx.factor = factor
+        return steps.round().clamp_(least, most).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        steps, scale, least, most = ctx.saved_tensors
+        inside = (steps > least) & (steps < most)
+        to_x = gradients[0] * inside
+        to_scale = gradients[0] * steps.round().clamp_(least, most) - to_x * steps
+        return to_x, to_scale.sum_to_size(scale.shape) * ctx.factor, None, None, None
+
+
+QUANTIZERS.register("lsq")(
+    Quantizer(weight=lambda grid, _: LearnedStep(grid, batched=False), activation=lambda grid: LearnedStep(grid, batched=True))
+)
