@@ -107,6 +107,21 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Training:
+    """What training a model costs, by a few steps of it.
+
+    Attributes:
+        epoch_seconds: for the steps of an epoch, without validation; of processor time where one thread of a CPU computes.
+        peak_bytes: the most that tensors hold at once: weights, gradients, the optimizer's state and activations.
+        batch: samples a step.
+    """
+
+    epoch_seconds: float
+    peak_bytes: int
+    batch: int
+
+
+@dataclass(frozen=True)
 class Measure:
     """One model, measured.
 
@@ -118,6 +133,7 @@ class Measure:
         nonzero: parameters that are not zero, where the command makes zeros.
         accuracy: None when there were no data to measure it on.
         latency: None when it was not measured.
+        training: likewise.
     """
 
     macs: int
@@ -127,6 +143,7 @@ class Measure:
     nonzero: int | None = None
     accuracy: Accuracy | None = None
     latency: Latency | None = None
+    training: Training | None = None
 
 
 @dataclass(frozen=True)

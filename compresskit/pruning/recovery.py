@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,9 @@ from compresskit.models.graph import ModelGraph
 from compresskit.progress import Progress
 from compresskit.pruning.config import PruneConfig
 from compresskit.pruning.criteria import CRITERIA
+from compresskit.report import Training
 from compresskit.training import Objective, TrainConfig, checkpoints, distillation, recalibrate_batchnorm, train
+from compresskit.training.cost import training_cost
 from compresskit.training.objectives import supervised
 from compresskit.training.state import EpochRecord
 
@@ -104,6 +107,14 @@ class Recovery:
         """
         return self._run(graph.module, self._settings(self._share(phase, phases), phase), self._objective(), after_step)
 
+    def cost(self, graph: ModelGraph) -> Training | None:
+        """What training `graph`, all of it, costs; None where nothing is trained."""
+        settings = self._settings(self.config.epochs, phase=0)
+        if settings is None:
+            return None
+        with self._on_device(graph.module):
+            return training_cost(graph.module, self.data, settings)
+
     def _run(
         self,
         module: nn.Module,
@@ -114,10 +125,15 @@ class Recovery:
     ) -> tuple[EpochRecord, ...]:
         if settings is None:
             return ()
-        module.to(self.device)
-        try:
+        with self._on_device(module):
             trained = train(module, self.data, settings, objective=objective, after_step=after_step, parameters=parameters, progress=self.progress)
             return trained.history
+
+    @contextmanager
+    def _on_device(self, module: nn.Module) -> Iterator[None]:
+        module.to(self.device)
+        try:
+            yield
         finally:
             module.to("cpu")
 
