@@ -8,41 +8,28 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from compresskit.errors import UsageError
-from compresskit.pruning.config import Method, PruneConfig, PruneRequest, Quantity, TableRequest, Target, parse_pattern, parse_target
+from compresskit.pruning.config import Method, PruneConfig, PruneRequest, TableRequest
 from compresskit.recipes import RecipeName
 from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT, write_bytes
 
 from . import options as shared
 from .console import Console
-from .options import METHOD, TARGET, TRAINING, DataOptions, ModelOptions, ModelOutputOptions, ReportOptions, RunOptions, option, refuse_beside, takes
-from .plot import check_plot, draw_widths
-from .results import beside, check_outputs, data_fields, deliver, files_read, model_fields, protected
+from .options import METHOD, TRAINING, DataOptions, ModelOptions, ModelOutputOptions, ReportOptions, RunOptions, option, refuse_beside, takes
+from .plot import draw_widths
+from .results import check_outputs, data_fields, deliver, files_read, model_fields, protected
+from .targets import TargetOptions, asked_multiple, asked_sparsity, asked_target, model_outputs
 
 SUFFIX = ".pruned.onnx"
-FORMATS = (".onnx", ".pt", ".safetensors")
 # Said again here because the registries load torch; a test holds the two together.
 Criterion = Literal["l1", "l2", "l1-first", "l2-first", "bn-scale", "taylor", "fpgm", "lamp", "hessian", "random", "uniform"]
 Normalizer = Literal["none", "mean", "max"]
 
 
 @dataclass(frozen=True)
-class PruneOptions(RunOptions, ReportOptions, ModelOutputOptions, DataOptions, ModelOptions):
+class PruneOptions(RunOptions, ReportOptions, ModelOutputOptions, DataOptions, TargetOptions, ModelOptions):
     """All that can be said to `compresskit prune`."""
 
-    flops: Annotated[str | None, option(TARGET, "Keep this much of the multiply-accumulates: 0.5, or 30M.", "--flops", metavar="T")] = None
-    params: Annotated[str | None, option(TARGET, "Keep this much of the parameters, likewise.", "--params", metavar="T")] = None
-    size: Annotated[str | None, option(TARGET, "Keep this much of the bytes of the weights: 0.5, 1.5MB.", "--size", metavar="T")] = None
-    latency: Annotated[str | None, option(TARGET, "Keep this much of the latency in ONNX Runtime: 0.6, or 5ms.", "--latency", metavar="T")] = None
-    sparsity: Annotated[
-        float | None, option(TARGET, "Set this fraction of the weights to zero in place of cutting channels.", "--sparsity", metavar="S")
-    ] = None
-    pattern: Annotated[
-        str | None, option(TARGET, "Zero weights in place of cutting channels: unstructured, or N of every M stay (2:4).", "--pattern", metavar="P")
-    ] = None
-    max_drop: Annotated[
-        float | None, option(TARGET, "Fail (exit 5) if the test accuracy falls by more than this: 0.01.", "--max-drop", metavar="X", min=0, max=1)
-    ] = None
     method: Annotated[
         Method,
         option(
@@ -145,7 +132,7 @@ def prune(console: Console, options: PruneOptions) -> None:
         _measure_table(console, options, options.measure_table)
         return
     config, inputs = _config(options), files_read(options.model, options.data, options.table)
-    outputs = _outputs(options)
+    outputs = model_outputs(options, options.model, SUFFIX)
     check_outputs(console, options, outputs, what="the model", inputs=inputs, drawings={"--plot": options.plot})
     request = _request(console, options, config, outputs)
     # Only now, so that --help and wrong options are answered at once.
@@ -186,32 +173,14 @@ def _measure_table(console: Console, options: PruneOptions, output: str) -> None
     deliver(console, options, table, latency_lines(table, output), inputs=(options.model,))
 
 
-def _outputs(options: PruneOptions) -> tuple[str, ...]:
-    """Where the model goes: as asked, else `<stem>.pruned.onnx` beside the input, else the standard output for a piped input.
-
-    Raises:
-        UsageError: a suffix that stands for no format, or a drawing that cannot be made.
-    """
-    asked = (*(options.output or ()), *((STDOUT,) if options.stdout else ()))
-    for name in asked:
-        if name != STDOUT and Path(name).suffix.lower() not in FORMATS and not Path(name).is_char_device():
-            raise UsageError(f"cannot write {name}: the suffix decides the format, one of {', '.join(FORMATS)}")
-    if options.plot and options.plot != STDOUT:
-        check_plot(Path(options.plot), "--plot")
-    if asked or options.model == STDOUT:
-        return asked or (STDOUT,)
-    factory = options.model.rpartition(":")[2] if ":" in options.model and not Path(options.model).is_file() else ""
-    return (beside(options.model, (factory or Path(options.model).stem) + SUFFIX),)
-
-
 def _config(options: PruneOptions) -> PruneConfig:
     if options.resume and options.checkpoint is None:
         raise UsageError("--resume goes with --checkpoint: say which file to go on from")
     return PruneConfig.from_recipe(
         options.recipe,
         **_training(options),
-        target=_target(options),
-        sparsity=_sparsity(options),
+        target=asked_target(options),
+        sparsity=asked_sparsity(options),
         pattern=options.pattern,
         method=options.method,
         init=options.init,
@@ -226,7 +195,7 @@ def _config(options: PruneOptions) -> PruneConfig:
         normalize=options.normalize,
         floor=options.floor,
         steps=options.steps,
-        round_to=_multiple(options.round_to),
+        round_to=asked_multiple(options.round_to),
         distill=options.distill,
         max_drop=options.max_drop,
         seed=secrets.randbelow(SEED_LIMIT) if options.seed is None else options.seed,
@@ -255,32 +224,3 @@ def _request(console: Console, options: PruneOptions, config: PruneConfig, outpu
         dry_run=options.dry_run,
         arguments=console.arguments,
     )
-
-
-def _target(options: PruneOptions) -> Target | None:
-    asked: dict[Quantity, str | None] = {"flops": options.flops, "params": options.params, "size": options.size, "latency": options.latency}
-    targets = [parse_target(quantity, text) for quantity, text in asked.items() if text is not None]
-    if len(targets) > 1:
-        raise UsageError(f"--{targets[0].quantity} and --{targets[1].quantity} contradict each other: give one target")
-    return targets[0] if targets else None
-
-
-def _sparsity(options: PruneOptions) -> float | None:
-    """As asked, or what the pattern alone says: half of the weights for 2:4."""
-    if options.pattern is None or options.sparsity is not None:
-        return options.sparsity
-    if (pattern := parse_pattern(options.pattern)) is not None:
-        return 1 - pattern[0] / pattern[1]
-    if options.params is None:
-        raise UsageError("--pattern unstructured needs --sparsity or --params: say what goes, or stays")
-    return None
-
-
-def _multiple(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if text == "auto":
-        return 0
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--round-to {text!r}: expected a positive whole number, or auto")
-    return int(text)
