@@ -1,0 +1,90 @@
+"""The graph network that reads a network's graph and says how to change it (appendix B.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from compresskit.metaprune.layout import FEATURES, TAP_FEATURES, Layout
+from compresskit.metaprune.pna import MessagePassing, mlp, wiring
+
+
+@dataclass(frozen=True)
+class MetanetworkConfig:
+    """What a metanetwork is made of.
+
+    Attributes:
+        layers: rounds of message passing: how many layers away a parameter sees.
+        width: hidden dimensions of nodes and edges; even.
+        node_scale, edge_scale: of what is added to nodes and edges (alpha and beta of equations 22 and 23).
+        node_features, tap_features: what it reads of each node, and of each tap of a kernel.
+    """
+
+    layers: int = 8
+    width: int = 64
+    node_scale: float = 0.01
+    edge_scale: float = 0.01
+    node_features: int = len(FEATURES)
+    tap_features: int = TAP_FEATURES
+
+
+class Metanetwork(nn.Module):
+    """Encoders, message passing, and decoders whose results are added, scaled down, to what was read.
+
+    Kernels of any size share one encoder: the weights that its first layer gives a tap are a learned function of the tap's place in the kernel,
+    and so are those of the decoder's last layer. What it does to 3x3 kernels it can do, so, to sizes that it never met.
+    """
+
+    def __init__(self, config: MetanetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.node_encoder = mlp(config.node_features, width, width)
+        self.node_decoder = mlp(width, width, config.node_features)
+        self.tap_encoder = mlp(config.tap_features, width, width)
+        self.tap_decoder = mlp(config.tap_features, width, width + 1)
+        self.edge_encoder, self.edge_decoder = _Columns(width), _Columns(width)
+        self.layers = nn.ModuleList(MessagePassing(width) for _ in range(config.layers))
+
+    def forward(self, layout: Layout, nodes: Tensor, blocks: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The features of a graph to those of the rewritten one, both as `features` gives them; fixed edges stay."""
+        wires = wiring(layout, nodes.device)
+        taps = [block.taps.to(nodes) for block in layout.blocks]
+        hidden = self.node_encoder(nodes)
+        edges = tuple(self._encode(values, places) for values, places in zip(blocks, taps, strict=True))
+        for layer in self.layers:
+            run = partial(checkpoint, layer, use_reentrant=False) if torch.is_grad_enabled() else layer
+            hidden, *edges = run(hidden, wires, *edges)
+        written = [bool(block.weights) for block in layout.blocks]
+        changed = (
+            values + self.config.edge_scale * self._decode(deep, places) if free else values
+            for values, deep, places, free in zip(blocks, edges, taps, written, strict=True)
+        )
+        return nodes + self.config.node_scale * self.node_decoder(hidden), tuple(changed)
+
+    def _encode(self, values: Tensor, taps: Tensor) -> Tensor:
+        """(groups, outs, ins, taps) to (width, groups, outs, ins)."""
+        columns = self.tap_encoder(taps)
+        mixed = columns.T @ values.reshape(-1, len(taps)).T
+        return self.edge_encoder(mixed).reshape(-1, *values.shape[:3])
+
+    def _decode(self, deep: Tensor, taps: Tensor) -> Tensor:
+        """(width, groups, outs, ins) to (groups, outs, ins, taps)."""
+        columns, offset = self.tap_decoder(taps).split([len(deep), 1], dim=1)
+        return (columns @ self.edge_decoder(deep.flatten(1)) + offset).T.reshape(*deep.shape[1:], len(taps))
+
+
+class _Columns(nn.Module):
+    """ReLU and linear layer, on columns: (width, n) to the same."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+
+    def forward(self, columns: Tensor) -> Tensor:
+        return torch.addmm(self.linear.bias[:, None], self.linear.weight, columns.relu())
