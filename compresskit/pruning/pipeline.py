@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from compresskit.data import Dataset, interface, read_data
+from compresskit.data import Dataset
 from compresskit.errors import CompresskitError, GuardError, TargetError, UsageError
 from compresskit.guards import accuracy_guard
 from compresskit.models.checkpoint import Container, save_checkpoint
-from compresskit.models.graph import ModelGraph, random_inputs
-from compresskit.models.latency import compare, preferred_multiple
-from compresskit.models.latency_file import cached_table, is_local, table_for
-from compresskit.models.latency_operators import uses
-from compresskit.models.latency_table import Table as LatencyTable
-from compresskit.models.load import load_model
-from compresskit.models.onnx_out import export_onnx
-from compresskit.models.parity import check_parity
+from compresskit.models.graph import ModelGraph
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.config import PruneConfig, PruneRequest
 from compresskit.pruning.engine import PruneResult, prune
-from compresskit.pruning.measure import layer_rows, measure, settle_threads, test_accuracy
+from compresskit.pruning.measure import layer_rows
+from compresskit.pruning.opened import Finished, open_model
 from compresskit.pruning.recovery import Checkpointing
-from compresskit.pruning.scoring import check_method
-from compresskit.report import Accuracy, Measure, ModelInfo, ModelInput, Output, Parity, Report, Target
-from compresskit.runtime import Clock, seed_everything, select_device, set_threads, versions
-from compresskit.training import checkpoints
+from compresskit.report import Measure, Output, Report, Target
+from compresskit.runtime import versions
 from compresskit.writers import write_bytes
 
 STDOUT = "-"
@@ -61,113 +50,49 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
     """
     if request.config.max_drop is not None and request.data is None:
         raise UsageError("--max-drop needs --data to measure accuracy on")
-    check_method(request.config, data=request.data is not None)
-    clock = Clock()
-    set_threads(request.threads or 0)
-    device = str(select_device(request.device))
-    seed_everything(request.config.seed)
-    with clock("read"):
-        progress.stage("read")
-        graph = load_model(request.model, arch=request.arch, input_shape=request.input_shape, trust=request.trust, max_bytes=request.max_bytes)
-        data = None if request.data is None else read_data(request, interface(graph), seed=request.config.seed, progress=progress)
-    if request.config.init and graph.source != graph.arch:
-        raise UsageError(f"--init prunes a network before training, and {graph.source} holds weights: drop --init, or name an architecture")
-    threads = settle_threads(request.threads, graph)
-    table, table_warnings = _latency_table(request, graph, threads, clock, progress)
-    config = _settled(request, graph, table, threads)
-    with clock("measure"):
-        accuracy = _accuracy(graph, data, device)
-    with clock("prune"):
-        result = prune(graph, data, config, device=device, table=table, checkpointing=_checkpointing(request), progress=progress)
-    graph = replace(graph, normalization=data.normalization if data else graph.normalization)
-    smaller = replace(result.graph, normalization=graph.normalization)
-    with clock("measure"):
-        progress.stage("measure")
-        accuracies = accuracy, _accuracy(smaller, data, device)
-    with clock("export"):
-        progress.stage("export")
-        models = [export_onnx(model).SerializeToString() for model in (graph, smaller)]
-        parity = check_parity(smaller, models[1])
-    with clock("time"):
-        progress.stage("time")
-        timings = compare(models[0], models[1], _feeds(graph), threads=threads)
-    failure = _missed(config, result) if request.dry_run else accuracy_guard(config.max_drop, *accuracies) or _missed(config, result)
-    written = [] if isinstance(failure, GuardError) or request.dry_run else _write(request, smaller, models[1])
-    before, after = (
-        measure(model, accuracy, timing, count_zeros=config.sparse)
-        for model, accuracy, timing in zip((graph, smaller), accuracies, timings, strict=True)
-    )
+    opened = open_model(request, progress)
+    config, data = opened.config, opened.data
+    with opened.clock("prune"):
+        kept = checkpointing(request)
+        result = prune(opened.graph, data, config, device=opened.device, table=opened.table, checkpointing=kept, progress=progress)
+    done = opened.finish(result.graph, progress)
+    failure = _guard(request, done) or _missed(config, result)
+    written = [] if isinstance(failure, GuardError) or request.dry_run else _write(request, done.graph, done.onnx)
     report = Report(
         command="prune",
         arguments=request.arguments,
         versions=versions(),
         seed=config.seed,
-        device=device,
-        threads=threads,
-        model=_info(graph),
-        settings=_settings(config, data),
+        device=opened.device,
+        threads=opened.threads,
+        model=opened.info(),
+        settings=opened.settings(),
         target=_target(config, result),
-        before=before,
-        after=after,
-        layers=layer_rows(graph, smaller),
+        before=done.before,
+        after=done.after,
+        layers=layer_rows(opened.graph, done.graph),
         skipped=result.skipped,
-        parity=Parity(parity.max_abs_error, parity.samples),
-        stages=clock.seconds,
+        parity=done.parity,
+        stages=opened.clock.seconds,
         path=result.path,
         tries=result.tries,
-        warnings=(*_dry_warning(request), *table_warnings, *_warnings(config, data, result, before, after)),
+        warnings=(*_dry_warning(request), *opened.warnings, *_warnings(config, data, result, done.before, done.after)),
         outputs=tuple(written),
     )
-    if not isinstance(failure, GuardError) and not request.dry_run:
-        _discard_checkpoints(request)
-    standard_output = models[1] if STDOUT in request.outputs and written else None
+    if kept is not None and not isinstance(failure, GuardError) and not request.dry_run:
+        kept.discard(config.steps)
+    standard_output = done.onnx if STDOUT in request.outputs and written else None
     return PruneOutcome(report, standard_output, failure)
 
 
-def _latency_table(
-    request: PruneRequest, graph: ModelGraph, threads: int, clock: Clock, progress: Progress
-) -> tuple[LatencyTable | None, tuple[str, ...]]:
-    """The table for a latency as target: from a file, or this machine's; and what a user should know about it."""
-    target = request.config.target
-    if target is None or target.quantity != "latency":
-        if request.table is not None:
-            raise UsageError("--table says how long operators take: it goes with --latency")
-        return None, ()
-    if request.table is None:
-        with clock("table"):
-            return cached_table(graph, threads=threads, progress=progress), ()
-    table, warnings = table_for(Path(request.table), graph)
-    if is_local(table):
-        return table, warnings
-    return table, (*warnings, f"latencies are predicted for {table.machine} from {request.table}: measure the model there")
-
-
-def _settled(request: PruneRequest, graph: ModelGraph, table: LatencyTable | None, threads: int) -> PruneConfig:
-    """The settings with what was left to us decided."""
-    config = request.config.settled()
-    if config.round_to == 0:
-        config = replace(config, round_to=table.multiple(uses(graph, table.batch)) if table else preferred_multiple(threads=threads))
-    return replace(config, epochs=0.0) if request.dry_run else config
-
-
-def _checkpointing(request: PruneRequest) -> Checkpointing | None:
+def checkpointing(request: PruneRequest) -> Checkpointing | None:
+    """Where the state of training is kept, if `request` asks for that."""
     return None if request.checkpoint is None else Checkpointing(Path(request.checkpoint), request.checkpoint_minutes, request.resume)
 
 
-def _discard_checkpoints(request: PruneRequest) -> None:
-    kept = _checkpointing(request)
-    for phase in range(request.config.steps + 1 if kept else 0):  # the one more is preparation
-        checkpoints.discard(kept.phase(phase))  # type: ignore[union-attr]
-
-
-def _accuracy(graph: ModelGraph, data: Dataset | None, device: str) -> Accuracy | None:
-    return None if data is None else test_accuracy(graph, data, device)
-
-
-def _feeds(graph: ModelGraph) -> dict[str, np.ndarray]:
-    """One sample, or the batch that the file fixes."""
-    inputs = random_inputs(graph.inputs, 1, free_batch=False)
-    return {spec.name: value.numpy() for spec, value in zip(graph.inputs, inputs, strict=True)}
+def _guard(request: PruneRequest, done: Finished) -> GuardError | None:
+    """The error of --max-drop; a dry run trains nothing, and so says nothing about it."""
+    return None if request.dry_run else accuracy_guard(request.config.max_drop, done.before.accuracy, done.after.accuracy)
 
 
 def _missed(config: PruneConfig, result: PruneResult) -> TargetError | None:
@@ -190,19 +115,6 @@ def _write(request: PruneRequest, graph: ModelGraph, onnx_model: bytes) -> list[
             write_bytes(Path(name), data, force=request.force, protect=protect)
         written.append(Output(name, container or "onnx", len(data)))
     return written
-
-
-def _info(graph: ModelGraph) -> ModelInfo:
-    inputs = tuple(ModelInput(spec.name, spec.shape, str(spec.dtype).removeprefix("torch.")) for spec in graph.inputs)
-    return ModelInfo(graph.source, graph.arch, inputs)
-
-
-def _settings(config: PruneConfig, data: Dataset | None) -> dict[str, Any]:
-    settings = {name: value for name, value in asdict(config).items() if name not in ("target", "seed")}
-    if data is not None:
-        mean, std = list(data.normalization.mean), list(data.normalization.std)
-        settings["normalization"] = {"mean": mean, "std": std, "source": data.normalization_source}
-    return settings
 
 
 def _target(config: PruneConfig, result: PruneResult) -> Target:

@@ -157,9 +157,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     from functools import partial
 
     from compresskit.models.latency import compare
-    from compresskit.pruning import pipeline
+    from compresskit.pruning import opened
 
-    monkeypatch.setattr(pipeline, "compare", partial(compare, seconds=0.01, warmup=1))
+    monkeypatch.setattr(opened, "compare", partial(compare, seconds=0.01, warmup=1))
 
 
 @pytest.mark.usefixtures("quick")

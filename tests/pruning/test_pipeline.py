@@ -30,7 +30,7 @@ from compresskit.models.lift import graph_from_module
 from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
 from compresskit.progress import Silent
-from compresskit.pruning import goal, pipeline
+from compresskit.pruning import goal, opened
 from compresskit.pruning.config import PruneConfig, PruneRequest, Target
 from compresskit.pruning.cut import widths
 from compresskit.pruning.pipeline import run
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(autouse=True)
 def _quick_timing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "compare", partial(compare, seconds=0.01, warmup=1))
+    monkeypatch.setattr(opened, "compare", partial(compare, seconds=0.01, warmup=1))
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_sparsity_is_reported_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("round_to", "advice"), [(1, "; try --round-to auto"), (8, "")])
 def test_fewer_macs_that_take_longer_are_warned_of(small: str, monkeypatch: pytest.MonkeyPatch, round_to: int, advice: str) -> None:
-    monkeypatch.setattr(pipeline, "compare", lambda *_, **__: (Latency(1.0, 1.1, 9, 1, 1), Latency(1.5, 1.6, 9, 1, 1)))
+    monkeypatch.setattr(opened, "compare", lambda *_, **__: (Latency(1.0, 1.1, 9, 1, 1), Latency(1.5, 1.6, 9, 1, 1)))
     warnings = run(PruneRequest(small, replace(HALF, round_to=round_to))).report.warnings
     (slower,) = [warning for warning in warnings if "slower" in warning]
     assert slower.startswith("fewer MACs, but slower in ONNX Runtime here (1.5 ms, 1 ms before)")
@@ -218,7 +218,7 @@ def test_fewer_macs_that_take_longer_are_warned_of(small: str, monkeypatch: pyte
 
 
 def test_rounding_may_be_left_to_this_machine(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "preferred_multiple", lambda **_: 4)
+    monkeypatch.setattr(opened, "preferred_multiple", lambda **_: 4)
     report = run(PruneRequest(small, replace(HALF, round_to=0))).report
     assert report.settings["round_to"] == 4
     assert all(row.width_after % 4 == 0 for row in report.layers if row.width_after != row.width_before)
@@ -273,7 +273,7 @@ def test_only_large_models_get_all_threads_unasked(small: str) -> None:
 
 
 def test_data_without_a_test_split_are_said_to_be(small: str, small_net: ModelGraph, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "read_data", lambda *_, **__: replace(digits, test=None))
+    monkeypatch.setattr(opened, "read_data", lambda *_, **__: replace(digits, test=None))
     report = run(PruneRequest(small, replace(HALF, epochs=0.0), data="stands in")).report
     assert report.warnings[0] == "the data have no test split: accuracy was measured on the validation split"
     assert report.after.accuracy is not None
