@@ -1,0 +1,147 @@
+"""`metaprune --train` from files to file: read the networks and the data, train a metanetwork, choose its epoch, write it, report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch.distributed as dist
+
+from compresskit.data import Dataset, interface, read_data
+from compresskit.errors import InputError
+from compresskit.metaprune.config import MetatrainRequest
+from compresskit.metaprune.epochs import Epochs
+from compresskit.metaprune.judge import Judge
+from compresskit.metaprune.network import Metanetwork, MetanetworkConfig, save
+from compresskit.metaprune.reports import Judged, MetatrainReport
+from compresskit.metaprune.select import best, select
+from compresskit.metaprune.train import metatrain
+from compresskit.models.graph import ModelGraph
+from compresskit.models.load import load_model
+from compresskit.progress import SILENT, Progress
+from compresskit.pruning.recovery import Checkpointing
+from compresskit.report import Output
+from compresskit.runtime import Clock, seed_everything, select_device, set_threads, versions
+from compresskit.training import checkpoints
+from compresskit.training.ranks import join
+from compresskit.writers import write_bytes
+
+
+def run(request: MetatrainRequest, progress: Progress = SILENT) -> MetatrainReport:
+    """Do what `compresskit metaprune --train` says it does.
+
+    Raises:
+        CompresskitError: of the kind that the exit codes describe. The epochs that were trained by then stay in their folder.
+    """
+    clock, config = Clock(), request.config
+    threads, device = set_threads(request.threads or 0), select_device(request.device)
+    seed_everything(config.seed)
+    with clock("read"):
+        progress.stage("read")
+        graphs = _networks(request)
+        data = read_data(request, interface(graphs[0]), seed=config.seed, progress=progress)
+    check_classes(graphs[0], data)
+    first = join(device).rank == 0
+    kept = Epochs.beside(Path(request.output), force=request.force or request.resume)
+    metanetwork = Metanetwork(MetanetworkConfig(layers=config.layers, width=config.width))
+
+    def keep(epoch: int) -> None:
+        if first:
+            kept.save(epoch, metanetwork)
+
+    checkpointing = _checkpointing(request)
+    with clock("train"):
+        history = metatrain(metanetwork, graphs, data, config, keep=keep, device=device, checkpointing=checkpointing, progress=progress)
+        _meet()
+    judge = Judge(graphs[0], data, config, device, progress)
+    with clock("select"):
+        original = judge.curve(None)
+        least = original[0].accuracy - config.tolerance
+        judged = select(config.epochs, lambda epoch: judge.curve(kept.read(epoch)), least)
+    chosen = best(judged)
+    content = save(kept.read(chosen.epoch))
+    if first:
+        write_bytes(Path(request.output), content, force=request.force, protect=request.files_read(*request.others))
+        if checkpointing is not None:
+            checkpoints.discard(checkpointing.path)
+    return MetatrainReport(
+        command="metaprune --train",
+        arguments=request.arguments,
+        versions=versions(),
+        seed=config.seed,
+        device=str(device),
+        threads=threads,
+        models=tuple(graph.source for graph in graphs),
+        settings={name: value for name, value in asdict(config).items() if name != "seed"},
+        parameters=sum(parameter.numel() for parameter in metanetwork.parameters()),
+        losses=tuple(record.loss for record in history),
+        least=least,
+        original=original,
+        judged=judged,
+        chosen=chosen.epoch,
+        kept=str(kept.folder),
+        stages=clock.seconds,
+        warnings=tuple(_warnings(chosen, least)),
+        outputs=(Output(request.output, "safetensors", len(content)),),
+    )
+
+
+def check_classes(graph: ModelGraph, data: Dataset) -> None:
+    """Compare the classes that `data` have with those that `graph` tells apart.
+
+    Raises:
+        InputError: the data have other classes, or numbers: a curve is one of accuracy.
+    """
+    if data.classes is None:
+        raise InputError("the targets are numbers: a metanetwork learns from classes")
+    found = len(np.unique(data.train.y))
+    if found != data.classes:
+        raise InputError(
+            f"the training data have {found} classes, and {graph.source} tells {data.classes} apart: give the data that it was trained on"
+        )
+
+
+def _networks(request: MetatrainRequest) -> list[ModelGraph]:
+    """The networks to learn from.
+
+    Raises:
+        InputError: two of them take or give different things, or a batch is baked in.
+    """
+    graphs = [
+        load_model(name, arch=request.arch, input_shape=request.input_shape, trust=request.trust, max_bytes=request.max_bytes)
+        for name in (request.model, *request.others)
+    ]
+    for graph in graphs:
+        if not graph.free_batch:
+            raise InputError(f"{graph.source}: its batch of {graph.inputs[0].shape[0]} is baked in, so it cannot be trained on")
+        if _faces(graph) != _faces(graphs[0]):
+            raise InputError(
+                f"{graph.source} maps {_faces(graph)}, and {graphs[0].source} {_faces(graphs[0])}: one data set has to serve all networks"
+            )
+    return graphs
+
+
+def _faces(graph: ModelGraph) -> str:
+    """What goes in and comes out, the batch left out."""
+    sides = ([" x ".join(map(str, spec.shape[1:])) for spec in specs] for specs in (graph.inputs, graph.outputs))
+    return " to ".join(", ".join(side) for side in sides)
+
+
+def _checkpointing(request: MetatrainRequest) -> Checkpointing | None:
+    return None if request.checkpoint is None else Checkpointing(Path(request.checkpoint), request.checkpoint_minutes, request.resume)
+
+
+def _meet() -> None:
+    """Wait until the first process has written the last epoch."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def _warnings(chosen: Judged, least: float) -> Iterator[str]:
+    if chosen.accuracy < least:
+        yield (
+            f"no epoch that was looked at keeps an accuracy of {least:.4f}; the best has {chosen.accuracy:.4f}: "
+            "train with a smaller --pruner-reg, or judge with more --tuning"
+        )
