@@ -1,0 +1,71 @@
+"""What scoring costs: `python tests/benchmarks/at_init_cost.py CIFAR10.npz`. Whole ResNet-20, balanced batches of 100 images of CIFAR-10.
+
+Seconds of processor time (one thread) and of the wall, and the most that tensors hold meanwhile: for ProsPr by the number of steps, of both
+orders. Memory of the second order grows with the weights that are kept of every step, not with activations.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from at_init_common import NORMALIZATION, Row, cifar, collect, parser
+
+from compresskit.data import Dataset
+from compresskit.models.load import load_model
+from compresskit.pruning.at_init import SALIENCIES, ChannelMasks, Task, balanced_batches
+from compresskit.pruning.footprint import footprint
+from compresskit.pruning.groups import find_groups
+from compresskit.runtime import seed_everything, set_threads
+from compresskit.training.cost import Alive
+from compresskit.training.objectives import loss
+
+NETWORK = "resnet20"
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "3sp": ("3sp", {}),
+    "grasp": ("grasp", {}),
+    "synflow": ("synflow", {}),
+    "force": ("force", {}),
+    **{f"prospr M={steps}": ("prospr", {"steps": steps}) for steps in (1, 3, 6)},
+    **{f"prospr M={steps}, first order": ("prospr", {"steps": steps, "first_order": True}) for steps in (3, 100)},
+}
+
+
+def score(name: str, data: Dataset) -> None:
+    """Score all channels of a fresh network."""
+    seed_everything(0)
+    graph = load_model(NETWORK)
+    prunable = find_groups(graph)
+    batches = balanced_batches(data.train, NORMALIZATION, data.classes, seed=0)
+    task = Task(graph, ChannelMasks(prunable, footprint(graph, prunable.coupling, "params")), 0.5, batches, loss, 0)
+    method, settings = RUNS[name]
+    SALIENCIES[method](task, **settings)
+
+
+def measure(name: str, data: Dataset) -> Row:
+    """Time one run, and weigh another."""
+    wall, processor = time.perf_counter(), time.process_time()
+    score(name, data)
+    seconds = {"cpu_seconds": round(time.process_time() - processor, 2), "wall_seconds": round(time.perf_counter() - wall, 2)}
+    with Alive() as alive:
+        score(name, data)
+    return {"run": name, **seconds, "peak_bytes": alive.peak}
+
+
+def nothing(rows: list[Row]) -> Mapping[str, Any]:
+    """The rows say it all."""
+    return {}
+
+
+def main() -> None:
+    options = parser(__doc__, "at_init_cost.json").parse_args()
+    threads = set_threads(options.threads)
+    data = cifar(options.data)
+    jobs: list[tuple[str, Callable[[], Row]]] = [(name, partial(measure, name, data)) for name in RUNS]
+    collect(options.output, threads, {"network": NETWORK, "samples": 100}, jobs, lambda row: row["run"], nothing)
+
+
+if __name__ == "__main__":
+    main()
