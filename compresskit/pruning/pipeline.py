@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from compresskit.progress import SILENT, Progress
 from compresskit.pruning.config import PruneConfig, PruneRequest
 from compresskit.pruning.engine import PruneResult, prune
 from compresskit.pruning.measure import layer_rows
-from compresskit.pruning.opened import Finished, open_model
+from compresskit.pruning.opened import Finished, Opened, open_model
 from compresskit.pruning.recovery import Checkpointing
 from compresskit.report import Measure, Output, Report, Target
 from compresskit.runtime import versions
@@ -42,8 +42,17 @@ class PruneOutcome:
     failure: CompresskitError | None = None
 
 
-def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
-    """Do what `compresskit prune` says it does.
+Engine = Callable[[Opened, Checkpointing | None, Progress], PruneResult]
+"""What makes a model smaller; training keeps its state where the second argument says."""
+
+
+def engine(opened: Opened, kept: Checkpointing | None, progress: Progress) -> PruneResult:
+    """The engine of `compresskit prune`."""
+    return prune(opened.graph, opened.data, opened.config, device=opened.device, table=opened.table, checkpointing=kept, progress=progress)
+
+
+def run(request: PruneRequest, progress: Progress = SILENT, *, engine: Engine = engine, command: str = "prune") -> PruneOutcome:
+    """Do what `compresskit prune` says it does, or another `command` with an `engine` of its own.
 
     Raises:
         CompresskitError: of the kind that the exit codes describe; nothing has been written then.
@@ -52,14 +61,14 @@ def run(request: PruneRequest, progress: Progress = SILENT) -> PruneOutcome:
         raise UsageError("--max-drop needs --data to measure accuracy on")
     opened = open_model(request, progress)
     config, data = opened.config, opened.data
-    with opened.clock("prune"):
-        kept = checkpointing(request)
-        result = prune(opened.graph, data, config, device=opened.device, table=opened.table, checkpointing=kept, progress=progress)
+    kept = checkpointing(request)
+    with opened.clock(command):
+        result = engine(opened, kept, progress)
     done = opened.finish(result.graph, progress)
     failure = _guard(request, done) or _missed(config, result)
     written = [] if isinstance(failure, GuardError) or request.dry_run else _write(request, done.graph, done.onnx)
     report = Report(
-        command="prune",
+        command=command,
         arguments=request.arguments,
         versions=versions(),
         seed=config.seed,
