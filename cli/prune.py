@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from compresskit.errors import UsageError
-from compresskit.pruning.config import Method, PruneConfig, PruneRequest, TableRequest
+from compresskit.pruning.config import Method, PruneConfig, PruneRequest, TableRequest, parse_blocks
 from compresskit.recipes import RecipeName
 from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT, write_bytes
@@ -30,6 +30,9 @@ Normalizer = Literal["none", "mean", "max"]
 class PruneOptions(RunOptions, ReportOptions, ModelOutputOptions, DataOptions, TargetOptions, ModelOptions):
     """All that can be said to `compresskit prune`."""
 
+    blocks: Annotated[
+        str, option(METHOD, "What may shrink: channels, or heads, ffn of a transformer; lowrank splits layers in two.", "--blocks", metavar="B,...")
+    ] = ",".join(PruneConfig.blocks)
     method: Annotated[
         Method,
         option(
@@ -122,6 +125,7 @@ def prune(console: Console, options: PruneOptions) -> None:
     Examples:
       compresskit prune model.onnx --flops 0.5
       compresskit prune model.onnx --latency 0.6 --data digits.npz
+      compresskit prune bert.onnx --flops 0.5 --blocks ffn,heads,lowrank
       compresskit prune model.onnx --params 0.3 --data images/ -o small.onnx --report report.json --max-drop 0.01
       compresskit prune weights.pth --arch nets.py:make_net --input 3,32,32 --flops 30M --data digits.npz -o small.onnx -o small.pt
       compresskit prune weights.safetensors --arch resnet20 --sparsity 0.5 --pattern 2:4
@@ -182,6 +186,7 @@ def _config(options: PruneOptions) -> PruneConfig:
         target=asked_target(options),
         sparsity=asked_sparsity(options),
         pattern=options.pattern,
+        blocks=parse_blocks(options.blocks),
         method=options.method,
         init=options.init,
         compute_aware=options.compute_aware,

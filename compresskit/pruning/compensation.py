@@ -26,7 +26,7 @@ RIDGE = 1e-3  # of the mean variance, added to every variance
 LARGEST = 5000  # inputs of a layer, kernel positions counted: the covariance is the square of that
 
 
-class _Moments:
+class Moments:
     """Sums over the inputs that one layer met."""
 
     def __init__(self, size: int) -> None:
@@ -53,7 +53,7 @@ def compensate(graph: ModelGraph, coupling: Coupling, keep: np.ndarray, smaller:
     Convolutions over images without groups and linear layers are refitted, others left as cut; norms need fresh statistics afterwards.
     """
     lost = {name: mask for name in _layers(graph) if not (mask := _columns(graph, coupling, keep, name)).all()}
-    moments = _gather(graph, list(lost), batches)
+    moments = gather(graph, list(lost), batches)
     for name, mask in lost.items():
         _refit(graph.module.get_submodule(name), smaller.module.get_submodule(name), _rows(coupling, keep, name), mask, moments[name])
 
@@ -61,10 +61,10 @@ def compensate(graph: ModelGraph, coupling: Coupling, keep: np.ndarray, smaller:
 def _layers(graph: ModelGraph) -> list[str]:
     """Layers that can be refitted, each called once."""
     calls = [str(node.target) for node in graph.module.graph.nodes if node.op == "call_module"]
-    return [name for name in dict.fromkeys(calls) if calls.count(name) == 1 and _fits(graph.module.get_submodule(name))]
+    return [name for name in dict.fromkeys(calls) if calls.count(name) == 1 and fits(graph.module.get_submodule(name))]
 
 
-def _fits(layer: Any) -> bool:
+def fits(layer: Any) -> bool:
     if isinstance(layer, nn.Conv2d):
         return layer.groups == 1 and not isinstance(layer.padding, str) and layer.weight[0].numel() <= LARGEST
     return isinstance(layer, nn.Linear) and layer.in_features <= LARGEST
@@ -84,11 +84,11 @@ def _rows(coupling: Coupling, keep: np.ndarray, name: str) -> np.ndarray | slice
 
 
 @torch.no_grad()
-def _gather(graph: ModelGraph, names: list[str], batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, _Moments]:
+def gather(graph: ModelGraph, names: list[str], batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Moments]:
     """Moments of the inputs of the named layers of the uncut graph."""
     rng = torch.Generator().manual_seed(0)
     layers: dict[str, Any] = {name: graph.module.get_submodule(name) for name in names}
-    moments = {name: _Moments(layer.weight[0].numel()) for name, layer in layers.items()}
+    moments = {name: Moments(layer.weight[0].numel()) for name, layer in layers.items()}
     hooks = [
         layer.register_forward_pre_hook(lambda layer, inputs, found=moments[name]: found.add(_samples(layer, inputs[0], rng)))
         for name, layer in layers.items()
@@ -112,7 +112,7 @@ def _samples(layer: Any, x: Tensor, rng: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def _refit(before: Any, after: Any, rows: np.ndarray | slice, columns: np.ndarray, moments: _Moments) -> None:
+def _refit(before: Any, after: Any, rows: np.ndarray | slice, columns: np.ndarray, moments: Moments) -> None:
     weight = before.weight[rows].flatten(1).double()
     stay = torch.from_numpy(columns)
     covariance = moments.covariance()

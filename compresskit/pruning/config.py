@@ -13,6 +13,8 @@ from compresskit.requests import CompressRequest, ModelRequest
 Method = Literal["auto", "classic", "l1l2", "3sp", "prospr", "snip", "grasp", "synflow", "force", "iter-snip", "magnitude", "random"]
 # Said again here because the registry loads torch; a test holds the two together.
 SALIENCIES = ("3sp", "prospr", "snip", "grasp", "synflow", "force", "iter-snip", "magnitude", "random")
+BlockName = Literal["channels", "heads", "ffn", "lowrank"]
+BLOCK_NAMES: tuple[BlockName, ...] = ("channels", "heads", "ffn", "lowrank")  # likewise
 Quantity = Literal["flops", "params", "size", "latency"]
 UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
@@ -98,6 +100,20 @@ def parse_pattern(text: str) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
+def parse_blocks(text: str) -> tuple[BlockName, ...]:
+    """Read building blocks: "channels,lowrank".
+
+    Raises:
+        UsageError: one that there is not, or one twice.
+    """
+    known = {str(name): name for name in BLOCK_NAMES}
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in known or names.count(name) > 1:
+            raise UsageError(f"--blocks takes some of {', '.join(BLOCK_NAMES)} with commas between them, each once, not {text!r}")
+    return tuple(known[name] for name in names)
+
+
 @dataclass(frozen=True)
 class PruneConfig:
     """Settings of one pruning run; the defaults are what the benchmarks found best.
@@ -107,9 +123,11 @@ class PruneConfig:
         sparsity: fraction of the weights to set to zero instead, in `pattern`.
         pattern: of zeros in place of cuts. "unstructured", or "N:M": N weights of every M consecutive inputs stay, so that `sparsity` is 1 - N/M.
             None: none for a target, unstructured for a sparsity.
-        method: how channels are chosen. "classic": by the criterion. "l1l2": by masks that are trained with the weights under a surrogate of the
-            cost, and begin as the criterion ranks the channels (needs data). "auto": whichever measured better, classic. One of SALIENCIES: by
-            what matters before training, of channels or, with a pattern, of weights.
+        blocks: what may become smaller; names in `compresskit.pruning.blocks.BLOCKS`. "channels" are all widths, "heads" and "ffn" those of
+            attention and of MLPs alone, "lowrank" lets layers become products of two.
+        method: how channels, ranks or weights are chosen. "classic": by the criterion. "l1l2": by masks that are trained with the weights under a
+            surrogate of the cost, and begin as the criterion ranks the channels (needs data). "auto": whichever measured better, classic. One of
+            SALIENCIES: by what matters before training, of channels or, with a pattern, of weights.
         init: the model is fresh, and is trained after it was cut, not before.
         compute_aware: divide a saliency by what a channel costs (the thesis's eq. 3.5), smoothed by `smoothing`.
         inner_steps, first_order: of prospr: steps before the loss whose change is scored, and whether to leave out second derivatives, which
@@ -134,6 +152,7 @@ class PruneConfig:
     target: Target | None = None
     sparsity: float | None = None
     pattern: str | None = None
+    blocks: tuple[BlockName, ...] = ("channels",)
     method: Method = "auto"
     init: bool = False
     compute_aware: bool = False
@@ -203,8 +222,6 @@ class PruneConfig:
     def __post_init__(self) -> None:
         if (self.target is None) == (self.sparsity is None):
             raise UsageError("say what to reach: one of --flops, --params, --size, --latency or --sparsity")
-        if self.learns and self.sparse:
-            raise UsageError("--method l1l2 learns widths, and --sparsity keeps them: give another target, or --method classic")
         if self.learns and self.steps > 1:
             raise UsageError("--method l1l2 cuts once, after masks have closed step by step: leave out --steps, or give --method classic")
         checks = {
@@ -223,7 +240,24 @@ class PruneConfig:
             if not holds:
                 raise UsageError(f"{name} takes {expected}, not {value:g}")
         self._check_pattern()
+        self._check_blocks()
         self._check_saliency()
+
+    def _check_blocks(self) -> None:
+        """Refuse what building blocks do not go with."""
+        parse_blocks(",".join(self.blocks))
+        if self.sparse and self.blocks != ("channels",):
+            raise UsageError(
+                "--blocks says which widths and ranks fall, and zeros leave all as they are: leave out --blocks, or ask for no zeros"
+            )
+        if "lowrank" not in self.blocks:
+            return
+        if self.target is not None and self.target.quantity == "latency":
+            raise UsageError("--latency cannot be predicted for layers that become two: leave lowrank out of --blocks, or give --flops")
+        if self.salient:
+            raise UsageError(f"--method {self.method} says nothing about ranks: leave lowrank out of --blocks, or give --method classic or l1l2")
+        if self.steps > 1:
+            raise UsageError("--blocks lowrank factorizes once: leave out --steps")
 
     def _check_saliency(self) -> None:
         """Refuse what goes only with a saliency, or only with a fresh model."""

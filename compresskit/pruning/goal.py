@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +15,10 @@ from compresskit.models.latency_measure import measure_table, measured_latency, 
 from compresskit.models.latency_operators import uses
 from compresskit.models.latency_table import Table
 from compresskit.progress import SILENT, Progress
+from compresskit.pruning.blocks import open_blocks
 from compresskit.pruning.config import Target
 from compresskit.pruning.footprint import Cost, footprint
-from compresskit.pruning.groups import Prunable, find_groups
+from compresskit.pruning.groups import Prunable
 from compresskit.pruning.latency_cost import LatencyFootprint, check_limit
 
 
@@ -54,7 +56,7 @@ class Goal:
             table.check(uses(prunable.graph, table.batch))
             return LatencyFootprint(prunable.graph, prunable.coupling, table)
         assert self.target.quantity != "latency"
-        return footprint(prunable.graph, prunable.coupling, self.target.quantity)
+        return footprint(prunable.graph, prunable.coupling, self.target.quantity, prunable.ranks)
 
     def measured(self, graph: ModelGraph) -> float:
         """Milliseconds that `graph` takes: of a fraction in turns with the uncut model, as a share of what is predicted for that."""
@@ -65,11 +67,14 @@ class Goal:
         return measured_latency(graph, threads=threads, batch=batch).p50_ms
 
 
-def set_goal(graph: ModelGraph, target: Target, table: Table | None = None, progress: Progress = SILENT) -> Goal:
+def set_goal(
+    graph: ModelGraph, target: Target, table: Table | None = None, progress: Progress = SILENT, blocks: Sequence[str] = ("channels",)
+) -> Goal:
     """What `target` means for `graph`.
 
     Args:
         table: for a latency; None: one of this machine, with the threads that torch has.
+        blocks: what may be cut.
 
     Raises:
         UsageError: the model is below an absolute target already.
@@ -82,7 +87,7 @@ def set_goal(graph: ModelGraph, target: Target, table: Table | None = None, prog
         whole = _counted(graph, target)
         return Goal(graph, target, whole, target.limit(whole))
     table = table or cached_table(graph, threads=torch.get_num_threads(), progress=progress)
-    prunable = find_groups(graph)
+    prunable = open_blocks(graph, blocks)
     cost = LatencyFootprint(prunable.graph, prunable.coupling, table)
     goal = Goal(graph, target, cost.whole, target.limit(cost.whole), table)
     check_limit(cost, prunable.coupling, goal.limit)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -73,6 +73,7 @@ class Prunable:
         dimensions: sets of classes that make up one dimension of one tensor; of each, at least one class must stay.
         skipped: groups that are left whole, with the reason.
         coupling: what all this was read from.
+        ranks: for each layer that may be factorized, the classes of its singular directions. They make up the last groups, which have no slices.
     """
 
     graph: ModelGraph
@@ -81,6 +82,12 @@ class Prunable:
     dimensions: tuple[np.ndarray, ...]
     skipped: tuple[Skipped, ...]
     coupling: Coupling
+    ranks: Mapping[str, Labels] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> tuple[Group, ...]:
+        """The groups that are channels."""
+        return self.groups[: len(self.groups) - len(self.ranks)]
 
 
 @dataclass(frozen=True)

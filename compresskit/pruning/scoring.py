@@ -28,7 +28,7 @@ class Scored:
     """What matters how much.
 
     Attributes:
-        scores: one tensor (size,) a group, larger where a channel matters more.
+        scores: one tensor (size,) a group, larger where a channel matters more; of channels, where a criterion or a saliency says so.
         notes: what came otherwise than was asked for.
     """
 
@@ -46,7 +46,7 @@ def by_criterion(config: PruneConfig, recovery: Recovery | None) -> Scorer:
 
     def score(prunable: Prunable, cost: Cost, limit: float) -> Scored:
         batches = list(recovery.calibration()) if recovery is not None and criterion.needs_data else None
-        context = Context(prunable.graph.module, prunable.groups, batches, None if batches is None else loss, config.seed)
+        context = Context(prunable.graph.module, prunable.channels, batches, None if batches is None else loss, config.seed)
         return Scored(tuple(normalize(found, config.normalize) for found in criterion(context)))
 
     return score
@@ -83,9 +83,10 @@ def check_method(config: PruneConfig, *, data: bool) -> None:
     """
     if config.salient:
         SALIENCIES[config.method].check("weights" if config.sparse else "channels", data=data)
-    elif not config.sparse:
-        if config.learns and not data:
-            raise UsageError("--method l1l2 learns from data: give --data, or --method classic")
+        return
+    if config.learns and not data:
+        raise UsageError("--method l1l2 learns from data: give --data, or --method classic")
+    if not config.sparse:
         CRITERIA[config.criterion].check(data=data)
 
 

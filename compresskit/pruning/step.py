@@ -75,7 +75,7 @@ def cut_to(prunable: Prunable, scores: Sequence[torch.Tensor], cost: Cost, layou
     """
     scores, skipped = list(scores), prunable.skipped
     while True:
-        search = partial(_planned, prunable, scores, cost, layout)
+        search = partial(plan_to, prunable, scores, cost, layout)
         chosen = search(limit)
         smaller = cut(prunable.graph, prunable.coupling, chosen.keep)
         if disagreement(prunable.graph, prunable.coupling, chosen.keep, smaller) <= TOLERANCE:
@@ -104,7 +104,7 @@ def cut_to_measure(make: Callable[[float], Cut], goal: Goal, progress: Progress 
     return replace(found.plan, reached=reached, least=least, tries=found.tries, met=found.met)
 
 
-def _planned(prunable: Prunable, scores: Sequence[torch.Tensor], cost: Cost, layout: Layout, limit: float) -> Plan:
+def plan_to(prunable: Prunable, scores: Sequence[torch.Tensor], cost: Cost, layout: Layout, limit: float) -> Plan:
     """The plan at the first of the multiples that hits `limit`; at the last where none does."""
     *coarse, finest = layout.multiples
     search = partial(plan, prunable, scores, cost, limit, scope=layout.scope, floor=layout.floor)

@@ -129,7 +129,6 @@ def test_other_patterns_are_refused(text: str) -> None:
         ({"epochs": -1.0}, "--epochs takes 0 or more, not -1"),
         ({"epochs": math.inf}, "--epochs takes"),
         ({"batch_size": 0}, "--batch-size takes 1 or more, not 0"),
-        ({"target": None, "sparsity": 0.5, "method": "l1l2"}, "--method l1l2 learns widths, and --sparsity keeps them: give another target"),
         ({"steps": 2, "method": "l1l2"}, "--method l1l2 cuts once"),
         ({"init": True}, "--init prunes before training: give --method, one of 3sp, prospr"),
         ({"init": True, "method": "l1l2"}, "--init prunes before training: give --method, one of 3sp, prospr"),

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compresskit.pruning.surrogate.cost import Surrogate
-from compresskit.pruning.surrogate.masks import Masked
+from compresskit.pruning.surrogate.cost import MaskCost
+from compresskit.pruning.surrogate.masks import MaskedNetwork
 from compresskit.pruning.surrogate.norms import TINY, Norm
 
 HALVINGS = 10  # of the range of lambda
@@ -28,13 +28,13 @@ class Control:
 
     Attributes:
         goal: the cost at the end of the run; before, it is on the straight line from that of the whole model.
-        floors: (groups,) a group with no more channels alive than this is left alone.
+        floors: (groups,) a group with no more entries alive than this is left alone.
         steps: of the whole run.
         rate: learning rate of the masks.
     """
 
-    masked: Masked
-    surrogate: Surrogate
+    masked: MaskedNetwork
+    surrogate: MaskCost
     norm: Norm
     goal: float
     floors: Tensor
@@ -45,7 +45,7 @@ class Control:
     def __call__(self, step: int) -> None:
         """Project the masks after step `step` in [1, steps]: onto the non-negative, then onto what the ramp allows."""
         mask = self.masked.mask.clamp_(min=0)
-        whole = self.surrogate.cost.whole
+        whole = self.surrogate.whole
         direction = self._direction(mask)
         shift = self._shift(mask, direction, whole - (whole - self.goal) * step / self.steps)
         mask.copy_(_moved(mask, shift, direction))
@@ -53,7 +53,7 @@ class Control:
         self.masked.log[(step * len(self.masked.log) - 1) // self.steps] = torch.cat([costs, shift[None] / self.rate])
 
     def _direction(self, mask: Tensor) -> Tensor:
-        """Gradient of the surrogate, scaled so that it is at most 1 in every group, and 0 for groups at their floor: (channels,).
+        """Gradient of the surrogate, scaled so that it is at most 1 in every group, and 0 for groups at their floor: (entries,).
 
         With the gradient as it is, the groups that cost most would be emptied before others begin: a stream of residuals or the
         widths inside its blocks, whichever has more MACs a channel. At one pace, the loss alone makes a group differ from others.

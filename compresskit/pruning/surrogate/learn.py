@@ -1,4 +1,4 @@
-"""Widths learned from data: masks that begin as a criterion ranks the channels, and end as scores for the cut.
+"""Widths and ranks learned from data: masks that begin as a criterion ranks the channels, and end as scores for the cut.
 
 The weights that were trained with the masks are left behind. The cut refits the original ones by least squares, and training gets further
 from there: on part of CIFAR-10, 0.9 to 2.6 points further with ResNet-20 at a third of its MACs than from the masked network.
@@ -6,13 +6,14 @@ from there: on part of CIFAR-10, 0.9 to 2.6 points further with ResNet-20 at a t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from compresskit.models.graph import ModelGraph
+from compresskit.pruning.factors import Factors
 from compresskit.pruning.footprint import Cost
 from compresskit.pruning.groups import Prunable
 from compresskit.pruning.recovery import Recovery
@@ -34,7 +35,7 @@ class Learned:
 
     Attributes:
         graph: what was scored, its weights as they were.
-        scores: (size,) a group; 1 for the channel that matters most in it, and 0 for one that is gone.
+        scores: (size,) a group; 1 for the channel or direction that matters most in it, and 0 for one that is gone.
         history: of the training.
         path: of lambda and of the cost.
     """
@@ -45,24 +46,34 @@ class Learned:
     path: tuple[SearchPoint, ...]
 
 
-def learn(prunable: Prunable, scores: Sequence[Tensor], cost: Cost, goal: float, floors: Sequence[int], recovery: Recovery) -> Learned:
-    """Train a copy of the network of `prunable` and masks on its channels until those alive cost `goal`.
+def learn(
+    prunable: Prunable,
+    scores: Sequence[Tensor],
+    cost: Cost,
+    goal: float,
+    floors: Sequence[int],
+    recovery: Recovery,
+    factors: Mapping[str, Factors] | None = None,
+) -> Learned:
+    """Train a copy of the network of `prunable` and masks on its channels and ranks until those alive cost `goal`.
 
     Args:
-        scores: one tensor (size,) a group, which says where the masks begin; larger where a channel matters more.
-        floors: number of channels of each group that stay at least.
+        scores: one tensor (size,) a group of channels, which says where the masks begin; larger where a channel matters more.
+        floors: number of channels or directions of each group that stay at least.
+        factors: of the layers whose ranks are open.
 
     Raises:
         GuardError: training diverged.
     """
     surrogate = Surrogate(prunable, cost, recovery.device)
     steps = recovery.search_steps()
-    masked = Masked(prunable, torch.cat([starting(score) for score in scores]), torch.zeros(min(POINTS, steps), 3))
+    values = [*scores, *(factors[layer].energy for layer in prunable.ranks)] if factors else scores
+    masked = Masked(prunable, torch.cat([starting(score) for score in values]), torch.zeros(min(POINTS, steps), 3), factors)
     after_step = Control(masked, surrogate, NORMS["l1l2"], goal, torch.tensor(floors, device=recovery.device), steps, RATE)
     history = recovery.search(masked, parameter_groups(masked, RATE), after_step)
     mask = masked.mask.detach()
     sizes = [group.size for group in prunable.groups]
-    return Learned(prunable.graph, tuple(part / part.max() for part in mask.split(sizes)), history, _path(masked.log) if history else ())
+    return Learned(prunable.graph, tuple(part / part.max() for part in mask.split(sizes)), history, path_of(masked.log) if history else ())
 
 
 def starting(scores: Tensor) -> Tensor:
@@ -74,5 +85,6 @@ def starting(scores: Tensor) -> Tensor:
     return LOWEST + (1 - LOWEST) * (ranks + 0.5) / len(scores)
 
 
-def _path(log: Tensor) -> tuple[SearchPoint, ...]:
+def path_of(log: Tensor) -> tuple[SearchPoint, ...]:
+    """What a control noted, as it is reported."""
     return tuple(SearchPoint((number + 1) / len(log), *values) for number, values in enumerate(log.tolist()))

@@ -25,7 +25,7 @@ def priced(digits_net: ModelGraph) -> tuple[Prunable, Surrogate]:
 def _control(priced: tuple[Prunable, Surrogate], start: torch.Tensor, *, kept: float = 0.3, floor: int = 1, norm: str = "l1l2") -> Control:
     prunable, surrogate = priced
     floors = torch.full((len(prunable.groups),), floor)
-    return Control(Masked(prunable, start, torch.zeros(6, 3)), surrogate, NORMS[norm], kept * surrogate.cost.whole, floors, STEPS, 0.02)
+    return Control(Masked(prunable, start, torch.zeros(6, 3)), surrogate, NORMS[norm], kept * surrogate.whole, floors, STEPS, 0.02)
 
 
 def _noise(channels: int, seed: int) -> torch.Tensor:
@@ -48,7 +48,7 @@ def test_the_goal_is_reached_from_any_start(priced: tuple[Prunable, Surrogate], 
     control = _control(priced, start, kept=kept, norm=norm)
     _run(control, noise, seed)
     mask = control.masked.mask
-    reached = float(surrogate.standing(mask)) / surrogate.cost.whole
+    reached = float(surrogate.standing(mask)) / surrogate.whole
     assert reached == pytest.approx(kept, abs=0.08)  # one channel may be worth some percent, and the plan has the last word
     assert (mask >= 0).all()
     assert float(control.masked.log[-1, 1]) == pytest.approx(reached)
