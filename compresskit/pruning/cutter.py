@@ -1,0 +1,100 @@
+"""One step of the engine: what matters is scored, a cut is planned and made, what stays takes over from what goes, and ranks fall last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+from torch import Tensor
+
+from compresskit.models.graph import ModelGraph
+from compresskit.progress import Progress
+from compresskit.pruning.at_init import narrowest, reinit, rescale
+from compresskit.pruning.blocks import open_blocks
+from compresskit.pruning.compensation import compensate
+from compresskit.pruning.config import PruneConfig
+from compresskit.pruning.footprint import Cost
+from compresskit.pruning.goal import Goal
+from compresskit.pruning.groups import Prunable
+from compresskit.pruning.lowrank import lower_ranks, lowered, paying
+from compresskit.pruning.recovery import Recovery
+from compresskit.pruning.scoring import Scored, Scorer
+from compresskit.pruning.step import Cut, Layout, cut_to, cut_to_measure, floored
+
+MULTIPLES = (8, 4, 2, 1)  # of channels, in the order in which they are tried: ONNX Runtime computes in blocks of 8 or 16
+LATENCY_MULTIPLES = (8, 4)  # at widths between these, latency is no longer what a table of operators predicts
+LEARNED_MULTIPLES = (2, 1)  # coarser ones undo what was learned: a stream of 16 channels that is to keep 11 would keep all
+RANKS = "lowrank"
+SHARE = 0.5  # of the way to the target, by factors, that ranks go where widths went the rest
+
+
+@dataclass(frozen=True)
+class Cutter:
+    """Makes the cuts of one run.
+
+    Attributes:
+        score: what decides between channels.
+        widths: of every group before the first step, by name; filled in at that step.
+    """
+
+    config: PruneConfig
+    goal: Goal
+    score: Scorer
+    recovery: Recovery | None
+    progress: Progress
+    widths: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, graph: ModelGraph, limit: float) -> Cut:
+        """Cut `graph` so that its cost comes to `limit`.
+
+        Ranks that were learned fall along with the widths that were learned beside them; a criterion's fall after its widths.
+
+        Raises:
+            TargetError: nothing can be cut.
+        """
+        if self.config.learns or RANKS not in self.config.blocks:
+            return self._cut(graph, limit, self.config.blocks)
+        widths = [name for name in self.config.blocks if name != RANKS]
+        made = Cut(graph, np.zeros(0, dtype=bool), (), self.goal.whole, self.goal.whole)
+        if widths:
+            made = self._cut(graph, self.goal.whole * (limit / self.goal.whole) ** (1 - SHARE), widths)
+        return lower_ranks(made, self.goal, self._layout(), self.recovery)
+
+    def _cut(self, graph: ModelGraph, limit: float, blocks: Sequence[str]) -> Cut:
+        prunable = open_blocks(graph, blocks)
+        cost = self.goal.cost(prunable)
+        scored = self.score(prunable, cost, limit)
+        make = partial(cut_to, prunable, self._floored(prunable, scored), cost, self._layout())
+        last = limit == self.goal.limit
+        made = cut_to_measure(make, self.goal, self.progress) if self.goal.measurable and last else make(limit)
+        if self.config.salient:
+            lone = (f"{name} is down to its last channel" for name in narrowest(prunable, made.keep))
+            made = replace(made, notes=(*scored.notes, *lone))
+        return self._mended(prunable, cost, made)
+
+    def _mended(self, prunable: Prunable, cost: Cost, made: Cut) -> Cut:
+        """`made`, with weights that make up for what is gone; of a fresh model, scaled or drawn anew where that was asked for."""
+        if self.config.init:
+            scaled = rescale(prunable.graph, made.graph) if self.config.rescale else made.graph
+            return replace(made, graph=reinit(scaled, self.config.seed) if self.config.reinit else scaled)
+        if self.recovery is not None:
+            compensate(prunable.graph, prunable.coupling, made.keep, made.graph, self.recovery.calibration())
+        ranks = paying(prunable, cost, made.keep)
+        return lowered(made, ranks, self.recovery) if ranks else made
+
+    def _floored(self, prunable: Prunable, scored: Scored) -> list[Tensor]:
+        """The scores, with those out of reach that the floor keeps."""
+        pairs = zip(prunable.groups, scored.scores, strict=True)
+        return [floored(found, self._layout().floor, self.widths.setdefault(group.name, group.size)) for group, found in pairs]
+
+    def _layout(self) -> Layout:
+        return Layout(self.config.scope or "global", self.config.floor or 0.0, self._multiples())
+
+    def _multiples(self) -> tuple[int, ...]:
+        if self.config.round_to is not None:
+            return (self.config.round_to,)
+        if self.goal.table is not None:
+            return LATENCY_MULTIPLES
+        return LEARNED_MULTIPLES if self.config.learns else MULTIPLES

@@ -1,0 +1,110 @@
+"""Ranks: how much each direction of a layer matters for what it costs, and the model with the layers factorized that gain by it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compresskit.errors import TargetError
+from compresskit.models.graph import ModelGraph
+from compresskit.pruning.blocks import open_blocks
+from compresskit.pruning.compensation import Moments, fits, gather
+from compresskit.pruning.factors import Factors, decompose, factorize
+from compresskit.pruning.footprint import Cost
+from compresskit.pruning.goal import Goal
+from compresskit.pruning.groups import Prunable
+from compresskit.pruning.recovery import Recovery
+from compresskit.pruning.step import Cut, Layout, floored, plan_to
+
+
+def factors_of(graph: ModelGraph, layers: Iterable[str], moments: Mapping[str, Moments]) -> dict[str, Factors]:
+    """The directions of each layer; for the inputs that it was seen to have, where it was."""
+    return {layer: decompose(graph.module.get_parameter(f"{layer}.weight"), moments.get(layer)) for layer in layers}
+
+
+def moments_of(graph: ModelGraph, layers: Iterable[str], recovery: Recovery | None) -> dict[str, Moments]:
+    """Moments of the inputs of those of the layers that can be watched; none without data."""
+    if recovery is None:
+        return {}
+    return gather(graph, [layer for layer in layers if fits(graph.module.get_submodule(layer))], recovery.calibration())
+
+
+def lower_ranks(cut: Cut, goal: Goal, layout: Layout, recovery: Recovery | None) -> Cut:
+    """Let ranks of the layers of `cut.graph` fall, those first whose directions matter least for what they cost, until the cost is at the limit.
+
+    Scores of all layers are compared: they are shares of each layer's outputs.
+    """
+    graph = _settled(cut.graph, recovery)
+    prunable = open_blocks(graph, ("lowrank",))
+    cost = goal.cost(prunable)
+    moments = moments_of(graph, prunable.ranks, recovery)
+    scores = direction_scores(prunable, cost, factors_of(graph, prunable.ranks, moments))
+    held = [floored(score, layout.floor, len(score)) for score in scores]
+    skipped = (*cut.skipped, *prunable.skipped)
+    try:
+        chosen = plan_to(prunable, held, cost, replace(layout, scope="global"), goal.limit)
+        least = chosen.reached if chosen.met else plan_to(prunable, held, cost, replace(layout, scope="global"), 0.0).reached
+    except TargetError:
+        return replace(cut, skipped=skipped)
+    ranks = paying(prunable, cost, chosen.keep)
+    return replace(cut, graph=factorize(graph, ranks, moments), skipped=skipped, reached=chosen.reached, least=least)
+
+
+def lowered(cut: Cut, ranks: Mapping[str, int], recovery: Recovery | None) -> Cut:
+    """`cut` with its layers factorized to `ranks`."""
+    graph = _settled(cut.graph, recovery)
+    return replace(cut, graph=factorize(graph, ranks, moments_of(graph, ranks, recovery)))
+
+
+def paying(prunable: Prunable, cost: Cost, keep: np.ndarray) -> dict[str, int]:
+    """The ranks of those layers that cost less as factors than as they are, where the classes of `keep` stay."""
+    ranks = {}
+    for layer, labels in prunable.ranks.items():
+        dense = keep.copy()
+        dense[labels] = True
+        if cost(dense) > cost(keep):
+            ranks[layer] = int(keep[labels].sum())
+    return ranks
+
+
+def direction_scores(prunable: Prunable, cost: Cost, factors: Mapping[str, Factors]) -> list[Tensor]:
+    """What each direction of each open rank carries of its layer's outputs, for every unit of cost that it takes: (rank,) each.
+
+    A rank has to fall a long way before a layer costs less. All directions that have to go for the first gain that is worth most
+    get one score, so that scores rise along the lower convex hull of what is lost over what is gained.
+    """
+    whole = np.ones(prunable.coupling.classes, dtype=bool)
+    return [_scores(factors[layer].energy.double(), _gains(cost, whole, labels)) for layer, labels in prunable.ranks.items()]
+
+
+def _gains(cost: Cost, whole: np.ndarray, labels: np.ndarray) -> Tensor:
+    """What is gained with the last 1 .. rank - 1 directions gone."""
+    keep, gains = whole.copy(), []
+    for label in labels[:0:-1]:
+        keep[label] = False
+        gains.append(cost.whole - cost(keep))
+    return torch.tensor(gains, dtype=torch.float64)
+
+
+def _scores(energy: Tensor, gains: Tensor) -> Tensor:
+    """Of directions with `energy` (rank,), falling, of which the last 1 .. rank - 1 can go for `gains`."""
+    lost = (energy.flip(0).cumsum(0) / energy.sum().clamp(min=torch.finfo(torch.float32).tiny))[:-1]
+    ratios = torch.where(gains > 0, lost / gains, torch.inf)
+    if not len(ratios) or ratios.isinf().all():
+        return torch.full_like(energy, torch.inf)
+    first = int(ratios.argmin())
+    scores = torch.cat([ratios[first].expand(first + 1), lost.diff()[first:] / gains.diff()[first:], ratios.new_full((1,), torch.inf)])
+    return scores.flip(0)
+
+
+def _settled(graph: ModelGraph, recovery: Recovery | None) -> ModelGraph:
+    """A copy whose norms fit what reaches them."""
+    graph = graph.with_module(copy.deepcopy(graph.module))
+    if recovery is not None:
+        recovery.renew_norms(graph)
+    return graph
