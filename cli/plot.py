@@ -1,15 +1,29 @@
-"""A drawing of what a command did to the widths of a model's layers."""
+"""Drawings of what a command did: the widths of a model's layers, and curves of one figure over another."""
 
 from __future__ import annotations
 
 import importlib.util
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compresskit.errors import UsageError
 from compresskit.report import Report
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 FORMATS = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve: what it is of, and its points (x, y) in the order in which they are joined."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
 
 
 def check_plot(path: Path, flag: str) -> None:
@@ -39,6 +53,26 @@ def draw_widths(report: Report, suffix: str) -> bytes:
     axes.set_xlabel("output channels or features")
     axes.set_title(f"{Path(report.model.source).name}: {report.before.macs:,} → {report.after.macs:,} MACs", fontsize=10)
     axes.legend(loc="lower right")
+    return _image(figure, suffix)
+
+
+def draw_curves(series: Sequence[Series], suffix: str, *, title: str, x: str, y: str) -> bytes:
+    """Draw one or more curves over one another, as a file of the kind that `suffix` names; `x` and `y` name the axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for curve in series:
+        axes.plot(*zip(*curve.points, strict=True), marker="o", markersize=3.5, label=curve.label)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _image(figure, suffix)
+
+
+def _image(figure: Figure, suffix: str) -> bytes:
     image = io.BytesIO()
     figure.savefig(image, format=suffix.lower().lstrip("."), dpi=150)
     return image.getvalue()
