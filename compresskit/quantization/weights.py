@@ -31,10 +31,15 @@ def weight_grids(network: Network, layers: Iterable[Layer], bits: Bits, inputs: 
     for layer in layers:
         axes[layer.weight] = layer.axis
         if layer.bias is not None and inputs is not None:
-            needed = np.abs(network.constants[layer.bias].astype(np.float64)) / (_BIAS_ROOM * float(inputs[layer.input].scale))
+            needed = least_scale(network.constants[layer.bias], inputs[layer.input])
             least[layer.weight] = np.maximum(least.get(layer.weight, np.zeros_like(needed)), needed)
     widths = dict.fromkeys(axes, bits) if isinstance(bits, int) else bits
     return {name: symmetric(network.constants[name], widths[name], axis=axis, least=least.get(name, 0.0)) for name, axis in axes.items()}
+
+
+def least_scale(bias: np.ndarray, input: Grid) -> np.ndarray:
+    """(C,) the finest steps of weights that let a bias (C,), in steps of their product with the input's, fit its 32 bits."""
+    return np.abs(bias.astype(np.float64)) / (_BIAS_ROOM * float(input.scale))
 
 
 def quantized_bias(bias: np.ndarray, input: Grid, weight: Grid) -> tuple[np.ndarray, np.ndarray]:
