@@ -21,7 +21,7 @@ SKIPPED_SHOWN = 5
 def report_tables(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
     """The tables of `report`, most important first; all layers and skipped groups only where `verbose`."""
     yield _measures(report.before, report.after)
-    changed = [row for row in report.layers if verbose or row.width_before != row.width_after]
+    changed = [row for row in report.layers if verbose or row.width_before != row.width_after or row.rank]
     yield ""
     if changed:
         yield _layers(changed if verbose else changed[:LAYERS_SHOWN], len(changed))
@@ -92,6 +92,8 @@ def _layers(rows: list[LayerRow], total: int) -> Table:
     table = plain_table("layer", "kind", "width", "MACs", "kept", left=2)
     for row in rows:
         width = f"{row.width_before} → {row.width_after}" if row.width_before != row.width_after else f"{row.width_before}"
+        if row.rank:
+            width += f", rank {row.rank}"
         macs = f"{count(row.macs_before)} → {count(row.macs_after)}"
         table.add_row(row.name, row.kind, width, macs, _ratio(row.macs_after, row.macs_before))
     if total > len(rows):

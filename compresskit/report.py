@@ -148,7 +148,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer: output channels (or features) and multiply-accumulates before and after."""
+    """One layer: output channels (or features) and multiply-accumulates before and after; `rank` where it became two layers, between them."""
 
     name: str
     kind: str
@@ -156,6 +156,7 @@ class LayerRow:
     width_after: int
     macs_before: int
     macs_after: int
+    rank: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from compresskit.models.cost import node_costs, total
 from compresskit.models.graph import ModelGraph
 from compresskit.models.latency import Latency as Timing
 from compresskit.pruning.cut import widths
+from compresskit.pruning.factors import INNER, OUTER
 from compresskit.report import Accuracy, LayerRow, Measure
 from compresskit.report import Latency as LatencyFigure
 from compresskit.runtime import set_threads
@@ -48,7 +49,14 @@ def test_accuracy(graph: ModelGraph, data: Dataset, device: str) -> Accuracy:
 
 
 def layer_rows(before: ModelGraph, after: ModelGraph) -> tuple[LayerRow, ...]:
-    """Width and MACs of every convolution and linear layer, before and after."""
-    macs = [{cost.name: (cost.kind, cost.macs) for cost in node_costs(graph)} for graph in (before, after)]
-    old, new = widths(before.module), widths(after.module)
-    return tuple(LayerRow(name, macs[0][name][0], width, new[name], macs[0][name][1], macs[1][name][1]) for name, width in old.items() if name in new)
+    """Width and MACs of every convolution and linear layer, before and after; of one that became two, the rank as well."""
+    macs, new = {cost.name: cost.macs for cost in node_costs(after)}, widths(after.module)
+    kinds = {cost.name: (cost.kind, cost.macs) for cost in node_costs(before)}
+    rows = []
+    for name, width in widths(before.module).items():
+        inner, outer = (f"{name}.{part}" for part in (INNER, OUTER))
+        if name in new:
+            rows.append(LayerRow(name, kinds[name][0], width, new[name], kinds[name][1], macs[name]))
+        elif outer in new:
+            rows.append(LayerRow(name, kinds[name][0], width, new[outer], kinds[name][1], macs[inner] + macs[outer], new[inner]))
+    return tuple(rows)

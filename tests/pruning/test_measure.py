@@ -64,3 +64,14 @@ def test_rows_are_the_layers_with_their_widths_and_macs(digits_net: ModelGraph) 
             assert graph.module.get_parameter(f"{row.name}.weight").shape[0] == width
     assert sum(row.macs_before for row in rows) == total(digits_net).macs
     assert sum(row.macs_after for row in rows) == total(smaller).macs
+
+
+def test_a_layer_that_became_two_is_one_row_with_its_rank(digits_net: ModelGraph) -> None:
+    smaller = prune(digits_net, None, PruneConfig(target=Target("flops", 0.4), blocks=("lowrank",))).graph
+    rows = layer_rows(digits_net, smaller)
+    assert sum(row.macs_after for row in rows) == total(smaller).macs
+    factorized = {row.name: row for row in rows if row.rank}
+    assert factorized
+    for name, row in factorized.items():
+        assert smaller.module.get_parameter(f"{name}.inner.weight").shape[0] == row.rank
+        assert row.width_before == row.width_after
