@@ -247,9 +247,7 @@ class PruneConfig:
         """Refuse what building blocks do not go with."""
         parse_blocks(",".join(self.blocks))
         if self.sparse and self.blocks != ("channels",):
-            raise UsageError(
-                "--blocks says which widths and ranks fall, and zeros leave all as they are: leave out --blocks, or ask for no zeros"
-            )
+            raise UsageError("--blocks says which widths and ranks fall, and zeros leave all as they are: leave out --blocks, or ask for no zeros")
         if "lowrank" not in self.blocks:
             return
         if self.target is not None and self.target.quantity == "latency":

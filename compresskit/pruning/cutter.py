@@ -69,10 +69,8 @@ class Cutter:
         make = partial(cut_to, prunable, self._floored(prunable, scored), cost, self._layout())
         last = limit == self.goal.limit
         made = cut_to_measure(make, self.goal, self.progress) if self.goal.measurable and last else make(limit)
-        if self.config.salient:
-            lone = (f"{name} is down to its last channel" for name in narrowest(prunable, made.keep))
-            made = replace(made, notes=(*scored.notes, *lone))
-        return self._mended(prunable, cost, made)
+        lone = (f"{name} is down to its last channel" for name in narrowest(prunable, made.keep))
+        return self._mended(prunable, cost, replace(made, notes=(*scored.notes, *lone)))
 
     def _mended(self, prunable: Prunable, cost: Cost, made: Cut) -> Cut:
         """`made`, with weights that make up for what is gone; of a fresh model, scaled or drawn anew where that was asked for."""

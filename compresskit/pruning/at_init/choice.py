@@ -53,7 +53,7 @@ def _highest(values: Tensor, count: int) -> Tensor:
 
 def narrowest(prunable: Prunable, keep: np.ndarray) -> tuple[str, ...]:
     """Names of the groups that are cut down to their last channel; `keep` is (classes,) bool."""
-    return tuple(group.name for group, classes in zip(prunable.groups, prunable.classes, strict=True) if keep[classes].sum() == 1)
+    return tuple(group.name for group, classes in zip(prunable.channels, prunable.classes, strict=False) if keep[classes].sum() == 1)
 
 
 def share_of_weights(module: fx.GraphModule, count: float) -> float:

@@ -19,6 +19,7 @@ from compresskit.pruning.surrogate.masks import MaskedNetwork
 from compresskit.pruning.surrogate.norms import TINY, Norm
 
 HALVINGS = 10  # of the range of lambda
+LAST = 1e-3  # what the last mask of a group is held at: a layer without channels would cut the network in two
 FASTEST = 4.0  # no mask moves faster, in units of the pace that takes the largest one to zero within the run
 
 
@@ -43,14 +44,20 @@ class Control:
 
     @torch.no_grad()
     def __call__(self, step: int) -> None:
-        """Project the masks after step `step` in [1, steps]: onto the non-negative, then onto what the ramp allows."""
-        mask = self.masked.mask.clamp_(min=0)
+        """Project the masks after step `step` in [1, steps]: onto the non-negative, no group empty, then onto what the ramp allows."""
+        mask = self.masked.mask.copy_(self._projected(self.masked.mask))
         whole = self.surrogate.whole
         direction = self._direction(mask)
         shift = self._shift(mask, direction, whole - (whole - self.goal) * step / self.steps)
         mask.copy_(_moved(mask, shift, direction))
         costs = torch.stack([self.surrogate(mask, self.norm), self.surrogate.standing(mask)]) / whole
         self.masked.log[(step * len(self.masked.log) - 1) // self.steps] = torch.cat([costs, shift[None] / self.rate])
+
+    def _projected(self, mask: Tensor) -> Tensor:
+        """`mask` without what is negative, but for the largest of a group that would be left with nothing."""
+        owner = self.surrogate.owner
+        top = torch.full_like(self.surrogate.sizes, -torch.inf).scatter_reduce(0, owner, mask, "amax")
+        return torch.where((mask == top[owner]) & (mask <= 0), LAST, mask.clamp(min=0))
 
     def _direction(self, mask: Tensor) -> Tensor:
         """Gradient of the surrogate, scaled so that it is at most 1 in every group, and 0 for groups at their floor: (entries,).

@@ -96,3 +96,14 @@ def test_a_second_control_goes_on_where_the_first_stopped(priced: tuple[Prunable
     _run(second, 0.01, 0, begin=STEPS // 2)
     assert torch.equal(whole.masked.mask, second.masked.mask)
     assert torch.equal(whole.masked.log, second.masked.log)
+
+
+def test_a_group_that_the_optimizer_empties_keeps_its_last_entry(priced: tuple[Prunable, Surrogate]) -> None:
+    control = _control(priced, torch.linspace(0.2, 1, len(priced[1].owner)))
+    owner = priced[1].owner
+    control.masked.mask.data[owner == 2] = -torch.arange(1.0, 1 + int((owner == 2).sum()))
+    control(1)
+    left = control.masked.mask[owner == 2]
+    assert left[0] > 0
+    assert (left[1:] == 0).all()
+    assert priced[1].alive(control.masked.mask)[owner == 2].sum() == 1
