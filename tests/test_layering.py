@@ -24,6 +24,7 @@ LAYERS = (
     "data",
     "training",
     "parallel",
+    "cluster",
     "pruning",
     "quantization",
     "recommend",

@@ -5,6 +5,7 @@ from compresskit.data.dataset import Dataset as Dataset
 from compresskit.data.dataset import Split as Split
 from compresskit.data.limits import Limits as Limits
 from compresskit.data.load import load_data as load_data
+from compresskit.data.load import sample_shape as sample_shape
 from compresskit.data.normalization import normalize as normalize
 from compresskit.data.reading import Interface as Interface
 from compresskit.data.reading import interface as interface

@@ -18,7 +18,7 @@ from compresskit.data import code, idx, images, npy, npz, table, texts  # noqa: 
 from compresskit.data.dataset import Dataset, Split
 from compresskit.data.files import head
 from compresskit.data.labels import Targets, to_targets
-from compresskit.data.layout import shape_samples
+from compresskit.data.layout import channel_axis, shape_samples
 from compresskit.data.limits import DEFAULT_LIMITS, Budget, Limits
 from compresskit.data.normalization import choose_normalization, normalize
 from compresskit.data.source import SOURCES, Pair, Raw, Request, parse_location
@@ -81,6 +81,18 @@ def load_data(
     if chosen in (normalization, checkpoint_normalization):
         _note_odd_scale(train.x, chosen, text, progress)
     return Dataset(train, validation, test, chosen, origin, targets.classes, targets.names)
+
+
+def sample_shape(source: str | Path, *, label_column: str | None = None, limits: Limits = DEFAULT_LIMITS) -> tuple[int, ...]:
+    """The shape of one sample of `source`, channels first, for work that no model is there for.
+
+    Raises:
+        InputError: as `load_data`; files of images, which have the size that a model asks for.
+    """
+    text = str(source)
+    paths, names = parse_location(text)
+    shape = _read(Request(text, paths, names, (), Budget(limits), label_column, SILENT)).train.x.shape[1:]
+    return shape if channel_axis(shape) == 0 else (shape[-1], *shape[:-1])
 
 
 def _read(request: Request) -> Raw:

@@ -1,0 +1,44 @@
+"""The same work on many things, on the machines of a Dask cluster (extra `cluster`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from compresskit.errors import InputError, UsageError
+from compresskit.wording import first_line
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+CONNECT_SECONDS = 10
+RETRIES = 3
+"""A task whose worker died is given to another, so often."""
+
+
+def on_cluster(function: Callable[[T], R], tasks: Sequence[T], address: str) -> Iterator[R]:
+    """Results of `function` for all tasks, in their order, as the workers of the scheduler at `address` find them.
+
+    Args:
+        function: of a module that the workers can import; tasks and results travel pickled, and files have to be where all see them.
+
+    Raises:
+        UsageError: Dask is not installed.
+        InputError: nobody answers at `address`, or a task lost its worker more than `RETRIES` times; and all that `function` raises.
+    """
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError:
+        raise UsageError("--cluster needs Dask: pip install 'compresskit[cluster]'") from None
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError, TypeError) as error:  # what is no address, and what does not answer
+        raise InputError(f"no Dask scheduler answers at {address}: {first_line(error)}") from error
+    with client:
+        futures = client.map(function, tasks, retries=RETRIES, pure=False)
+        try:
+            yield from (future.result() for future in futures)
+        except KilledWorker as error:
+            raise InputError(f"workers of {address} ended before their work did, as where memory runs out") from error
+        finally:
+            client.cancel(futures)

@@ -1,0 +1,147 @@
+"""`recommend --train`: try settings on models and data, keep every trial, fit the predictors, and say how good they are.
+
+models x data ─► problems ─► families of settings ─► trials, a file each ─► table ─► predictors ─► metrics
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from compresskit.cluster import on_cluster
+from compresskit.data import interface, read_data
+from compresskit.errors import InputError
+from compresskit.models.load import load_model
+from compresskit.parallel import mapped
+from compresskit.progress import SILENT, Progress
+from compresskit.recommend.config import TrainRequest
+from compresskit.recommend.evaluate import cross_validated
+from compresskit.recommend.features import problem as describe
+from compresskit.recommend.predictor import FEWEST_ARCHITECTURES, fit_both
+from compresskit.recommend.predictor_file import write_predictors
+from compresskit.recommend.report import TrainReport
+from compresskit.recommend.settings import Setting, grid
+from compresskit.recommend.store import Store
+from compresskit.recommend.table import Problem, Table, Trial, merged, read_table, write_table
+from compresskit.recommend.trials import families, try_family
+from compresskit.report import Output
+from compresskit.requests import CompressRequest
+from compresskit.runtime import Clock, versions
+from compresskit.writers import check_target
+
+MODEL_SUFFIXES = (".pt", ".safetensors", ".onnx")
+FEWEST_TO_JUDGE = 4
+"""Architectures: below, a quarter of them is none."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A problem whose settings one process tries.
+
+    Attributes:
+        name: of the problem.
+        request: what to read.
+        settings: in the order in which they are tried.
+        store: folder of trials.
+    """
+
+    name: str
+    request: CompressRequest
+    settings: tuple[Setting, ...]
+    budget: str
+    seed: int
+    store: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one process found."""
+
+    problem: Problem
+    trials: tuple[Trial, ...]
+    tried: int
+    failures: tuple[str, ...]
+
+
+def run(request: TrainRequest, progress: Progress = SILENT) -> TrainReport:
+    """Do what `compresskit recommend --train` says it does. A second run goes on where the first was stopped.
+
+    Raises:
+        CompresskitError: of the kind that the exit codes describe.
+    """
+    output = Path(request.output)
+    check_target(output, force=request.force)
+    folder = output.with_name(output.name + ".trials")
+    clock = Clock()
+    jobs = tuple(_jobs(request, folder))
+    with clock("trials"):
+        progress.stage("trials", len(jobs))
+        done = []
+        for found in on_cluster(work, jobs, request.cluster) if request.cluster else mapped(work, jobs, request.jobs):
+            done.append(found)
+            progress.advance(1)
+    tables = [read_table(folder)] if (folder / "trials.csv").is_file() else []
+    fresh = [Table({found.problem.name: found.problem}, found.trials) for found in done]
+    table = merged([*tables, *fresh])
+    write_table(table, folder, force=True)
+    with clock("fit"):
+        progress.stage("fit")
+        size = write_predictors(fit_both(table), output, force=request.force)
+    with clock("judge"):
+        progress.stage("judge")
+        models = {problem.model for problem in table.problems.values()}
+        judged = cross_validated(table) if len(models) > max(FEWEST_TO_JUDGE, FEWEST_ARCHITECTURES) else {}
+    return TrainReport(
+        command="recommend --train",
+        arguments=request.arguments,
+        versions=versions(),
+        problems=len(table.problems),
+        trials=len(table.trials),
+        tried=sum(found.tried for found in done),
+        failed=tuple(failure for found in done for failure in found.failures),
+        ignored=table.ignored,
+        metrics={name: asdict(metrics) for name, metrics in judged.items()},
+        stages=clock.seconds,
+        outputs=(Output(request.output, "predictor", size),),
+    )
+
+
+def work(job: Job) -> Done:
+    """Describe the problem of `job` and try its settings; those that were tried before are read."""
+    request = job.request
+    graph = load_model(request.model, trust=request.trust, max_bytes=request.max_bytes)
+    data = read_data(request, interface(graph), seed=job.seed)
+    problem = describe(graph, data, name=job.name, data_name=str(request.data))
+    store = Store(Path(job.store))
+    parts = families(job.name, _fingerprint(request.model), str(request.data), job.settings, job.budget, job.seed)
+    known = sum(store.get(description) is not None for family in parts for description in family.described())
+    failures = tuple(failure for family in parts for failure in try_family(family, graph, data, store))
+    trials = tuple(trial for family in parts for description in family.described() if (trial := store.get(description)) is not None)
+    return Done(problem, trials, len(trials) - known, failures)
+
+
+def _jobs(request: TrainRequest, folder: Path) -> Iterator[Job]:
+    """One job a pair of model and data."""
+    models = sorted(path for path in Path(request.models).glob("*") if path.suffix in MODEL_SUFFIXES)
+    if not models:
+        raise InputError(f"{request.models}: no models: expected a folder of {', '.join(MODEL_SUFFIXES)}")
+    settings = grid()
+    share = None if request.trials is None else max(1, request.trials // (len(models) * len(request.data)))
+    for model in models:
+        for data in request.data:
+            asked = CompressRequest(str(model), data=data, trust=request.trust, max_bytes=request.max_bytes)
+            name = f"{model.stem}/{Path(data).stem}"
+            chosen = settings if share is None else _spread(settings, share, name)
+            yield Job(name, asked, chosen, request.budget, request.seed, str(folder / "store"))
+
+
+def _spread(settings: Sequence[Setting], count: int, name: str) -> tuple[Setting, ...]:
+    """`count` of `settings`, others for every problem, so that a small table has all methods in it."""
+    ranked = sorted(settings, key=lambda setting: hashlib.sha256(f"{name} {setting}".encode()).digest())
+    return tuple(sorted(ranked[:count]))
+
+
+def _fingerprint(model: str | bytes) -> str:
+    return hashlib.sha256(model if isinstance(model, bytes) else Path(model).read_bytes()).hexdigest()

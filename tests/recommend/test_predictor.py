@@ -1,0 +1,118 @@
+"""Predictions, their intervals, and predictors as files."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compresskit.errors import InputError
+from compresskit.recommend.evaluate import divided
+from compresskit.recommend.explain import drives
+from compresskit.recommend.novelty import novelty
+from compresskit.recommend.predictor import Predictors, conformal, fit, fit_both, folds
+from compresskit.recommend.predictor_file import read_predictors, write_predictors
+from compresskit.recommend.table import Problem, Table
+
+
+@pytest.fixture(scope="module")
+def predictors(table: Table) -> Predictors:
+    return fit_both(table)
+
+
+def test_predictions_for_a_new_architecture_are_near_and_ordered(table: Table) -> None:
+    inside, outside = divided(table, {"m0"})
+    problem = outside.problems["m0/d"]
+    found = fit(inside).predict(problem, [trial.setting for trial in outside.trials])
+    errors = [abs(one.quality - trial.quality) for one, trial in zip(found, outside.trials, strict=True)]
+    assert np.mean(errors) < 0.06
+    assert all(one.low <= one.quality <= one.high for one in found)
+
+
+def test_the_same_table_gives_the_same_predictor(table: Table, predictors: Predictors) -> None:
+    problem = next(iter(table.problems.values()))
+    settings = [trial.setting for trial in table.trials[:50]]
+    np.testing.assert_array_equal(fit(table).retained(problem, settings), predictors.informed.retained(problem, settings))
+
+
+def test_a_problem_without_data_goes_to_the_blind_predictor(table: Table, predictors: Predictors) -> None:
+    problem = next(iter(table.problems.values()))
+    assert predictors.for_problem(problem) is predictors.informed
+    blind = replace(problem, features={**problem.features, "loss": math.nan})
+    assert predictors.for_problem(blind) is predictors.blind
+    assert "loss" not in predictors.blind.scaling.names
+
+
+def test_margins_cover_what_they_say() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [(float(compression), abs(float(rng.normal())) * compression) for compression in rng.uniform(1, 100, 4000)]
+    margins = conformal(pairs[:2000])
+    places = np.digitize([compression for compression, _ in pairs[2000:]], margins.edges)
+    inside = [size <= margins.widths[place] for (_, size), place in zip(pairs[2000:], places, strict=True)]
+    assert 0.87 < np.mean(inside) < 0.93
+    assert list(margins.widths) == sorted(margins.widths)
+
+
+def test_every_model_is_held_out_once() -> None:
+    models = [f"m{index}" for index in range(7)]
+    parts = folds(models, 3, seed=1)
+    assert sorted(name for part in parts for name in part) == models
+
+
+def test_few_architectures_are_refused(table: Table) -> None:
+    few, _ = divided(table, {"m0", "m1", "m2", "m3"})
+    with pytest.raises(InputError, match="2 architectures"):
+        fit(few)
+
+
+def test_shapley_values_add_up_to_the_prediction(table: Table, predictors: Predictors) -> None:
+    problem, setting = next(iter(table.problems.values())), table.trials[100].setting
+    found = drives(predictors.informed, problem, setting)
+    assert sum(drive.gain for drive in found) == pytest.approx(1, abs=1e-4)
+    other = drives(predictors.informed, problem, table.trials[7].setting)
+    difference = sum(drive.shap for drive in found) - sum(drive.shap for drive in other)
+    expected = np.diff(predictors.informed.retained(problem, [table.trials[7].setting, setting]))[0]
+    assert difference == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_known_problem_is_near_and_a_strange_one_is_not(table: Table, predictors: Predictors) -> None:
+    problem = next(iter(table.problems.values()))
+    known = novelty(predictors.informed, problem)
+    assert (known.nearest[0], known.distances[0], known.unlike) == (problem.name, 0.0, False)
+    strange = Problem("x", "x", "d", 0.9, 0.1, {name: 100.0 + value for name, value in problem.features.items()})
+    assert novelty(predictors.informed, strange).unlike
+
+
+def test_a_predictor_comes_back_from_its_file(table: Table, predictors: Predictors, tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    size = write_predictors(predictors, path)
+    assert path.stat().st_size == size
+    found = read_predictors(path)
+    problem, settings = next(iter(table.problems.values())), [trial.setting for trial in table.trials[:80]]
+    assert found.informed.predict(problem, settings) == predictors.informed.predict(problem, settings)
+    assert found.blind.settings == predictors.blind.settings
+
+
+@pytest.mark.parametrize("damage", ["schema", "flip", "format", "text", "columns"])
+def test_other_and_damaged_predictors_are_refused(predictors: Predictors, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "p.json"
+    write_predictors(predictors, path)
+    found = json.loads(path.read_text())
+    match damage:
+        case "schema":
+            found["schema"] = 99
+        case "flip":
+            found["body"]["informed"]["margins"]["widths"][0] += 1
+        case "format":
+            del found["format"]
+        case "columns":
+            found["body"]["informed"]["columns"] = []
+        case "text":
+            found = "nothing"
+    path.write_text(json.dumps(found))
+    with pytest.raises(InputError, match=r"p\.json"):
+        read_predictors(path)

@@ -1,0 +1,61 @@
+"""Work on a Dask cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compresskit.cluster import on_cluster
+from compresskit.errors import InputError
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[object]:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as running:
+        yield running
+
+
+def _square(number: int) -> int:
+    return number**2
+
+
+def _die_once(marker: str) -> str:
+    """End the worker, as a machine that is switched off would, unless that was done before."""
+    path = Path(marker)
+    if not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.1)
+    return path.name
+
+
+def _fail(_: int) -> None:
+    raise InputError("as asked")
+
+
+def test_results_come_in_order(cluster: distributed.LocalCluster) -> None:
+    assert list(on_cluster(_square, range(10), cluster.scheduler_address)) == [number**2 for number in range(10)]
+
+
+def test_the_work_of_a_dead_worker_is_done_by_another(cluster: distributed.LocalCluster, tmp_path: Path) -> None:
+    names = [str(tmp_path / name) for name in ("a", "b", "c")]
+    assert list(on_cluster(_die_once, names, cluster.scheduler_address)) == ["a", "b", "c"]
+
+
+def test_errors_are_the_functions(cluster: distributed.LocalCluster) -> None:
+    with pytest.raises(InputError, match="as asked"):
+        list(on_cluster(_fail, [1], cluster.scheduler_address))
+
+
+def test_a_cluster_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
+        list(on_cluster(_square, [1], "tcp://127.0.0.1:9"))
+    with pytest.raises(InputError, match="no Dask scheduler"):
+        list(on_cluster(_square, [1], "nonsense"))
