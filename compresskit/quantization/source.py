@@ -17,7 +17,7 @@ from compresskit.models.onnx_out import export_onnx
 from compresskit.models.onnx_parse import read_inputs
 from compresskit.models.onnx_safety import read_onnx
 from compresskit.models.sniff import Kind, sniff
-from compresskit.quantization.config import QuantizeRequest
+from compresskit.requests import ModelRequest
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Source:
         return {spec.name: value.numpy() for spec, value in zip(self.inputs, values, strict=True)}
 
 
-def read_source(request: QuantizeRequest) -> Source:
+def read_source(request: ModelRequest) -> Source:
     """Read the model; ONNX stays as it is, everything else is exported to it.
 
     Raises:
@@ -65,7 +65,7 @@ def read_source(request: QuantizeRequest) -> Source:
     return Source(model, name, read_inputs(model, name, request.input_shape))
 
 
-def _onnx_bytes(request: QuantizeRequest) -> bytes | None:
+def _onnx_bytes(request: ModelRequest) -> bytes | None:
     """The contents of an ONNX file; None for every other kind of model."""
     if isinstance(request.model, bytes):
         return request.model if sniff(request.model) is Kind.ONNX else None

@@ -61,6 +61,12 @@ class Watched(nn.Module):
             self._forget()
         return Pass(value, tuple(self.network.parameter(name) for name in self._weights), tuple(seen.values()))
 
+    def trained(self) -> Network:
+        """The network with the weights and biases that it has now."""
+        stored = {name for layer in self.network.plan.layers for name in (layer.weight, layer.bias) if name is not None}
+        learned = {name: self.network.parameter(name).detach().cpu().numpy().copy() for name in stored}
+        return self.network.network.edited(self.network.network.nodes, learned)
+
     def _forget(self) -> None:
         for watch in self._watches:
             watch.passed.clear()

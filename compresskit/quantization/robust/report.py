@@ -1,0 +1,69 @@
+"""What `quantize --robust` says it did, as data that turns into JSON and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from compresskit.errors import CompresskitError
+from compresskit.report import Accuracy, JsonReport, ModelInfo, Output
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of the last epochs.
+
+    Attributes:
+        strength: of the penalty; 0: none.
+        accuracy: on the validation split, of the float network; of numbers the root mean squared error; None: training diverged.
+        penalty: before and after, over a few batches.
+        held: whether the accuracy is the one that the network had before.
+        seconds: that a step took, its share of the validations included.
+    """
+
+    strength: float
+    accuracy: float | None
+    penalty: tuple[float, ...]
+    held: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RobustReport(JsonReport):
+    """What one `quantize --robust` did; fields as in `compresskit.report.Report` where they have its names.
+
+    Attributes:
+        strength: of the penalty in the network that was kept; 0: none.
+        trials: that without a penalty first.
+        before, after: accuracy of the float networks; None: the model has several outputs.
+    """
+
+    command: str
+    arguments: tuple[str, ...]
+    versions: dict[str, str]
+    seed: int
+    device: str
+    threads: int
+    model: ModelInfo
+    settings: dict[str, Any]
+    strength: float
+    trials: tuple[Trial, ...]
+    before: Accuracy
+    after: Accuracy
+    stages: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    outputs: tuple[Output, ...] = ()
+
+
+@dataclass(frozen=True)
+class RobustOutcome:
+    """What a run gives back.
+
+    Attributes:
+        standard_output: the ONNX bytes that belong on stdout, where "-" was among the outputs.
+        failure: a guard that failed; nothing is written then.
+    """
+
+    report: RobustReport
+    standard_output: bytes | None = None
+    failure: CompresskitError | None = None
