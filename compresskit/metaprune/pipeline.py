@@ -1,0 +1,73 @@
+"""`metaprune` from file to files: prune's way, with the stages of a metanetwork in the place of its engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+
+from compresskit.errors import GuardError, UsageError
+from compresskit.metaprune.config import MetapruneConfig, MetapruneRequest
+from compresskit.metaprune.reports import MetapruneReport
+from compresskit.metaprune.shipped import read_metanetwork
+from compresskit.metaprune.stages import MetapruneResult, Way, metaprune
+from compresskit.progress import SILENT, Progress
+from compresskit.pruning.engine import PruneResult
+from compresskit.pruning.opened import Opened
+from compresskit.pruning.pipeline import PruneOutcome, checkpointing
+from compresskit.pruning.pipeline import run as run_pruning
+from compresskit.pruning.recovery import Checkpointing
+
+SHIPPED = "shipped"
+
+
+@dataclass(frozen=True)
+class MetapruneOutcome(PruneOutcome):
+    """What a run gives back: as of pruning, with a report that says more."""
+
+    report: MetapruneReport
+
+
+def run(request: MetapruneRequest, progress: Progress = SILENT) -> MetapruneOutcome:
+    """Do what `compresskit metaprune` says it does.
+
+    Raises:
+        CompresskitError: of the kind that the exit codes describe; nothing has been written then.
+    """
+    if request.data is None:
+        raise UsageError("a network that was rewritten has to be trained: give --data")
+    metanetwork = read_metanetwork(request.metanetwork)
+    meta = MetapruneConfig(epochs=0.0) if request.dry_run else request.meta
+    made: list[MetapruneResult] = []
+
+    def engine(opened: Opened, kept: Checkpointing | None, progress: Progress) -> PruneResult:
+        assert opened.data is not None
+        way = Way(opened.data, opened.config, meta, torch.device(opened.device), opened.table, kept, progress)
+        made.append(metaprune(opened.graph, metanetwork, way))
+        return made[0].pruned
+
+    outcome = run_pruning(request, progress, engine=engine, command="metaprune")
+    (result,) = made
+    report = MetapruneReport(
+        **{
+            **vars(outcome.report),
+            "settings": {**outcome.report.settings, "meta": asdict(meta)},
+            "warnings": (*outcome.report.warnings, *_warnings(result)),
+        },
+        metanetwork=request.metanetwork or SHIPPED,
+        steps=result.steps,
+        curve_before=result.curve_before,
+        curve_after=result.curve_after,
+        statistics=result.statistics,
+        unconverted=result.unconverted,
+    )
+    kept = checkpointing(request)
+    if kept is not None and not isinstance(outcome.failure, GuardError) and not request.dry_run:
+        kept.discard(request.config.steps + 2)  # the two steps before pruning
+    return MetapruneOutcome(report, outcome.standard_output, outcome.failure)
+
+
+def _warnings(result: MetapruneResult) -> Iterator[str]:
+    if result.unconverted:
+        yield f"the metanetwork could not see {len(result.unconverted)} of the parameters, which passed through as they were: {result.unconverted[0]}"
