@@ -16,6 +16,7 @@ from compresskit.models.zoo import (  # noqa: F401 (they register themselves)
     resnext,
     senet,
     shufflenet_v2,
+    tabular,
     unet,
     vgg,
     vit,

@@ -50,7 +50,7 @@ class Architecture:
         build: `build(classes=, in_channels=, width=)`, and `size=` where the parameters depend on the image size; for texts
             `build(classes=, width=, vocabulary=, tokens=)`.
         namings: the published ways to name its parameters, the builder's default first.
-        input_shape: channels, height and width that the defaults are made for; for texts the number of tokens.
+        input_shape: channels, height and width that the defaults are made for; for texts the number of tokens, for tables that of columns.
         dtype: of the input; int64 for token ids.
         geometry: reads from parameter shapes what `namings` cannot tell, such as `size`.
     """

@@ -46,9 +46,10 @@ class Fit:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Channels, height and width of the input; of texts the number of tokens."""
+        """Channels, height and width of the input; of texts the number of tokens, of tables that of columns."""
         usual = self.architecture.input_shape
-        names = ("tokens",) if len(usual) == 1 else ("in_channels", "size", "size")
+        first = "in_channels" if self.architecture.dtype.is_floating_point else "tokens"
+        names = (first, "size", "size")[: len(usual)]
         return tuple(self.options.get(name, size) for name, size in zip(names, usual, strict=True))
 
     def explain(self) -> str:

@@ -24,7 +24,8 @@ def convolution(inputs: int, outputs: int) -> int:
 
 # At 10 classes. The ResNets, ShuffleNets, MobileNetV2, VGGs and ResNet-18 as stated with their published weights; DenseNet-40
 # as in the network slimming paper (1.02M); GoogLeNet, DenseNet-121, ResNeXt, MobileNet, DPN-92, RegNetX and DLA as commonly published
-# for CIFAR-10; MobileNetV3 and EfficientNet as published for ImageNet, less 990 classes; the others counted by hand, BERT at 2 classes.
+# for CIFAR-10; MobileNetV3 and EfficientNet as published for ImageNet, less 990 classes; the others counted by hand, BERT at 2 classes,
+# those for tables with 8 columns and one number.
 PUBLISHED = {
     "resnet20": 269_722,
     "resnet32": 464_154,
@@ -52,8 +53,14 @@ PUBLISHED = {
     "efficientnet_b0": 5_288_548 - 990 * (1280 + 1),
     "senet18": 11_173_962 + sum(2 * (2 * n * (n // 16) + n // 16 + n) for n in (64, 128, 256, 512)),  # ResNet-18, and a perceptron a block
     "bert": (8192 + 64 + 2) * 128 + 2 * (4 * 129 * 128 + 129 * 512 + 513 * 128 + 4 * 128) + 129 * 128 + 129 * 2,
+    "table_mlp": 9 * 256 + 2 * 257 * 256 + 257,
+    "snn": 9 * 256 + 2 * 257 * 256 + 257,
+    "table_resnet": 9 * 128 + 4 * (2 * 128 + 129 * 256 + 257 * 128) + 2 * 128 + 129,
+    "dcn_v2": 2 * 9 * 8 + 9 * 256 + 257 * 256 + 8 + 256 + 1,
     "unet": sum(convolution(*channels) for channels in UNET) + (16 + 1) * 10,
 }
+
+TABLES = ("table_mlp", "snn", "table_resnet", "dcn_v2")
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -71,7 +78,7 @@ def test_parameter_count_with_convolutions_in_the_shortcuts(name: str, count: in
     assert parameters(build(name, shortcut="B")) == count
 
 
-@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "bert"])
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in ("bert", *TABLES)])
 def test_forward_maps_images_to_classes_one_by_one(name: str) -> None:
     torch.manual_seed(0)
     module = build(name, classes=7, in_channels=2, width=0.25).eval().double()
@@ -83,6 +90,24 @@ def test_forward_maps_images_to_classes_one_by_one(name: str) -> None:
     assert together.shape == ((3, 7, 32, 32) if name == "unet" else (3, 7))
     torch.testing.assert_close(together, alone)
     assert not torch.equal(together[0], together[1]), "the images matter"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_rows_become_numbers_one_by_one(name: str) -> None:
+    torch.manual_seed(0)
+    module = build(name, classes=2, in_channels=5, width=0.1).eval()
+    rows = torch.randn(3, 5)
+    together = module(rows)
+    assert together.shape == (3, 2)
+    torch.testing.assert_close(together, torch.cat([module(row[None]) for row in rows]))
+
+
+def test_self_normalizing_networks_keep_activations_standardized() -> None:
+    torch.manual_seed(0)
+    module = build("snn", width=4.0)
+    hidden = torch.nn.Sequential(*list(module)[:-1])(torch.randn(2000, 8)).detach()
+    assert abs(float(hidden.mean())) < 0.15
+    assert 0.7 < float(hidden.std()) < 1.3
 
 
 @pytest.mark.parametrize("name", ["mlp", "vit"])
