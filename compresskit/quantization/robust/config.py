@@ -27,8 +27,6 @@ class RobustConfig(TrainingSettings):
     strength: float | None = None
     max_drop: float | None = None
     optimizer: Literal["sgd", "adamw"] = "adamw"  # gradients of penalties are of another size than the loss's
-    schedule: Literal["one-cycle", "cosine", "multistep", "constant"] = "cosine"
-    weight_decay: float = 1e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()

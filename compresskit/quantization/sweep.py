@@ -1,0 +1,155 @@
+"""`quantize --sweep`: accuracy against bits. The model is read once, and quantized and measured as `quantize` does at every width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from compresskit.data import read_data
+from compresskit.errors import CompresskitError, GuardError, InputError
+from compresskit.guards import accuracy_guard
+from compresskit.progress import SILENT, Progress
+from compresskit.quantization.config import QuantizeConfig
+from compresskit.quantization.engine import quantize
+from compresskit.quantization.measure import onnx_accuracy
+from compresskit.quantization.source import read_source, takes
+from compresskit.quantization.sweep_request import SweepRequest
+from compresskit.recipes import TrainingSettings
+from compresskit.report import Accuracy, JsonReport, ModelInfo, ModelInput, Output
+from compresskit.runtime import Clock, seed_everything, set_threads, versions
+from compresskit.writers import STDOUT, write_bytes
+
+_OTHER = {"weights", "activations", "method", "require_speedup", *(one.name for one in fields(TrainingSettings))}
+"""Settings that the rows say, or that have no say here."""
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """The model at one width.
+
+    Attributes:
+        weights, activations: bits, as asked for.
+        bytes: of the ONNX file.
+        allowed: whether the accuracy is one that `--max-drop` allows; None: it was not given.
+    """
+
+    weights: int
+    activations: int
+    accuracy: Accuracy
+    bytes: int
+    allowed: bool | None
+
+
+@dataclass(frozen=True)
+class SweepReport(JsonReport):
+    """What one `quantize --sweep` found; fields as in `compresskit.report.Report` where they have its names.
+
+    Attributes:
+        accuracy, bytes: of the float model.
+        rows: in the order in which they were asked for.
+    """
+
+    command: str
+    arguments: tuple[str, ...]
+    versions: dict[str, str]
+    seed: int
+    threads: int
+    model: ModelInfo
+    settings: dict[str, Any]
+    accuracy: Accuracy
+    bytes: int
+    rows: tuple[SweepRow, ...]
+    stages: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    outputs: tuple[Output, ...] = ()
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """What a run gives back.
+
+    Attributes:
+        standard_output: the ONNX bytes that belong on stdout, where "-" was among the outputs.
+        failure: no width is accurate enough for the model that was to be written.
+    """
+
+    report: SweepReport
+    standard_output: bytes | None = None
+    failure: CompresskitError | None = None
+
+
+def run(request: SweepRequest, progress: Progress = SILENT) -> SweepOutcome:
+    """Quantize at every width, measure, and write the smallest model that is accurate enough where one is wanted.
+
+    Raises:
+        CompresskitError: of the kind that the exit codes describe; nothing has been written then.
+    """
+    first, clock = request.configs[0], Clock()
+    threads = set_threads(request.threads or 0)
+    seed_everything(first.seed)
+    with clock("read"):
+        progress.stage("read")
+        source = read_source(request)
+        if len(source.model.graph.output) != 1:
+            raise InputError(f"{source.name} has {len(source.model.graph.output)} outputs: --sweep measures models with one")
+        data = read_data(request, takes(source), seed=first.seed, progress=progress)
+    original, name = source.model.SerializeToString(), source.inputs[0].name
+    batch = source.inputs[0].shape[0]
+    with clock("measure"):
+        before = onnx_accuracy(original, name, data, batch=batch, threads=threads)
+    rows: list[SweepRow] = []
+    smallest: bytes | None = None
+    for config in request.configs:
+        with clock("quantize"):
+            model = quantize(source.model, data, config, source=source.name, threads=threads, progress=progress).model.SerializeToString()
+        with clock("measure"):
+            progress.stage("measure")
+            accuracy = onnx_accuracy(model, name, data, batch=batch, threads=threads)
+        allowed = None if config.max_drop is None else accuracy_guard(config.max_drop, before, accuracy) is None
+        rows.append(SweepRow(config.weights, config.activations, accuracy, len(model), allowed))
+        if allowed and (smallest is None or len(model) < len(smallest)):
+            smallest = model
+    failure = GuardError(_too_low(first, rows)) if request.outputs and smallest is None else None
+    written = _write(request, smallest) if smallest is not None and not request.dry_run else []
+    inputs = tuple(ModelInput(spec.name, spec.shape, str(spec.dtype).removeprefix("torch.")) for spec in source.inputs)
+    report = SweepReport(
+        command="quantize",
+        arguments=request.arguments,
+        versions=versions(),
+        seed=first.seed,
+        threads=threads,
+        model=ModelInfo(source.name, source.arch, inputs),
+        settings={key: value for key, value in asdict(first).items() if key not in _OTHER},
+        accuracy=before,
+        bytes=len(original),
+        rows=tuple(rows),
+        stages=clock.seconds,
+        warnings=tuple(_warnings(request, data.test is None)),
+        outputs=tuple(written),
+    )
+    return SweepOutcome(report, smallest if STDOUT in request.outputs and written else None, failure)
+
+
+def _too_low(config: QuantizeConfig, rows: list[SweepRow]) -> str:
+    best = max(rows, key=lambda row: row.accuracy.value)
+    return (
+        f"no width is as accurate as --max-drop {config.max_drop:g} asks for: "
+        f"{best.accuracy.value:.4f} at W{best.weights}A{best.activations} is the best; no model was written"
+    )
+
+
+def _write(request: SweepRequest, model: bytes) -> list[Output]:
+    """Write every output; each is complete or absent. The bytes for the standard output are the caller's to write."""
+    for name in request.outputs:
+        if name != STDOUT:
+            write_bytes(Path(name), model, force=request.force, protect=request.files_read())
+    return [Output(name, "onnx", len(model)) for name in request.outputs]
+
+
+def _warnings(request: SweepRequest, untested: bool) -> Iterator[str]:
+    if request.dry_run and request.outputs:
+        yield f"dry run: {', '.join(request.outputs)} would be written"
+    if untested:
+        yield "the data have no test split: accuracy was measured on the validation split"
