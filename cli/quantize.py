@@ -42,6 +42,10 @@ class QuantizeOptions(RunOptions, ReportOptions, DataOptions, ModelOptions):
     ] = None
     calibration: Annotated[Calibration, option(METHOD, "How the ranges of activations are chosen.", "--calibration", metavar="HOW")] = "mse"
     samples: Annotated[int, option(METHOD, "Training samples to choose them on.", "--samples", metavar="N", min=1)] = QuantizeConfig.samples
+    rounding: Annotated[
+        Literal["auto", "nearest", "learned"],
+        option(METHOD, "Weights to the nearest integers, or as those samples teach; auto: learned from 4 bits down.", "--rounding", metavar="HOW"),
+    ] = "auto"
     reduce_range: Annotated[
         Literal["auto", "yes", "no"],
         option(METHOD, "7 bits in place of 8 for weights, for CPUs without VNNI; auto: where this one needs it.", "--reduce-range", metavar="HOW"),
@@ -66,7 +70,7 @@ def quantize(console: Console, options: QuantizeOptions) -> None:
       cat model.onnx | compresskit quantize - --data digits.npz -o - > model.int8.onnx
     """
     if options.data is None:
-        shared.refuse_without(console, "--data", ("activations", "calibration", "samples"))
+        shared.refuse_without(console, "--data", ("activations", "calibration", "samples", "rounding"))
     outputs = _outputs(options)
     check_outputs(console, options, outputs, what="the model", inputs=files_read(options.model, options.data), drawings={})
     request = _request(console, options, outputs)
@@ -123,6 +127,7 @@ def _request(console: Console, options: QuantizeOptions, outputs: tuple[str, ...
         activations=options.activations,
         calibration=options.calibration,
         samples=options.samples,
+        rounding=options.rounding,
         reduce_range={"auto": None, "yes": True, "no": False}[options.reduce_range],
         max_drop=options.max_drop,
         require_speedup=options.require_speedup,

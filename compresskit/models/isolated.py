@@ -1,4 +1,4 @@
-"""A session of ONNX Runtime in a child process, for many runs of one model that we did not make.
+"""A session of ONNX Runtime in a child process, for many runs of models that we did not make.
 
 `models.sessions.run_isolated` starts a child for every run; calibration and accuracy need hundreds.
 """
@@ -23,10 +23,10 @@ _START = "import sys; sys.path[:] = sys.argv[1:]; from compresskit.models.sessio
 
 
 class IsolatedSession:
-    """Runs one model in a child process, which ends with the `with` block.
+    """Runs one model at a time in a child process, which ends with the `with` block.
 
     Args:
-        model: serialized.
+        model: serialized; the first to run.
         threads: for each operator.
         timeout: seconds for the start and for each run.
 
@@ -43,7 +43,7 @@ class IsolatedSession:
         command = [sys.executable, "-I", "-c", _START, *filter(None, sys.path)]
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         try:
-            self._ask({"threads": self._threads}, [np.frombuffer(self._model, np.uint8)])
+            self.load(self._model)
         except BaseException:
             self._end()
             raise
@@ -51,6 +51,10 @@ class IsolatedSession:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._end()
+
+    def load(self, model: bytes) -> None:
+        """Run this model from now on."""
+        self._ask({"threads": self._threads}, [np.frombuffer(model, np.uint8)])
 
     def run(self, feeds: Feeds) -> list[np.ndarray]:
         """The outputs for one batch, in order."""

@@ -1,7 +1,7 @@
-"""The child process behind `IsolatedSession`: one model, any number of runs.
+"""The child process behind `IsolatedSession`: one model at a time, any number of runs.
 
-A message is a length, a JSON header of that length, and the bytes of the arrays that the header describes, never a pickle. The child reads the
-model first and answers whether ONNX Runtime takes it; then it answers feeds with outputs until stdin ends.
+A message is a length, a JSON header of that length, and the bytes of the arrays that the header describes, never a pickle. The child
+answers a model with whether ONNX Runtime takes it, and feeds with the outputs of the last model that it took, until stdin ends.
 """
 
 from __future__ import annotations
@@ -57,9 +57,11 @@ def main() -> None:
     while (message := receive(source)) is not None:
         header, arrays = message
         try:
-            if session is None:
+            if "threads" in header:
                 session = open_session(arrays[0].tobytes(), threads=header["threads"])
                 send(sink, {})
+            elif session is None:
+                raise ValueError("no model to run yet")
             else:
                 send(sink, {}, session.run(None, dict(zip(header["names"], arrays, strict=True))))
         except Exception as error:

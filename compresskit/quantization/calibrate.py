@@ -73,7 +73,7 @@ def observe(
     inner = [tensor for tensor in tensors if tensor != name]
     with IsolatedSession(watching(network.to_model(), inner).SerializeToString(), threads=threads) as session:
         progress.stage("calibrate", count)
-        for start, stop in _pieces(session, name, samples, count, batch):
+        for start, stop in pieces(session, name, samples, count, batch):
             x = samples(start, stop)
             values = session.run({name: x if batch is None else np.resize(x, (batch, *x.shape[1:]))})[-len(inner) :] if inner else []
             for tensor, value in zip(inner, values, strict=True):
@@ -92,10 +92,10 @@ def watching(model: onnx.ModelProto, tensors: Sequence[str], kind: int = TensorP
     return copy
 
 
-def _pieces(
+def pieces(
     session: IsolatedSession, name: str, samples: Callable[[int, int], np.ndarray], count: int, batch: int | None
 ) -> Iterator[tuple[int, int]]:
-    """Ranges of samples to run at once."""
+    """Ranges of samples to run at once: as many as `batch`, or such that what the session puts out stays below 32 MiB."""
     if batch is None:
         size = sum(value.nbytes for value in session.run({name: samples(0, 1)}))
         batch = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(size, 1)))

@@ -18,6 +18,7 @@ class QuantizeConfig:
         weights, activations: bits, 2 to 16. Activations are quantized only where there are data to calibrate them on.
         calibration: how ranges of activations are chosen: a name in `compresskit.quantization.ranges.METHODS`.
         samples: of the training split, to calibrate on.
+        rounding: "nearest", or "learned" on the samples; "auto": learned for weights of 4 bits and less.
         reduce_range: give 8-bit weights 7 bits, for CPUs that add pairs of 8-bit products in 16 bits; None: if this CPU is one.
         max_drop: largest accuracy loss allowed on the test split, as a fraction; None: no guard.
         require_speedup: least ratio of the median times before and after; None: no guard.
@@ -27,6 +28,7 @@ class QuantizeConfig:
     activations: int = 8
     calibration: str = "mse"
     samples: int = 256
+    rounding: str = "auto"
     reduce_range: bool | None = None
     max_drop: float | None = None
     require_speedup: float | None = None

@@ -1,12 +1,12 @@
 """Post-training quantization: weights alone, or with activations calibrated on samples.
 
 ModelGraph ─export─► ONNX ─prepare─► Network ─┬─ no data ─► weights ─────────────────────────────► emit
-                                              └─ plan ─► observe ─► ranges, grids ─► biases ─► emit ─► check_integers
+                                              └─ plan ─► observe ─► ranges, grids ─► biases ─► rounding ─► emit ─► check_integers
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from compresskit.errors import InputError
 from compresskit.models.graph import ModelGraph
 from compresskit.models.onnx_out import export_onnx
 from compresskit.progress import SILENT, Progress
-from compresskit.quantization.calibrate import draw_samples, observe
+from compresskit.quantization.calibrate import Samples, draw_samples, observe
 from compresskit.quantization.config import QuantizeConfig
 from compresskit.quantization.correction import corrected_biases
 from compresskit.quantization.emit import emit_static, emit_weights
@@ -28,6 +28,7 @@ from compresskit.quantization.network import Network
 from compresskit.quantization.plan import Plan, left_alone, make_plan
 from compresskit.quantization.prepare import prepare
 from compresskit.quantization.ranges import METHODS
+from compresskit.quantization.reconstruction import LEARNED_BITS, Feeding, learnable, reconstructed
 from compresskit.quantization.saturation import saturates
 from compresskit.quantization.statistics import Statistics
 from compresskit.quantization.weights import Bits, weight_grids
@@ -50,6 +51,7 @@ class Quantized:
         activations: grids by tensor; none where only weights were quantized.
         skipped: what was left in float, and why.
         plan, statistics: of static quantization.
+        rounded: weights that lie on their grids, not at the nearest integers, and biases that were corrected; by name.
         integrity: how ONNX Runtime's integers compare with the reference's; None where nothing was compared.
     """
 
@@ -61,6 +63,7 @@ class Quantized:
     skipped: tuple[Skipped, ...]
     plan: Plan | None = None
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
+    rounded: Mapping[str, np.ndarray] = field(default_factory=dict)
     integrity: Integrity | None = None
 
 
@@ -98,6 +101,8 @@ def quantize(
     statistics = observe(network, plan.tensors, samples, len(samples), batch=batch, threads=threads, progress=progress)
     progress.stage("quantize")
     done = quantize_static(network, plan, statistics, weights=bits, activations=config.activations, method=config.calibration)
+    if learned := [layer for layer in plan.layers if learns(config, done.weights[layer.weight].bits)]:
+        done = round_by_learning(done, learned, samples, batch=batch, threads=threads, seed=config.seed, progress=progress)
     x = samples(0, batch or CHECKED)
     feeds = {network.inputs[0]: np.resize(x, (batch or CHECKED, *x.shape[1:]))}
     return replace(done, integrity=check_integers(done.model, feeds, threads=threads))
@@ -108,6 +113,11 @@ def weight_bits(config: QuantizeConfig) -> int:
     if config.weights != 8 or config.reduce_range is False:
         return config.weights
     return 7 if config.reduce_range or saturates() else 8
+
+
+def learns(config: QuantizeConfig, bits: int) -> bool:
+    """Whether the rounding of weights of `bits` is learned."""
+    return bits <= LEARNED_BITS if config.rounding == "auto" else config.rounding == "learned"
 
 
 def quantize_weights(network: Network, bits: Bits, source: str) -> Quantized:
@@ -147,9 +157,36 @@ def quantize_static(network: Network, plan: Plan, statistics: Mapping[str, Stati
     """
     grids = activation_grids(plan, statistics, activations, method)
     kernels = weight_grids(network, plan.layers, weights, grids)
-    corrected = network.edited(network.nodes, corrected_biases(network, plan.layers, kernels, statistics))
-    model = emit_static(corrected, plan, kernels, grids)
-    return Quantized(model, network, plan.layers, kernels, grids, plan.skipped, plan, statistics)
+    corrected = corrected_biases(network, plan.layers, kernels, statistics)
+    model = emit_static(network.edited(network.nodes, corrected), plan, kernels, grids)
+    return Quantized(model, network, plan.layers, kernels, grids, plan.skipped, plan, statistics, corrected)
+
+
+def round_by_learning(
+    done: Quantized,
+    layers: Sequence[Layer],
+    samples: Samples,
+    *,
+    batch: int | None = None,
+    threads: int = 1,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Quantized:
+    """Static quantization with the rounding of the weights of `layers` learned, where it can be.
+
+    Raises:
+        InputError: ONNX Runtime cannot run the model.
+    """
+    plan, network = done.plan, done.network
+    assert plan is not None, "what is rounded is chosen by what static quantization makes of the inputs"
+
+    def emit(rounded: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+        return emit_static(network.edited(network.nodes, {**done.rounded, **rounded}), plan, done.weights, done.activations)
+
+    chosen = learnable(network, layers)
+    feeds = Feeding(network.inputs[0], samples, len(samples), batch)
+    rounded = reconstructed(network, chosen, done.weights, done.activations, emit, feeds, threads=threads, seed=seed, progress=progress)
+    return replace(done, model=emit(rounded), rounded={**done.rounded, **rounded})
 
 
 def activation_grids(plan: Plan, statistics: Mapping[str, Statistics], bits: int, method: str) -> dict[str, Grid]:

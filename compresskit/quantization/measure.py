@@ -57,6 +57,8 @@ def layer_rows(done: Quantized) -> Iterator[LayerRow]:
     constants = done.network.constants
     for layer in done.layers:
         grid, weight = done.weights[layer.weight], constants[layer.weight]
+        rounded = done.rounded.get(layer.weight)
+        stored = grid.round_trip(weight) if rounded is None else rounded
         bias = constants[layer.bias].nbytes if layer.bias is not None else 0
         end = layer.output if done.plan is None else done.plan.result(layer.output)
         made, seen = done.activations.get(end), done.statistics.get(end)
@@ -64,11 +66,12 @@ def layer_rows(done: Quantized) -> Iterator[LayerRow]:
             name=layer.name,
             kind=layer.node.op_type,
             weight_bits=grid.bits,
+            rounding="nearest" if rounded is None else "learned",
             activation_bits=None if made is None else made.bits,
             low=None if made is None else _end(made, made.low),
             high=None if made is None else _end(made, made.high),
             clipped=None if made is None or seen is None else seen.clipped(made),
-            weight_sqnr=decibels(float((weight.astype(np.float64) ** 2).sum()), float(((grid.round_trip(weight) - weight) ** 2.0).sum())),
+            weight_sqnr=decibels(float((weight.astype(np.float64) ** 2).sum()), float(((stored - weight) ** 2.0).sum())),
             activation_sqnr=None if made is None or seen is None else decibels(seen.power(), seen.noise(made)),
             bytes_before=weight.nbytes + bias,
             bytes_after=stored_bytes(weight.size, grid) + bias + (2 * bias if done.plan is not None else 0),  # a bias has scales and zero points too

@@ -115,6 +115,22 @@ class Network:
         return model
 
 
+def part_up_to(model: onnx.ModelProto, name: str, kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    """The part of a model that makes one tensor of elements `kind`, its only output."""
+    needed, nodes = {name}, []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            nodes.append(node)
+            needed.update(node.input, captured(node))
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    for field in ("node", "output"):
+        part.graph.ClearField(field)
+    part.graph.node.extend(reversed(nodes))
+    part.graph.output.append(helper.make_tensor_value_info(name, kind, None))
+    return part
+
+
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of ONNX's own operators that a model uses; 0 for none."""
     return next((entry.version for entry in model.opset_import if entry.domain in PLAIN_DOMAINS), 0)

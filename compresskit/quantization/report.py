@@ -29,6 +29,7 @@ class LayerRow:
 
     Attributes:
         weight_bits: of each weight.
+        rounding: "nearest", or "learned": not each weight at its best, but what the layer puts out.
         activation_bits: of what the layer puts out; None: float.
         low, high: the range that those bits are spread over.
         clipped: fraction of the calibration's outputs beyond it.
@@ -39,6 +40,7 @@ class LayerRow:
     name: str
     kind: str
     weight_bits: int
+    rounding: str
     activation_bits: int | None
     low: float | None
     high: float | None

@@ -107,19 +107,19 @@ def _conv(node: NodeProto, values: list[np.ndarray]) -> np.ndarray:
     x, weight = (torch.from_numpy(value) for value in values)
     rank = x.ndim - 2
     strides, dilations = attribute(node, "strides", [1] * rank), attribute(node, "dilations", [1] * rank)
-    pads = _pads(node, x.shape[2:], weight.shape[2:], strides, dilations)
+    margins = pads(node, x.shape[2:], weight.shape[2:], strides, dilations)
     # torch takes pairs, the last axis first.
-    x = F.pad(x, [size for pair in reversed(pads) for size in pair])
+    x = F.pad(x, [size for pair in reversed(margins) for size in pair])
     convolve = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
     return convolve(x, weight, stride=strides, dilation=dilations, groups=attribute(node, "group", 1)).numpy()
 
 
-def _pads(node: NodeProto, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> list[tuple[int, int]]:
+def pads(node: NodeProto, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> list[tuple[int, int]]:
     """(before, after) of each spatial axis, as ONNX's Conv defines them."""
     mode = attribute(node, "auto_pad", b"NOTSET").decode()
     if not mode.startswith("SAME"):
-        pads = attribute(node, "pads", [0] * 2 * len(sizes)) if mode == "NOTSET" else [0] * 2 * len(sizes)
-        return list(zip(pads[: len(sizes)], pads[len(sizes) :], strict=True))
+        ends = attribute(node, "pads", [0] * 2 * len(sizes)) if mode == "NOTSET" else [0] * 2 * len(sizes)
+        return list(zip(ends[: len(sizes)], ends[len(sizes) :], strict=True))
     found = []
     for size, taps, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
         missing = max((-(-size // stride) - 1) * stride + (taps - 1) * dilation + 1 - size, 0)

@@ -23,9 +23,9 @@ Invoke = Callable[..., Any]
 @pytest.fixture
 def report() -> QuantizeReport:
     """What a run might say."""
-    row = LayerRow("layer0.conv", "Conv", 8, 8, -1.5, 2.25, 0.0004, 41.2, 55.6, 9280, 2576)
+    row = LayerRow("layer0.conv", "Conv", 8, "nearest", 8, -1.5, 2.25, 0.0004, 41.2, 55.6, 9280, 2576)
     rows = (row, *(dataclasses.replace(row, name=f"layer{index}.conv", weight_sqnr=41.0 - index) for index in range(1, 11)))
-    head = LayerRow("head", "Gemm", 8, None, None, None, None, None, None, 2600, 810)
+    head = LayerRow("head", "Gemm", 8, "nearest", None, None, None, None, None, None, 2600, 810)
     before = Figures(1_083_000, Accuracy(0.915, 0.9069, 0.9224, 5000), Latency(0.486, 0.79, 1, 1))
     return QuantizeReport(
         command="quantize",
@@ -86,12 +86,14 @@ def test_what_is_not_said_is_the_library_s_default(invoke: Invoke, pipeline: Pip
 
 def test_everything_that_is_said_arrives(invoke: Invoke, pipeline: Pipeline) -> None:
     line = (
-        "quantize w.pth --weights 4 --activations 6 --max-drop 0.01 --require-speedup 1.2 --calibration entropy --samples 99 --reduce-range yes "
-        "--data d.csv --label-column y --mean .4,.5 --std .2,.25 --arch nets:make --input 3,32,32 --trust --max-bytes 1.5GB "
+        "quantize w.pth --weights 4 --activations 6 --max-drop 0.01 --require-speedup 1.2 --calibration entropy --samples 99 --rounding learned "
+        "--reduce-range yes --data d.csv --label-column y --mean .4,.5 --std .2,.25 --arch nets:make --input 3,32,32 --trust --max-bytes 1.5GB "
         "-o a.onnx -o b.onnx -f -T 2 --seed 9 --dry-run"
     )
     assert invoke(*line.split()).code == 0
-    config = QuantizeConfig(4, 6, "entropy", 99, reduce_range=True, max_drop=0.01, require_speedup=1.2, seed=9)
+    config = QuantizeConfig(
+        4, 6, calibration="entropy", samples=99, rounding="learned", reduce_range=True, max_drop=0.01, require_speedup=1.2, seed=9
+    )
     assert pipeline.asked == QuantizeRequest(
         model="w.pth",
         config=config,

@@ -18,7 +18,7 @@ from compresskit.errors import GuardError, InputError, UsageError
 from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
 from compresskit.models.sessions import run as onnx_run
-from compresskit.quantization import engine, pipeline
+from compresskit.quantization import engine, pipeline, rounding
 from compresskit.quantization.config import QuantizeConfig, QuantizeRequest
 from compresskit.quantization.engine import quantize
 from compresskit.quantization.pipeline import run
@@ -31,10 +31,11 @@ CONFIG = QuantizeConfig(samples=64, seed=3)
 
 
 @pytest.fixture(autouse=True)
-def _quick_timing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times are taken in a tenth of the time."""
+def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times are taken in a tenth of the time, roundings hardly learned."""
     compare = pipeline.compare
     monkeypatch.setattr(pipeline, "compare", lambda *arguments, **options: compare(*arguments, **{**options, "seconds": 0.05}))
+    monkeypatch.setattr(rounding, "STEPS", 5)
 
 
 @pytest.fixture(scope="session")

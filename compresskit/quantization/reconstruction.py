@@ -1,0 +1,127 @@
+"""Learned rounding of a network, layer by layer: each is fitted to what it put out in float, on inputs as the layers before it now make them.
+
+             float network ────► y ───┐
+samples ─►                            ├─► Moments ─► learn_rounding ─► weights and bias, for the layers behind to see
+             quantized so far ─► z ───┘
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from compresskit.models.isolated import IsolatedSession
+from compresskit.progress import SILENT, Progress
+from compresskit.quantization.calibrate import pieces
+from compresskit.quantization.grid import Grid
+from compresskit.quantization.layers import Layer
+from compresskit.quantization.moments import Moments
+from compresskit.quantization.network import Network, part_up_to
+from compresskit.quantization.patches import as_matrices, as_stored, draw_places, input_rows, output_rows
+from compresskit.quantization.rounding import learn_rounding
+from compresskit.quantization.storage import activation_container
+
+LEARNED_BITS = 4
+"""Weights of more bits lose next to nothing by rounding to the nearest."""
+MOST_INPUTS = 4608
+"""Of an output, a 3x3 kernel on 512 channels: its moments take 0.7 GB. Layers of more are rounded to the nearest."""
+
+Rounded = Mapping[str, np.ndarray]
+Emit = Callable[[Rounded], onnx.ModelProto]
+
+
+@dataclass(frozen=True)
+class Feeding:
+    """How samples are fed to networks of one input.
+
+    Attributes:
+        name: of the input.
+        samples: the float32 inputs of samples `start` to `stop`, `count` in all.
+        batch: that the model fixes; None: any.
+    """
+
+    name: str
+    samples: Callable[[int, int], np.ndarray]
+    count: int
+    batch: int | None = None
+
+    def answers(self, first: IsolatedSession, second: IsolatedSession) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What two sessions put out first, batch by batch."""
+        for start, stop in pieces(first, self.name, self.samples, self.count, self.batch):
+            x = self.samples(start, stop)
+            feed = {self.name: x if self.batch is None else np.resize(x, (self.batch, *x.shape[1:]))}
+            yield first.run(feed)[0], second.run(feed)[0]
+
+
+def learnable(network: Network, layers: Collection[Layer]) -> tuple[Layer, ...]:
+    """The layers whose weights are theirs alone, and not too many an output."""
+    uses = Counter(layer.weight for layer in layers)
+    return tuple(layer for layer in layers if uses[layer.weight] == 1 and as_matrices(layer, network.constants[layer.weight]).shape[2] <= MOST_INPUTS)
+
+
+def reconstructed(
+    network: Network,
+    layers: Collection[Layer],
+    weights: Mapping[str, Grid],
+    activations: Mapping[str, Grid],
+    emit: Emit,
+    feeding: Feeding,
+    *,
+    threads: int = 1,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> dict[str, np.ndarray]:
+    """Weights that lie on their grids, rounded for the least change of each layer's outputs, and the biases that go with them, by name.
+
+    Args:
+        network: in float.
+        layers: to round, in the graph's order, as `learnable` chooses them.
+        weights, activations: grids by name.
+        emit: the quantized network, given what has been rounded so far.
+        seed: of the output positions that are looked at.
+
+    Raises:
+        InputError: ONNX Runtime cannot run the model.
+    """
+    rounded: dict[str, np.ndarray] = {}
+    biases = Counter(layer.bias for layer in layers)
+    float_model = network.to_model()
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(IsolatedSession(float_model.SerializeToString(), threads=threads)) for _ in range(2))
+        progress.stage("round", len(layers))
+        for layer in layers:
+            grid = activations[layer.input]
+            kind = activation_container(grid.bits).kind
+            first.load(part_up_to(float_model, layer.output).SerializeToString())
+            second.load(part_up_to(emit(rounded), f"{layer.input}_quantized", kind).SerializeToString())
+
+            pairs = ((grid.dequantize(z.astype(np.int32)), y) for y, z in feeding.answers(first, second))
+            free_bias = layer.bias if biases[layer.bias] == 1 else None
+            rounded.update(fitted(layer, network.constants[layer.weight], weights[layer.weight], free_bias, pairs, np.random.default_rng(seed)))
+            progress.advance(1)
+    return rounded
+
+
+def fitted(
+    layer: Layer,
+    weight: np.ndarray,
+    grid: Grid,
+    bias: str | None,
+    pairs: Iterator[tuple[np.ndarray, np.ndarray]],
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """One layer's weights, and its bias where that has a name, rounded for `pairs` of what it reads now and what it put out in float."""
+    matrices = as_matrices(layer, weight)
+    moments = Moments(*matrices.shape, centered=bias is not None)
+    for inputs, outputs in pairs:
+        places = draw_places(layer, outputs, rng)
+        moments.update(input_rows(layer, weight, inputs, places, len(matrices)), output_rows(layer, outputs, places, len(matrices)))
+    step = grid.scale.reshape(matrices.shape[:2])
+    found = learn_rounding(matrices, step, grid.low, grid.high, moments) * step[..., None]
+    fit = {layer.weight: as_stored(layer, found, weight.shape).astype(np.float32)}
+    return fit if bias is None else fit | {bias: moments.bias(found).ravel().astype(np.float32)}

@@ -1,0 +1,151 @@
+"""Learned rounding: never worse than to the nearest, at an optimum of its kind, the same for the same seed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper
+
+from compresskit.data import Dataset, Split
+from compresskit.models.graph import Normalization
+from compresskit.models.sessions import run
+from compresskit.quantization import rounding
+from compresskit.quantization.config import QuantizeConfig
+from compresskit.quantization.engine import Quantized, learns, quantize
+from compresskit.quantization.moments import Moments
+from compresskit.quantization.rounding import learn_rounding
+
+Build = Callable[..., onnx.ModelProto]
+
+
+def _moments(seed: int, groups: int, outputs: int, inputs: int, centered: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray, Moments]:
+    """Weights, inputs that differ from those that the float network saw, its outputs, and what is remembered of both in two pieces."""
+    rng = np.random.default_rng(seed)
+    weights = rng.standard_normal((groups, outputs, inputs)).astype(np.float32)
+    seen = rng.standard_normal((groups, 40, inputs)) @ rng.standard_normal((groups, inputs, inputs)) + 1
+    y = (seen @ weights.transpose(0, 2, 1) + 0.5).astype(np.float32)
+    z = (seen + 0.1 * rng.standard_normal(seen.shape)).astype(np.float32)
+    moments = Moments(groups, outputs, inputs, centered=centered)
+    for part in (slice(0, 13), slice(13, None)):
+        moments.update(z[:, part], y[:, part])
+    return weights, z, y, moments
+
+
+@given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 4), st.integers(1, 7), st.booleans())
+def test_the_error_is_that_of_the_rows(seed: int, groups: int, outputs: int, inputs: int, centered: bool) -> None:
+    weights, z, y, moments = _moments(seed, groups, outputs, inputs, centered)
+    weights = weights + 0.1
+    bias = moments.bias(weights)[:, None] if centered else 0.0
+    want = ((y - z @ weights.transpose(0, 2, 1) - bias) ** 2).mean(axis=1)
+    np.testing.assert_allclose(moments.error(weights), want, rtol=1e-3, atol=1e-3)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**31), st.integers(1, 2), st.integers(1, 4), st.integers(1, 9), st.integers(2, 5), st.booleans())
+def test_it_is_never_worse_than_the_nearest(seed: int, groups: int, outputs: int, inputs: int, bits: int, centered: bool) -> None:
+    weights, _, _, moments = _moments(seed, groups, outputs, inputs, centered)
+    top = 2 ** (bits - 1) - 1
+    step = (np.abs(weights).max(axis=2) / top).astype(np.float32)
+    learned = learn_rounding(weights, step, -top, top, moments)
+    scale = step[..., None].astype(np.float64)
+    scaled = weights / scale
+    assert (moments.error(learned * scale) <= moments.error(np.rint(scaled) * scale)).all()
+    assert (np.abs(learned - scaled) < 1 + 1e-5).all()
+    assert np.abs(learned).max() <= top
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_no_flip_of_one_weight_makes_it_better(monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
+    monkeypatch.setattr(rounding, "_BLOCK", 4)
+    if large:
+        monkeypatch.setattr(rounding, "_LARGE", 0)
+    weights, _, _, moments = _moments(3, 2, 3, 10)
+    step = (np.abs(weights).max(axis=2) / 3).astype(np.float32)
+    learned = learn_rounding(weights, step, -3, 3, moments)
+    floor = np.floor(weights / step[..., None].astype(np.float64))
+    error = moments.error(learned * step[..., None])
+    for at in range(10):
+        flipped = learned.copy()
+        flipped[..., at] = np.clip(2 * floor[..., at] + 1 - learned[..., at], -3, 3)
+        assert (moments.error(flipped * step[..., None]) >= error * (1 - 1e-9)).all()
+
+
+def test_it_is_near_the_best_of_all() -> None:
+    weights, _, _, moments = _moments(5, 1, 6, 8)
+    step = (np.abs(weights).max(axis=2) / 3).astype(np.float32)
+    floor = np.floor(weights / step[..., None].astype(np.float64))
+    found = moments.error(learn_rounding(weights, step, -3, 3, moments) * step[..., None])
+    every = [moments.error(np.clip(floor + np.array(up), -3, 3) * step[..., None]) for up in itertools.product((0, 1), repeat=8)]
+    assert found.mean() < 1.3 * np.min(every, axis=0).mean()
+    assert moments.error(np.rint(weights / step[..., None]) * step[..., None]).mean() > 1.5 * found.mean()
+
+
+def test_weights_that_lie_on_the_grid_stay() -> None:
+    weights, _, _, moments = _moments(1, 1, 2, 6)
+    weights[..., ::2] = 0
+    step = np.abs(weights).max(axis=2) / 3
+    assert not learn_rounding(weights, step, -3, 3, moments)[..., ::2].any()
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks as small as these need no more."""
+    monkeypatch.setattr(rounding, "STEPS", 100)
+
+
+@pytest.fixture(scope="module")
+def data(samples: np.ndarray) -> Dataset:
+    """Images in which neighbours are alike, as in real ones, and labels that nobody asks for."""
+    smooth = (samples + np.roll(samples, 1, 2) + np.roll(samples, 1, 3)).astype(np.float32)
+    split = Split(smooth, np.zeros(len(samples), np.int64))
+    return Dataset(split, split, None, Normalization((0.0,), (1.0,)), "", 5)
+
+
+def _quantized(model: onnx.ModelProto, data: Dataset, how: str, **settings: Any) -> Quantized:
+    return quantize(model, data, QuantizeConfig(rounding=how, calibration="minmax", samples=48, **settings))
+
+
+def _noise(model: onnx.ModelProto, done: Quantized, data: Dataset) -> float:
+    fresh = data.train.x[48:]
+    want, got = (run(one.SerializeToString(), {"x": fresh})[0] for one in (model, done.model))
+    return float(((want - got) ** 2).mean() / want.var())
+
+
+@pytest.mark.parametrize(("weights", "activations"), [(3, 8), (4, 4)])
+def test_outputs_come_nearer_to_the_float_model_s(residual: onnx.ModelProto, data: Dataset, weights: int, activations: int) -> None:
+    noise = {how: _noise(residual, _quantized(residual, data, how, weights=weights, activations=activations), data) for how in ("nearest", "learned")}
+    assert noise["learned"] < 0.7 * noise["nearest"]
+
+
+def test_the_seed_decides(residual: onnx.ModelProto, data: Dataset) -> None:
+    first, again, other = (_quantized(residual, data, "learned", weights=3, seed=seed).model.SerializeToString() for seed in (1, 1, 2))
+    assert first == again != other
+
+
+@pytest.mark.parametrize(("how", "learned"), [("auto", [2, 3, 4]), ("learned", [2, 3, 4, 5, 8]), ("nearest", [])])
+def test_by_default_it_is_learned_from_four_bits_down(how: str, learned: list[int]) -> None:
+    assert [bits for bits in (2, 3, 4, 5, 8) if learns(QuantizeConfig(rounding=how), bits)] == learned
+
+
+def test_weights_of_two_layers_are_rounded_to_the_nearest(build: Build, weight: Any, data: Dataset) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["c", "w"], ["d"], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["d", "v"], ["y"]),
+    ]
+    done = _quantized(build(nodes, {"w": weight(3, 3, 3, 3), "v": weight(4, 3, 3, 3)}), data, "learned", weights=4)
+    assert set(done.rounded) == {"v"}
+
+
+def test_a_model_that_fixes_its_batch(build: Build, weight: Any, data: Dataset) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["y"])]
+    models = [build(nodes, {"w": weight(4, 3, 3, 3)}, shape=(batch, 3, 8, 8)) for batch in (5, "N")]
+    fixed, free = (_quantized(model, data, "learned", weights=3).rounded["w"] for model in models)
+    assert (fixed == free).mean() > 0.9
