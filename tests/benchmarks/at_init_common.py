@@ -24,7 +24,7 @@ from compresskit.models.lift import graph_from_module
 SHAPE = (3, 32, 32)
 NORMALIZATION = Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 WIDTH = 0.25
-IMAGES = 5000
+IMAGES = 6000
 VALIDATION = 500  # images: nothing is chosen by them, and measuring takes time
 
 _BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))

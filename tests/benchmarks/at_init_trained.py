@@ -31,9 +31,7 @@ EPOCHS = 2.0
 METHODS: dict[str, dict[str, Any]] = {
     "prospr": {"method": "prospr"},
     "prospr+ca": {"method": "prospr", "compute_aware": True},
-    "3sp+ca": {"method": "3sp", "compute_aware": True},
     "taylor": {"criterion": "taylor", "scope": "global"},
-    "taylor, uniform width": {"criterion": "taylor"},
     "group norm": {"criterion": "l2", "scope": "global"},
     "group norm, uniform width": {"criterion": "l2"},
 }
