@@ -98,7 +98,7 @@ def test_a_block_that_a_model_does_not_have_is_refused(small_net: ModelGraph, bl
 
 
 def test_a_model_without_layers_has_no_block_at_all() -> None:
-    with pytest.raises(UsageError, match="^--blocks lowrank: net has none; it has no block at all$"):
+    with pytest.raises(UsageError, match=r"^--blocks lowrank: net has none; it has no block at all$"):
         check_blocks(_lifted(nn.ReLU(), 3), ("lowrank",))
 
 
