@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from compresskit.metaprune.layout import FEATURES, TAP_FEATURES, Layout
-from compresskit.metaprune.pna import MessagePassing, mlp, wiring
+from compresskit.metaprune.pna import MessagePassing, mlp
+from compresskit.metaprune.pna_wiring import wiring
 
 
 @dataclass(frozen=True)
@@ -54,18 +53,17 @@ class Metanetwork(nn.Module):
     def forward(self, layout: Layout, nodes: Tensor, blocks: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The features of a graph to those of the rewritten one, both as `features` gives them; fixed edges stay."""
         wires = wiring(layout, nodes.device)
-        taps = [block.taps.to(nodes) for block in layout.blocks]
+        stacked = wires.stacked(blocks)
+        taps = [stack.taps.to(nodes.dtype) for stack in wires.stacks]
         hidden = self.node_encoder(nodes)
-        edges = tuple(self._encode(values, places) for values, places in zip(blocks, taps, strict=True))
+        edges = [self._encode(values, places) for values, places in zip(stacked, taps, strict=True)]
         for layer in self.layers:
-            run = partial(checkpoint, layer, use_reentrant=False) if torch.is_grad_enabled() else layer
-            hidden, *edges = run(hidden, wires, *edges)
-        written = [bool(block.weights) for block in layout.blocks]
-        changed = (
-            values + self.config.edge_scale * self._decode(deep, places) if free else values
-            for values, deep, places, free in zip(blocks, edges, taps, written, strict=True)
-        )
-        return nodes + self.config.node_scale * self.node_decoder(hidden), tuple(changed)
+            hidden, *edges = layer(hidden, wires, *edges)
+        changed = [
+            values + self.config.edge_scale * self._decode(deep, places) if stack.free else values
+            for values, deep, places, stack in zip(stacked, edges, taps, wires.stacks, strict=True)
+        ]
+        return nodes + self.config.node_scale * self.node_decoder(hidden), wires.unstacked(changed, blocks)
 
     def _encode(self, values: Tensor, taps: Tensor) -> Tensor:
         """(groups, outs, ins, taps) to (width, groups, outs, ins)."""
