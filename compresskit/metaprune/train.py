@@ -22,6 +22,7 @@ from compresskit.metaprune.config import MetatrainConfig
 from compresskit.metaprune.criterion import GroupSparsity, Sparsity, WeightSparsity
 from compresskit.metaprune.graph import layout_of
 from compresskit.metaprune.layout import Layout
+from compresskit.metaprune.memory import enough_memory
 from compresskit.metaprune.network import Metanetwork, rewrite
 from compresskit.models.graph import ModelGraph, Normalization
 from compresskit.progress import SILENT, Progress
@@ -81,7 +82,7 @@ def meta_objective(models: Sequence[DataModel], *, pruner_reg: float, batch_size
     def objective(metanetwork: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         assert isinstance(metanetwork, Metanetwork)
         model = models[int(torch.randint(len(models), ()))]
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False), enough_memory(metanetwork, model.layout, training=True):
             new = {name: weight for name, weight in rewrite(metanetwork, model.layout, model.tensors).items() if weight.requires_grad}
         leaves = {name: _laid_out(weight.detach(), model.memory).requires_grad_() for name, weight in new.items()}
         value = _accumulate(model, leaves, x, y, batch_size)

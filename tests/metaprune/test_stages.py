@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from compresskit.data import Dataset
+from compresskit.errors import InputError
 from compresskit.metaprune.config import MetapruneConfig
 from compresskit.metaprune.curve import pruning_curve
 from compresskit.metaprune.explain import compare_layers
@@ -100,3 +101,24 @@ def test_statistics_follow_the_weights(digits_net: ModelGraph, digits: Dataset) 
     assert rows["conv1"].norm_after == pytest.approx(2 * rows["conv1"].norm_before)
     assert rows["conv1"].sensitivity_after == pytest.approx(rows["conv1"].sensitivity_before, rel=0.05)
     assert rows["layer1.0.conv1"].norm_after == rows["layer1.0.conv1"].norm_before
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")])
+def test_what_it_needs_is_said_where_memory_runs_out(
+    digits_net: ModelGraph, metanetwork: Metanetwork, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("compresskit.metaprune.rewriting.rewrite", fail)
+    with pytest.raises(InputError, match=r"not enough memory for the metanetwork: \d+ edges of 8 numbers take about 0.0 GB; use one of a smaller"):
+        rewritten(digits_net, metanetwork)
+
+
+def test_other_errors_stay_what_they_are(digits_net: ModelGraph, metanetwork: Metanetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr("compresskit.metaprune.rewriting.rewrite", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        rewritten(digits_net, metanetwork)
