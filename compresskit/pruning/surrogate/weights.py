@@ -76,9 +76,18 @@ def learn_weights(module: fx.GraphModule, sparsity: float, pattern: str | None, 
     masked = MaskedWeights(module, tuple(weights), starting(magnitudes), torch.zeros(min(POINTS, steps), 3))
     control = Control(masked, counted, NORMS["l1l2"], counted.whole * (1 - sparsity), torch.full_like(counted.sizes, stay), steps, RATE)
     history = recovery.search(masked, parameter_groups(masked, RATE), control)
-    scores = parted(_scores(masked.mask.detach().to(recovery.device), counted, magnitudes), weights)
+    masks = find_masks(module, sparsity, pattern, parted(_scores(masked.mask.detach(), counted, magnitudes), weights))
     masked.fold(masked.mask)
-    return LearnedWeights(masked.network, find_masks(module, sparsity, pattern, scores), history, path_of(masked.log) if history else ())
+    _revive(masked.network, weights, masks)
+    return LearnedWeights(masked.network, masks, history, path_of(masked.log) if history else ())
+
+
+@torch.no_grad()
+def _revive(module: fx.GraphModule, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
+    """Give those that stay although their mask fell to zero, as the count has it, the weight that they had."""
+    for name, weight in weights.items():
+        trained = module.get_parameter(name)
+        trained.copy_(torch.where(masks[name] & (trained == 0), weight, trained))
 
 
 def _owners(module: fx.GraphModule, weights: Mapping[str, Tensor], size: int | None) -> Iterator[Tensor]:
@@ -96,6 +105,6 @@ def _owners(module: fx.GraphModule, weights: Mapping[str, Tensor], size: int | N
 
 
 def _scores(mask: Tensor, counted: WeightCount, magnitudes: Tensor) -> Tensor:
-    """(entries,) the share that each mask has of the largest in its block, above 1; below it the magnitude, where the mask is zero."""
-    shares = (mask / counted.largest(mask).clamp(min=torch.finfo(mask.dtype).tiny)[counted.owner]).cpu()
-    return torch.where(shares > 0, 1 + shares, magnitudes / (1 + magnitudes))
+    """(entries,) masks, above 1; below it the magnitude, where the mask is zero; above all others, the largest of every block."""
+    last = mask == counted.largest(mask.to(counted.owner.device))[counted.owner].cpu()
+    return torch.where(mask > 0, 1 + mask, magnitudes / (1 + magnitudes)) + 10 * last
