@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import Tensor, nn
 
 from compresskit.metaprune.graph import layout_of
 from compresskit.metaprune.memory import enough_memory
@@ -22,9 +23,15 @@ def rewritten(graph: ModelGraph, metanetwork: Metanetwork) -> tuple[ModelGraph, 
     module = copy.deepcopy(graph.module)
     layout = layout_of(graph)
     parameters = dict(module.named_parameters())
-    tensors = {**parameters, **dict(module.named_buffers())}
     with enough_memory(metanetwork, layout):
-        new = rewrite(metanetwork, layout, tensors)
-    for name, weight in new.items():
-        parameters[name].copy_(weight)
+        new = rewrite(metanetwork, layout, named_tensors(module))
+    for name, parameter in parameters.items():
+        if name in new:
+            parameter.copy_(new[name])
     return graph.with_module(module), tuple(f"{skipped.group}: {skipped.reason}" for skipped in layout.skipped)
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers under each of their names, without gradients."""
+    named = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+    return {name: tensor.detach() for name, tensor in named}

@@ -24,6 +24,7 @@ from compresskit.metaprune.graph import layout_of
 from compresskit.metaprune.layout import Layout
 from compresskit.metaprune.memory import enough_memory
 from compresskit.metaprune.network import Metanetwork, rewrite
+from compresskit.metaprune.rewriting import named_tensors
 from compresskit.models.graph import ModelGraph, Normalization
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.criteria.magnitude import NORMS
@@ -64,13 +65,12 @@ def data_model(graph: ModelGraph, config: MetatrainConfig, device: torch.device 
     module = copy.deepcopy(prunable.graph.module).to(device).eval()
     memory = lay_out(module, prunable.graph.example()[0].to(device))
     module.train()
-    tensors = {name: tensor.detach() for name, tensor in (*module.named_parameters(), *module.named_buffers())}
     sparsity = (
         WeightSparsity(tuple(sparse_weights(module)))
         if config.criterion == "weights"
         else GroupSparsity(prunable.groups, NORMS[config.criterion], config.normalize, config.alpha)
     )
-    return DataModel(module, layout_of(prunable.graph), tensors, sparsity, memory)
+    return DataModel(module, layout_of(prunable.graph), named_tensors(module), sparsity, memory)
 
 
 def meta_objective(models: Sequence[DataModel], *, pruner_reg: float, batch_size: int) -> Objective:
@@ -83,8 +83,8 @@ def meta_objective(models: Sequence[DataModel], *, pruner_reg: float, batch_size
         assert isinstance(metanetwork, Metanetwork)
         model = models[int(torch.randint(len(models), ()))]
         with torch.autocast(x.device.type, enabled=False), enough_memory(metanetwork, model.layout, training=True):
-            new = {name: weight for name, weight in rewrite(metanetwork, model.layout, model.tensors).items() if weight.requires_grad}
-        leaves = {name: _laid_out(weight.detach(), model.memory).requires_grad_() for name, weight in new.items()}
+            new = rewrite(metanetwork, model.layout, model.tensors)
+        leaves = {name: _laid_out(new[name].detach(), model.memory).requires_grad_() for name, _ in model.module.named_parameters() if name in new}
         value = _accumulate(model, leaves, x, y, batch_size)
         weights = {**model.tensors, **leaves}
         with torch.no_grad():
