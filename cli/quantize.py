@@ -46,6 +46,10 @@ class QuantizeOptions(RunOptions, ReportOptions, DataOptions, ModelOptions):
         Literal["auto", "nearest", "learned"],
         option(METHOD, "Weights to the nearest integers, or as those samples teach; auto: learned from 4 bits down.", "--rounding", metavar="HOW"),
     ] = "auto"
+    equalize: Annotated[
+        Literal["auto", "yes", "no"],
+        option(METHOD, "Bring channels to like ranges across layers first; auto: where that lessens the noise.", "--equalize", metavar="HOW"),
+    ] = "auto"
     reduce_range: Annotated[
         Literal["auto", "yes", "no"],
         option(METHOD, "7 bits in place of 8 for weights, for CPUs without VNNI; auto: where this one needs it.", "--reduce-range", metavar="HOW"),
@@ -128,6 +132,7 @@ def _request(console: Console, options: QuantizeOptions, outputs: tuple[str, ...
         calibration=options.calibration,
         samples=options.samples,
         rounding=options.rounding,
+        equalize=options.equalize,
         reduce_range={"auto": None, "yes": True, "no": False}[options.reduce_range],
         max_drop=options.max_drop,
         require_speedup=options.require_speedup,

@@ -19,6 +19,7 @@ class QuantizeConfig:
         calibration: how ranges of activations are chosen: a name in `compresskit.quantization.ranges.METHODS`.
         samples: of the training split, to calibrate on.
         rounding: "nearest", or "learned" on the samples; "auto": learned for weights of 4 bits and less.
+        equalize: "yes" or "no": channels of like range across layers before anything is rounded; "auto": where it lessens the noise on the samples.
         reduce_range: give 8-bit weights 7 bits, for CPUs that add pairs of 8-bit products in 16 bits; None: if this CPU is one.
         max_drop: largest accuracy loss allowed on the test split, as a fraction; None: no guard.
         require_speedup: least ratio of the median times before and after; None: no guard.
@@ -29,6 +30,7 @@ class QuantizeConfig:
     calibration: str = "mse"
     samples: int = 256
     rounding: str = "auto"
+    equalize: str = "auto"
     reduce_range: bool | None = None
     max_drop: float | None = None
     require_speedup: float | None = None

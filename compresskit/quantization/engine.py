@@ -1,7 +1,7 @@
 """Post-training quantization: weights alone, or with activations calibrated on samples.
 
 ModelGraph ─export─► ONNX ─prepare─► Network ─┬─ no data ─► weights ─────────────────────────────► emit
-                                              └─ plan ─► observe ─► ranges, grids ─► biases ─► rounding ─► emit ─► check_integers
+                                              └─ (equalized) ─► plan ─► observe ─► grids ─► biases ─► rounding ─► emit ─► check_integers
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from compresskit.quantization.calibrate import Samples, draw_samples, observe
 from compresskit.quantization.config import QuantizeConfig
 from compresskit.quantization.correction import corrected_biases
 from compresskit.quantization.emit import emit_static, emit_weights
+from compresskit.quantization.equalize import equalized
+from compresskit.quantization.feeding import Feeding, output_noise
 from compresskit.quantization.grid import Grid, asymmetric
 from compresskit.quantization.integrity import Integrity, check_integers
 from compresskit.quantization.layers import Layer, find_layers
@@ -28,7 +30,7 @@ from compresskit.quantization.network import Network
 from compresskit.quantization.plan import Plan, left_alone, make_plan
 from compresskit.quantization.prepare import prepare
 from compresskit.quantization.ranges import METHODS
-from compresskit.quantization.reconstruction import LEARNED_BITS, Feeding, learnable, reconstructed
+from compresskit.quantization.reconstruction import LEARNED_BITS, learnable, reconstructed
 from compresskit.quantization.saturation import saturates
 from compresskit.quantization.statistics import Statistics
 from compresskit.quantization.weights import Bits, weight_grids
@@ -37,6 +39,8 @@ from compresskit.wording import listed
 
 CHECKED = 4
 """Samples whose integers are compared with the reference's."""
+TRIED = 64
+"""Samples that say whether equalization helps."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,14 @@ class Quantized:
 
     Attributes:
         model: as ONNX.
-        network: the float model, simplified, that it was made from.
+        network: the float model, simplified and perhaps equalized, that it was made from.
         layers: what was quantized.
         weights: grids by the weights' names.
         activations: grids by tensor; none where only weights were quantized.
         skipped: what was left in float, and why.
         plan, statistics: of static quantization.
         rounded: weights that lie on their grids, not at the nearest integers, and biases that were corrected; by name.
+        equalized: whether channels were brought to like ranges across layers.
         integrity: how ONNX Runtime's integers compare with the reference's; None where nothing was compared.
     """
 
@@ -64,6 +69,7 @@ class Quantized:
     plan: Plan | None = None
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
     rounded: Mapping[str, np.ndarray] = field(default_factory=dict)
+    equalized: bool = False
     integrity: Integrity | None = None
 
 
@@ -90,22 +96,42 @@ def quantize(
     """
     config = config or QuantizeConfig()
     network = prepare(export_onnx(model) if isinstance(model, ModelGraph) else model, source)
-    bits = weight_bits(config)
+    balanced = network if config.equalize == "no" else equalized(network)
     if data is None:
         progress.stage("quantize")
-        return quantize_weights(network, bits, source)
+        start = balanced if config.equalize == "yes" else network  # nothing to measure on
+        return replace(quantize_weights(start, weight_bits(config), source), equalized=start is not network)
     plan = planned(network, source)
     if len(network.inputs) != 1:
         raise InputError(f"{source} has {len(network.inputs)} inputs: calibration serves models with one")
     samples, batch = draw_samples(data, config.samples, config.seed), network.fixed_batch
-    statistics = observe(network, plan.tensors, samples, len(samples), batch=batch, threads=threads, progress=progress)
-    progress.stage("quantize")
-    done = quantize_static(network, plan, statistics, weights=bits, activations=config.activations, method=config.calibration)
+    start = balanced
+    if config.equalize == "auto" and balanced is not network:
+        progress.stage("equalize")
+        start = min((network, balanced), key=lambda one: _trial(one, plan, config, samples, threads))
+    done = replace(_calibrated(start, plan, config, samples, threads=threads, progress=progress), equalized=start is not network)
     if learned := [layer for layer in plan.layers if learns(config, done.weights[layer.weight].bits)]:
         done = round_by_learning(done, learned, samples, batch=batch, threads=threads, seed=config.seed, progress=progress)
     x = samples(0, batch or CHECKED)
     feeds = {network.inputs[0]: np.resize(x, (batch or CHECKED, *x.shape[1:]))}
     return replace(done, integrity=check_integers(done.model, feeds, threads=threads))
+
+
+def _calibrated(
+    network: Network, plan: Plan, config: QuantizeConfig, samples: Samples, *, threads: int, count: int | None = None, progress: Progress = SILENT
+) -> Quantized:
+    """Static quantization, calibrated on `count` of the samples, None for all."""
+    count = len(samples) if count is None else min(count, len(samples))
+    statistics = observe(network, plan.tensors, samples, count, batch=network.fixed_batch, threads=threads, progress=progress)
+    progress.stage("quantize")
+    return quantize_static(network, plan, statistics, weights=weight_bits(config), activations=config.activations, method=config.calibration)
+
+
+def _trial(network: Network, plan: Plan, config: QuantizeConfig, samples: Samples, threads: int) -> float:
+    """The noise at the outputs if this form of the network is quantized, from a few samples."""
+    done = _calibrated(network, plan, config, samples, threads=threads, count=TRIED)
+    feeding = Feeding(network.inputs[0], samples, min(TRIED, len(samples)), network.fixed_batch)
+    return output_noise(network.to_model(), done.model, feeding, threads=threads)
 
 
 def weight_bits(config: QuantizeConfig) -> int:

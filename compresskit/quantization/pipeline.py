@@ -76,6 +76,7 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
         speedup=before.latency.p50_ms / after.latency.p50_ms,
         layers=tuple(layer_rows(done)),
         skipped=done.skipped,
+        equalized=done.equalized,
         integers=_integers(done),
         stages=clock.seconds,
         warnings=(*_dry_warning(request), *_warnings(config, source, data, done, fused, before, after)),

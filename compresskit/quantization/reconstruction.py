@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
 from compresskit.models.isolated import IsolatedSession
 from compresskit.progress import SILENT, Progress
-from compresskit.quantization.calibrate import pieces
+from compresskit.quantization.feeding import Feeding
 from compresskit.quantization.grid import Grid
 from compresskit.quantization.layers import Layer
 from compresskit.quantization.moments import Moments
@@ -33,29 +32,6 @@ MOST_INPUTS = 4608
 
 Rounded = Mapping[str, np.ndarray]
 Emit = Callable[[Rounded], onnx.ModelProto]
-
-
-@dataclass(frozen=True)
-class Feeding:
-    """How samples are fed to networks of one input.
-
-    Attributes:
-        name: of the input.
-        samples: the float32 inputs of samples `start` to `stop`, `count` in all.
-        batch: that the model fixes; None: any.
-    """
-
-    name: str
-    samples: Callable[[int, int], np.ndarray]
-    count: int
-    batch: int | None = None
-
-    def answers(self, first: IsolatedSession, second: IsolatedSession) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """What two sessions put out first, batch by batch."""
-        for start, stop in pieces(first, self.name, self.samples, self.count, self.batch):
-            x = self.samples(start, stop)
-            feed = {self.name: x if self.batch is None else np.resize(x, (self.batch, *x.shape[1:]))}
-            yield first.run(feed)[0], second.run(feed)[0]
 
 
 def learnable(network: Network, layers: Collection[Layer]) -> tuple[Layer, ...]:
@@ -100,7 +76,7 @@ def reconstructed(
             first.load(part_up_to(float_model, layer.output).SerializeToString())
             second.load(part_up_to(emit(rounded), f"{layer.input}_quantized", kind).SerializeToString())
 
-            pairs = ((grid.dequantize(z.astype(np.int32)), y) for y, z in feeding.answers(first, second))
+            pairs = ((grid.dequantize(read[0].astype(np.int32)), made[0]) for made, read in feeding.answers(first, second))
             free_bias = layer.bias if biases[layer.bias] == 1 else None
             rounded.update(fitted(layer, network.constants[layer.weight], weights[layer.weight], free_bias, pairs, np.random.default_rng(seed)))
             progress.advance(1)

@@ -69,6 +69,7 @@ class QuantizeReport(JsonReport):
         scheme: "W8A8", or "W8" for weights alone.
         weights_are: "integers" that kernels compute with, or "storage" that is turned into floats before every run.
         activations_are: "integers", "simulated" (floats rounded to what integers would hold), or "float".
+        equalized: whether channels were brought to like ranges across layers first.
         speedup: median time before / after.
         integers: None where nothing is computed in integers.
     """
@@ -88,6 +89,7 @@ class QuantizeReport(JsonReport):
     speedup: float
     layers: tuple[LayerRow, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    equalized: bool = False
     integers: Integers | None = None
     stages: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -87,12 +87,13 @@ def test_what_is_not_said_is_the_library_s_default(invoke: Invoke, pipeline: Pip
 def test_everything_that_is_said_arrives(invoke: Invoke, pipeline: Pipeline) -> None:
     line = (
         "quantize w.pth --weights 4 --activations 6 --max-drop 0.01 --require-speedup 1.2 --calibration entropy --samples 99 --rounding learned "
-        "--reduce-range yes --data d.csv --label-column y --mean .4,.5 --std .2,.25 --arch nets:make --input 3,32,32 --trust --max-bytes 1.5GB "
+        "--equalize no --reduce-range yes --data d.csv "
+        "--label-column y --mean .4,.5 --std .2,.25 --arch nets:make --input 3,32,32 --trust --max-bytes 1.5GB "
         "-o a.onnx -o b.onnx -f -T 2 --seed 9 --dry-run"
     )
     assert invoke(*line.split()).code == 0
     config = QuantizeConfig(
-        4, 6, calibration="entropy", samples=99, rounding="learned", reduce_range=True, max_drop=0.01, require_speedup=1.2, seed=9
+        4, 6, calibration="entropy", samples=99, rounding="learned", equalize="no", reduce_range=True, max_drop=0.01, require_speedup=1.2, seed=9
     )
     assert pipeline.asked == QuantizeRequest(
         model="w.pth",

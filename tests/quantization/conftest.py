@@ -13,6 +13,8 @@ import onnxruntime
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from compresskit.data import Dataset, Split
+from compresskit.models.graph import Normalization
 from compresskit.quantization.calibrate import observe
 from compresskit.quantization.engine import Quantized, planned, quantize_static
 from compresskit.quantization.network import Network
@@ -93,6 +95,14 @@ def residual(build: Build, weight: Any) -> onnx.ModelProto:
 def samples() -> np.ndarray:
     """(64, 3, 8, 8) inputs."""
     return np.random.default_rng(7).standard_normal((64, 3, 8, 8)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def dataset(samples: np.ndarray) -> Dataset:
+    """Images in which neighbours are alike, as in real ones, with labels of five classes."""
+    smooth = (samples + np.roll(samples, 1, 2) + np.roll(samples, 1, 3)).astype(np.float32)
+    split = Split(smooth, np.arange(len(samples)) % 5)
+    return Dataset(split, split, None, Normalization((0.0,), (1.0,)), "", 5)
 
 
 @pytest.fixture(scope="session")

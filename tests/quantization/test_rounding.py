@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from compresskit.data import Dataset, Split
-from compresskit.models.graph import Normalization
+from compresskit.data import Dataset
 from compresskit.models.sessions import run
 from compresskit.quantization import rounding
 from compresskit.quantization.config import QuantizeConfig
@@ -100,32 +99,26 @@ def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounding, "STEPS", 100)
 
 
-@pytest.fixture(scope="module")
-def data(samples: np.ndarray) -> Dataset:
-    """Images in which neighbours are alike, as in real ones, and labels that nobody asks for."""
-    smooth = (samples + np.roll(samples, 1, 2) + np.roll(samples, 1, 3)).astype(np.float32)
-    split = Split(smooth, np.zeros(len(samples), np.int64))
-    return Dataset(split, split, None, Normalization((0.0,), (1.0,)), "", 5)
+def _quantized(model: onnx.ModelProto, dataset: Dataset, how: str, **settings: Any) -> Quantized:
+    return quantize(model, dataset, QuantizeConfig(rounding=how, calibration="minmax", equalize="no", samples=48, **settings))
 
 
-def _quantized(model: onnx.ModelProto, data: Dataset, how: str, **settings: Any) -> Quantized:
-    return quantize(model, data, QuantizeConfig(rounding=how, calibration="minmax", samples=48, **settings))
-
-
-def _noise(model: onnx.ModelProto, done: Quantized, data: Dataset) -> float:
-    fresh = data.train.x[48:]
+def _noise(model: onnx.ModelProto, done: Quantized, dataset: Dataset) -> float:
+    fresh = dataset.train.x[48:]
     want, got = (run(one.SerializeToString(), {"x": fresh})[0] for one in (model, done.model))
     return float(((want - got) ** 2).mean() / want.var())
 
 
 @pytest.mark.parametrize(("weights", "activations"), [(3, 8), (4, 4)])
-def test_outputs_come_nearer_to_the_float_model_s(residual: onnx.ModelProto, data: Dataset, weights: int, activations: int) -> None:
-    noise = {how: _noise(residual, _quantized(residual, data, how, weights=weights, activations=activations), data) for how in ("nearest", "learned")}
+def test_outputs_come_nearer_to_the_float_model_s(residual: onnx.ModelProto, dataset: Dataset, weights: int, activations: int) -> None:
+    noise = {
+        how: _noise(residual, _quantized(residual, dataset, how, weights=weights, activations=activations), dataset) for how in ("nearest", "learned")
+    }
     assert noise["learned"] < 0.7 * noise["nearest"]
 
 
-def test_the_seed_decides(residual: onnx.ModelProto, data: Dataset) -> None:
-    first, again, other = (_quantized(residual, data, "learned", weights=3, seed=seed).model.SerializeToString() for seed in (1, 1, 2))
+def test_the_seed_decides(residual: onnx.ModelProto, dataset: Dataset) -> None:
+    first, again, other = (_quantized(residual, dataset, "learned", weights=3, seed=seed).model.SerializeToString() for seed in (1, 1, 2))
     assert first == again != other
 
 
@@ -134,18 +127,18 @@ def test_by_default_it_is_learned_from_four_bits_down(how: str, learned: list[in
     assert [bits for bits in (2, 3, 4, 5, 8) if learns(QuantizeConfig(rounding=how), bits)] == learned
 
 
-def test_weights_of_two_layers_are_rounded_to_the_nearest(build: Build, weight: Any, data: Dataset) -> None:
+def test_weights_of_two_layers_are_rounded_to_the_nearest(build: Build, weight: Any, dataset: Dataset) -> None:
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
         helper.make_node("Conv", ["c", "w"], ["d"], pads=[1, 1, 1, 1]),
         helper.make_node("Conv", ["d", "v"], ["y"]),
     ]
-    done = _quantized(build(nodes, {"w": weight(3, 3, 3, 3), "v": weight(4, 3, 3, 3)}), data, "learned", weights=4)
+    done = _quantized(build(nodes, {"w": weight(3, 3, 3, 3), "v": weight(4, 3, 3, 3)}), dataset, "learned", weights=4)
     assert set(done.rounded) == {"v"}
 
 
-def test_a_model_that_fixes_its_batch(build: Build, weight: Any, data: Dataset) -> None:
+def test_a_model_that_fixes_its_batch(build: Build, weight: Any, dataset: Dataset) -> None:
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["y"])]
     models = [build(nodes, {"w": weight(4, 3, 3, 3)}, shape=(batch, 3, 8, 8)) for batch in (5, "N")]
-    fixed, free = (_quantized(model, data, "learned", weights=3).rounded["w"] for model in models)
+    fixed, free = (_quantized(model, dataset, "learned", weights=3).rounded["w"] for model in models)
     assert (fixed == free).mean() > 0.9
