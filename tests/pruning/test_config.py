@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compresskit.errors import UsageError
-from compresskit.pruning.config import Method, PruneConfig, Quantity, Target, parse_pattern, parse_target
+from compresskit.pruning.config import BLOCK_NAMES, BlockName, Method, PruneConfig, Quantity, Target, parse_blocks, parse_pattern, parse_target
 
 QUANTITIES: tuple[Quantity, ...] = ("flops", "params", "size")
 quantities = st.sampled_from(QUANTITIES)
@@ -143,6 +143,12 @@ def test_other_patterns_are_refused(text: str) -> None:
         ({"method": "3sp", "first_order": True}, "--inner-steps and --first-order"),
         ({"method": "prospr", "inner_steps": -1}, "--inner-steps takes 0 or more, not -1"),
         ({"weight_decay": math.inf}, "--weight-decay takes"),
+        ({"blocks": ("channels", "channels")}, "--blocks takes some of channels, heads, ffn, lowrank"),
+        ({"blocks": ()}, "--blocks takes some of channels, heads, ffn, lowrank with commas between them, each once, not ''"),
+        ({"blocks": ("heads",), "target": None, "sparsity": 0.5}, "--blocks says which widths and ranks fall"),
+        ({"blocks": ("lowrank",), "target": Target("latency", 0.5)}, "--latency cannot be predicted for layers that become two"),
+        ({"blocks": ("lowrank",), "method": "3sp"}, "--method 3sp says nothing about ranks"),
+        ({"blocks": ("channels", "lowrank"), "steps": 2}, "--blocks lowrank factorizes once"),
         ({"distill": 1.5}, "--distill takes a weight from 0 to 1, not 1.5"),
     ],
 )
@@ -151,6 +157,17 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
         PruneConfig(**{"target": HALF, **settings})
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+@given(st.lists(st.sampled_from(BLOCK_NAMES), min_size=1, unique=True))
+def test_blocks_are_read_in_any_order(names: list[BlockName]) -> None:
+    assert parse_blocks(", ".join(names)) == tuple(names)
+
+
+@pytest.mark.parametrize("text", ["", "channel", "channels,", "channels,channels", "low-rank", "heads;ffn"])
+def test_what_is_no_block_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^--blocks takes some of channels, heads, ffn, lowrank with commas between them, each once, not "):
+        parse_blocks(text)
 
 
 @pytest.mark.parametrize(("method", "learns"), [("auto", False), ("classic", False), ("l1l2", True)])

@@ -8,8 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compresskit.models.graph import ModelGraph
+from compresskit.models.graph import ModelGraph, TensorSpec
+from compresskit.models.lift import graph_from_module
 from compresskit.models.load import load_model
+from compresskit.pruning.blocks import open_blocks
 from compresskit.pruning.config import Quantity
 from compresskit.pruning.footprint import Footprint, footprint
 from compresskit.pruning.groups import Prunable, find_groups
@@ -86,3 +88,28 @@ def test_equal_masks_on_k_of_d_channels_count_the_root_of_dk_under_l1l2(small_ne
     mask = first & (torch.arange(len(first)) < 4)
     sums, squares = surrogate.per_group(mask.float()), surrogate.per_group(mask.float())
     assert NORMS["l1l2"](sums, squares, surrogate.sizes).tolist() == [8.0, 0.0]  # 4 of 16; none of 24
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_ranks_count_once_they_pay_and_are_drawn_before(quantity: Quantity) -> None:
+    """The value is that of the cheaper form, the slope always that of the factors: (N(a_i) + N(a_i+1)) N(b_i) of table 1."""
+    graph = graph_from_module(
+        torch.nn.Sequential(torch.nn.Linear(6, 10), torch.nn.ReLU(), torch.nn.Linear(10, 8)), [TensorSpec("x", (None, 6))], source="two"
+    )
+    prunable = open_blocks(graph, ("channels", "lowrank"))
+    surrogate = Surrogate(prunable, footprint(prunable.graph, prunable.coupling, quantity, prunable.ranks))
+    width, first, second = (slice(*span) for span in ((0, 10), (10, 16), (16, 24)))
+    ones = torch.ones(24)
+    each = {"flops": 1, "params": 1, "size": 4}[quantity]
+    whole = 60 + 80 + (0 if quantity == "flops" else 18)
+    assert float(surrogate(ones, NORMS["l1l2"])) == pytest.approx(each * whole)
+    lower = ones.clone()
+    lower[first.start + 3 : first.stop] = 0
+    assert float(surrogate.standing(lower)) == pytest.approx(each * (whole - 60 + (6 + 10) * 3))
+    leaf = torch.rand(24, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    norms = {span.start: float(leaf.detach()[span].sum()) for span in (width, first, second)}
+    (gradient,) = torch.autograd.grad(surrogate(leaf, NORMS["l1"]), leaf)
+    assert torch.allclose(gradient[first], torch.full((6,), each * (6 + norms[0])))
+    assert torch.allclose(gradient[second], torch.full((8,), each * (norms[0] + 8)))
+    biases = 0 if quantity == "flops" else 1
+    assert torch.allclose(gradient[width], torch.full((10,), each * (norms[10] + norms[16] + biases)))

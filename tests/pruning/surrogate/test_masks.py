@@ -15,9 +15,12 @@ from torch import fx, nn
 from compresskit.models.graph import ModelGraph, TensorSpec
 from compresskit.models.lift import graph_from_module
 from compresskit.models.load import load_model
+from compresskit.pruning.blocks import open_blocks
 from compresskit.pruning.cut import zeroed
+from compresskit.pruning.factors import factorize
 from compresskit.pruning.groups import find_groups
-from compresskit.pruning.surrogate.masks import Masked
+from compresskit.pruning.lowrank import factors_of
+from compresskit.pruning.surrogate.masks import Masked, parameter_groups
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -111,3 +114,46 @@ def test_channels_that_a_concatenation_gathers_carry_their_own_masks(around: Cal
         masked.mask[5] = 0
     weight = folded(masked).get_submodule("last").weight
     assert [column for column in range(24) if not weight[:, column].any()] == [5, 17]
+
+
+@pytest.mark.parametrize("name", ["resnet8", "vit"])
+def test_factors_change_nothing_either_and_fold_away(name: str) -> None:
+    graph = load_model(name)
+    prunable = open_blocks(graph, ("channels", "lowrank"))
+    start = torch.rand(sum(group.size for group in prunable.groups), generator=torch.Generator().manual_seed(0)) + 0.2
+    masked = Masked(prunable, start, torch.zeros(1, 3), factors_of(graph, prunable.ranks, {})).eval()
+    inputs = graph.example(2)
+    with torch.no_grad():
+        assert (masked(*inputs) - graph.module.eval()(*inputs)).abs().max() <= 1e-4 * graph.module(*inputs).abs().max()
+        masked.mask.mul_(torch.rand_like(masked.mask))
+        assert torch.equal(masked(*inputs), folded(masked)(*inputs))
+
+
+@settings(max_examples=5)
+@given(seed=st.integers(0, 2**31))
+def test_a_direction_of_mask_zero_is_gone(digits_net: ModelGraph, seed: int) -> None:
+    """Where masks are zero or what they began with, what is left is the truncated decomposition."""
+    prunable = open_blocks(digits_net, ("lowrank",))
+    start = torch.full((sum(group.size for group in prunable.groups),), 0.5)
+    masked = Masked(prunable, start, torch.zeros(1, 3), factors_of(digits_net, prunable.ranks, {})).eval()
+    rng = np.random.default_rng(seed)
+    ranks = {layer: int(rng.integers(1, len(labels) + 1)) for layer, labels in prunable.ranks.items()}
+    kept = [torch.arange(len(labels)) < ranks[layer] for layer, labels in prunable.ranks.items()]
+    inputs = digits_net.example(2)
+    with torch.no_grad():
+        masked.mask.mul_(torch.cat(kept))
+        assert torch.allclose(masked(*inputs), factorize(digits_net, ranks, {}).module.eval()(*inputs), atol=1e-4)
+
+
+def test_factors_are_trained_in_place_of_the_weights_that_they_make_up(small_net: ModelGraph) -> None:
+    prunable = open_blocks(small_net, ("channels", "lowrank"))
+    start = torch.ones(sum(group.size for group in prunable.groups))
+    masked = Masked(prunable, start, torch.zeros(1, 3), factors_of(small_net, prunable.ranks, {}))
+    trained = {id(parameter) for group in parameter_groups(masked, 0.1) for parameter in group["params"]}
+    dense = [masked.network.get_parameter(f"{layer}.weight") for layer in prunable.ranks]
+    assert dense
+    assert not trained & {id(parameter) for parameter in dense}
+    assert trained == {id(parameter) for parameter in masked.parameters()} - {id(parameter) for parameter in dense}
+    (x,) = small_net.example(3)
+    masked(x).square().sum().backward()
+    assert all(parameter.grad is not None for group in parameter_groups(masked, 0.1) for parameter in group["params"])
