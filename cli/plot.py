@@ -20,10 +20,11 @@ FORMATS = (".png", ".svg", ".pdf")
 
 @dataclass(frozen=True)
 class Series:
-    """One curve: what it is of, and its points (x, y) in the order in which they are joined."""
+    """One curve: what it is of, its points (x, y) in the order in which they are joined, and where y may be, (low, high) a point, if known."""
 
     label: str
     points: Sequence[tuple[float, float]]
+    intervals: Sequence[tuple[float, float]] = ()
 
 
 def check_plot(path: Path, flag: str) -> None:
@@ -64,6 +65,9 @@ def draw_curves(series: Sequence[Series], suffix: str, *, title: str, x: str, y:
     axes = figure.subplots()
     for curve in series:
         axes.plot(*zip(*curve.points, strict=True), marker="o", markersize=3.5, label=curve.label)
+        if curve.intervals:
+            low, high = zip(*curve.intervals, strict=True)
+            axes.fill_between([x for x, _ in curve.points], low, high, alpha=0.15, linewidth=0)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_title(title, fontsize=10)

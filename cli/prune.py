@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from compresskit.errors import UsageError
-from compresskit.pruning.config import Method, PruneConfig, PruneRequest, TableRequest, parse_blocks
+from compresskit.pruning.config import Method, PruneConfig, PruneRequest, TableRequest, Target, parse_blocks
+from compresskit.pruning.curve_config import parse_curve
 from compresskit.recipes import RecipeName
 from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT, write_bytes
 
 from . import options as shared
 from .console import Console
-from .options import METHOD, TRAINING, DataOptions, ModelOptions, ModelOutputOptions, ReportOptions, RunOptions, option, refuse_beside, takes
+from .curve import prune_curve
+from .options import METHOD, TARGET, TRAINING, DataOptions, ModelOptions, ModelOutputOptions, ReportOptions, RunOptions, option, refuse_beside, takes
 from .plot import draw_widths
 from .results import check_outputs, data_fields, deliver, files_read, model_fields, protected
 from .targets import TargetOptions, asked_multiple, asked_sparsity, asked_target, model_outputs
@@ -30,6 +32,10 @@ Normalizer = Literal["none", "mean", "max"]
 class PruneOptions(RunOptions, ReportOptions, ModelOutputOptions, DataOptions, TargetOptions, ModelOptions):
     """All that can be said to `compresskit prune`."""
 
+    curve: Annotated[
+        str | None,
+        option(TARGET, "Prune to several fractions of the MACs, each into a file: 0.9..0.2, 0.9..0.2:5, 0.8,0.5.", "--curve", metavar="SPAN"),
+    ] = None
     blocks: Annotated[
         str, option(METHOD, "What may shrink: channels, or heads, ffn of a transformer; lowrank splits layers in two.", "--blocks", metavar="B,...")
     ] = ",".join(PruneConfig.blocks)
@@ -126,6 +132,7 @@ def prune(console: Console, options: PruneOptions) -> None:
       compresskit prune model.onnx --flops 0.5
       compresskit prune model.onnx --latency 0.6 --data digits.npz
       compresskit prune bert.onnx --flops 0.5 --blocks ffn,heads,lowrank
+      compresskit prune model.onnx --curve 0.9..0.2 --data digits.npz -o curve/ --plot curve.png
       compresskit prune model.onnx --params 0.3 --data images/ -o small.onnx --report report.json --max-drop 0.01
       compresskit prune weights.pth --arch nets.py:make_net --input 3,32,32 --flops 30M --data digits.npz -o small.onnx -o small.pt
       compresskit prune weights.safetensors --arch resnet20 --sparsity 0.5 --pattern 2:4
@@ -135,7 +142,12 @@ def prune(console: Console, options: PruneOptions) -> None:
     if options.measure_table is not None:
         _measure_table(console, options, options.measure_table)
         return
-    config, inputs = _config(options), files_read(options.model, options.data, options.table)
+    if options.curve is not None:
+        prune_curve(console, options, parse_curve(options.curve), lambda target: _request(console, options, _config(options, target), ()))
+        return
+    if options.resume and options.checkpoint is None:
+        raise UsageError("--resume goes with --checkpoint: say which file to go on from")
+    config, inputs = _config(options, asked_target(options)), files_read(options.model, options.data, options.table)
     outputs = model_outputs(options, options.model, SUFFIX)
     check_outputs(console, options, outputs, what="the model", inputs=inputs, drawings={"--plot": options.plot})
     request = _request(console, options, config, outputs)
@@ -177,13 +189,11 @@ def _measure_table(console: Console, options: PruneOptions, output: str) -> None
     deliver(console, options, table, latency_lines(table, output), inputs=(options.model,))
 
 
-def _config(options: PruneOptions) -> PruneConfig:
-    if options.resume and options.checkpoint is None:
-        raise UsageError("--resume goes with --checkpoint: say which file to go on from")
+def _config(options: PruneOptions, target: Target | None) -> PruneConfig:
     return PruneConfig.from_recipe(
         options.recipe,
         **_training(options),
-        target=asked_target(options),
+        target=target,
         sparsity=asked_sparsity(options),
         pattern=options.pattern,
         blocks=parse_blocks(options.blocks),

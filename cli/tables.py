@@ -9,13 +9,17 @@ from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 
-from compresskit.report import Accuracy, Latency, LatencyTry, LayerRow, Measure, Output, Report
+from compresskit.report import Accuracy, Latency, LatencyTry, LayerRow, Measure, Output, Report, Training
 
 if TYPE_CHECKING:
     from compresskit.models.latency_table import Table as LatencyTable
 
 LAYERS_SHOWN = 8
 SKIPPED_SHOWN = 5
+TRAINING: tuple[tuple[str, Callable[[Training], float], Callable[[float], str]], ...] = (
+    ("training, an epoch", lambda training: training.epoch_seconds, lambda seconds: f"{seconds:.3g} s"),
+    ("training memory", lambda training: training.peak_bytes, lambda count: size(int(count))),
+)
 
 
 def report_tables(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
@@ -75,16 +79,20 @@ def _measures(before: Measure, after: Measure) -> Table:
         ("peak activations", lambda measure: measure.peak_activation_bytes, size),
     ]
     for name, figure, spell in rows:
-        table.add_row(name, spell(figure(before)), spell(figure(after)), _ratio(figure(after), figure(before)))
+        table.add_row(name, spell(figure(before)), spell(figure(after)), ratio(figure(after), figure(before)))
     if after.nonzero is not None:
         whole = before.nonzero if before.nonzero is not None else before.parameters
-        table.add_row("nonzero", count(whole), count(after.nonzero), _ratio(after.nonzero, whole))
+        table.add_row("nonzero", count(whole), count(after.nonzero), ratio(after.nonzero, whole))
     if before.accuracy or after.accuracy:
         table.add_row("accuracy", accuracy_cell(before.accuracy), accuracy_cell(after.accuracy), accuracy_change(before.accuracy, after.accuracy))
     if before.latency and after.latency:
         table.add_row(
-            "latency p50 / p90", latency_cell(before.latency), latency_cell(after.latency), _ratio(after.latency.p50_ms, before.latency.p50_ms)
+            "latency p50 / p90", latency_cell(before.latency), latency_cell(after.latency), ratio(after.latency.p50_ms, before.latency.p50_ms)
         )
+    if before.training and after.training:
+        for name, figure, spell in TRAINING:
+            first, second = figure(before.training), figure(after.training)
+            table.add_row(name, spell(first), spell(second), ratio(second, first))
     return table
 
 
@@ -95,7 +103,7 @@ def _layers(rows: list[LayerRow], total: int) -> Table:
         if row.rank:
             width += f", rank {row.rank}"
         macs = f"{count(row.macs_before)} → {count(row.macs_after)}"
-        table.add_row(row.name, row.kind, width, macs, _ratio(row.macs_after, row.macs_before))
+        table.add_row(row.name, row.kind, width, macs, ratio(row.macs_after, row.macs_before))
     if total > len(rows):
         table.add_row(f"… {total - len(rows)} more (-v)", "", "", "", "")
     return table
@@ -126,14 +134,19 @@ def _tries(tries: Sequence[LatencyTry]) -> Table:
     return table
 
 
-def _closing(report: Report) -> Iterator[str]:
-    """What the figures are of, what was asked for, checked and written."""
-    accuracy, latency = report.after.accuracy or report.before.accuracy, report.after.latency
+def figures_are_of(measure: Measure) -> Iterator[str]:
+    """What accuracies and latencies are of."""
+    accuracy, latency = measure.accuracy, measure.latency
     if accuracy is not None:
         interval = ", with its 95% interval" if accuracy.low is not None else ""
         yield f"accuracy: {accuracy.metric} of {plural(accuracy.count, 'test sample')}{interval}"
     if latency is not None:
         yield f"latency: ONNX Runtime, batch {latency.batch}, {plural(latency.threads, 'thread')}"
+
+
+def _closing(report: Report) -> Iterator[str]:
+    """What the figures are of, what was asked for, checked and written."""
+    yield from figures_are_of(report.after)
     if report.target is not None:
         target = report.target
         yield f"target: --{target.kind} {_amount(target.requested, target.unit)}, reached {_amount(target.reached, target.unit)}"
@@ -149,7 +162,8 @@ def _amount(value: float, unit: str) -> str:
     return size(int(value)) if unit == "bytes" else f"{value:.3g} ms" if unit == "ms" else f"{count(value)} {unit}"
 
 
-def _ratio(after: float, before: float) -> str:
+def ratio(after: float, before: float) -> str:
+    """What is left, in percent."""
     return f"{after / before:.1%}" if before else ""
 
 

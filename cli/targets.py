@@ -93,5 +93,12 @@ def model_outputs(options: ModelOutputOptions, model: str, suffix: str) -> tuple
         check_plot(Path(options.plot), "--plot")
     if asked or model == STDOUT:
         return asked or (STDOUT,)
+    return (beside(model, model_stem(model) + suffix),)
+
+
+def model_stem(model: str) -> str:
+    """What files that are made of `model` are named after: its file or zoo name, or its factory; "model" where it is piped in."""
+    if model == STDOUT:
+        return "model"
     factory = model.rpartition(":")[2] if ":" in model and not Path(model).is_file() else ""
-    return (beside(model, (factory or Path(model).stem) + suffix),)
+    return factory or Path(model).stem

@@ -78,6 +78,7 @@ def test_every_example_is_accepted(line: str, monkeypatch: pytest.MonkeyPatch, t
 
     monkeypatch.chdir(tmp_path)
     for entry in (
+        "pruning.curve.run",
         "pruning.pipeline.run",
         "quantization.pipeline.run",
         "codec.pipeline.encode",

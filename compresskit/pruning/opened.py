@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from compresskit.data import Dataset, interface, read_data
 from compresskit.errors import UsageError
@@ -24,8 +25,9 @@ from compresskit.models.parity import check_parity
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.config import PruneConfig, PruneRequest
 from compresskit.pruning.measure import measure, settle_threads, test_accuracy
+from compresskit.pruning.recovery import Recovery
 from compresskit.pruning.scoring import check_method
-from compresskit.report import Accuracy, Measure, ModelInfo, ModelInput, Parity
+from compresskit.report import Accuracy, Measure, ModelInfo, ModelInput, Parity, Training
 from compresskit.runtime import Clock, seed_everything, select_device, set_threads
 
 
@@ -91,11 +93,23 @@ class Opened:
         with self.clock("time"):
             progress.stage("time")
             timings = compare(self.onnx, exported, _feeds(self.graph), threads=self.threads)
+        with self.clock("measure"):
+            trainings = [self._training(model) for model in (self.graph, graph)]
         before, after = (
-            measure(model, found, timing, count_zeros=self.config.sparse)
-            for model, found, timing in zip((self.graph, graph), (self.accuracy, accuracy), timings, strict=True)
+            replace(measure(model, found, timing, count_zeros=self.config.sparse), training=training)
+            for model, found, timing, training in zip((self.graph, graph), (self.accuracy, accuracy), timings, trainings, strict=True)
         )
         return Finished(graph, exported, Parity(parity.max_abs_error, parity.samples), before, after)
+
+    def measured(self) -> Measure:
+        """The whole model, but for its latency, which is only measured in turns with another's."""
+        return measure(self.graph, self.accuracy, None, count_zeros=self.config.sparse)
+
+    def _training(self, graph: ModelGraph) -> Training | None:
+        """What training `graph` costs, where it is trained at full length: from its initialization on."""
+        if not self.config.init or self.data is None:
+            return None
+        return Recovery(self.graph, self.data, self.config, torch.device(self.device), None, SILENT).cost(graph)
 
     def info(self) -> ModelInfo:
         """The model, for a report."""

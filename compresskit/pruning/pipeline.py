@@ -60,7 +60,7 @@ def run(request: PruneRequest, progress: Progress = SILENT, *, engine: Engine = 
     if request.config.max_drop is not None and request.data is None:
         raise UsageError("--max-drop needs --data to measure accuracy on")
     opened = open_model(request, progress)
-    config, data = opened.config, opened.data
+    config = opened.config
     kept = checkpointing(request)
     with opened.clock(command):
         result = engine(opened, kept, progress)
@@ -85,7 +85,7 @@ def run(request: PruneRequest, progress: Progress = SILENT, *, engine: Engine = 
         stages=opened.clock.seconds,
         path=result.path,
         tries=result.tries,
-        warnings=(*_dry_warning(request), *opened.warnings, *_warnings(config, data, result, done.before, done.after)),
+        warnings=(*_dry_warning(request), *opened.warnings, *about_data(opened.data), *about_result(config, result, done.before, done.after)),
         outputs=tuple(written),
     )
     if kept is not None and not isinstance(failure, GuardError) and not request.dry_run:
@@ -141,11 +141,16 @@ def _dry_warning(request: PruneRequest) -> tuple[str, ...]:
     return (f"dry run: {', '.join(request.outputs) or 'nothing'} would be written",) if request.dry_run else ()
 
 
-def _warnings(config: PruneConfig, data: Dataset | None, result: PruneResult, before: Measure, after: Measure) -> Iterator[str]:
+def about_data(data: Dataset | None) -> Iterator[str]:
+    """What the user should know of the accuracies."""
     if data is None:
         yield "accuracy was not measured and nothing was trained: give --data"
     elif data.test is None:
         yield "the data have no test split: accuracy was measured on the validation split"
+
+
+def about_result(config: PruneConfig, result: PruneResult, before: Measure, after: Measure) -> Iterator[str]:
+    """What the user should know of one pruned model."""
     yield from result.notes
     if config.sparse:
         yield from _sparsity_warnings(config, result)
