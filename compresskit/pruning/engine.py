@@ -24,7 +24,7 @@ from compresskit.pruning.config import PruneConfig
 from compresskit.pruning.criteria import CRITERIA
 from compresskit.pruning.cutter import Cutter
 from compresskit.pruning.goal import Goal, set_goal
-from compresskit.pruning.lowrank import factors_of, moments_of
+from compresskit.pruning.lowrank import directions_of
 from compresskit.pruning.recovery import Checkpointing, Recovery
 from compresskit.pruning.result import PruneResult
 from compresskit.pruning.scoring import Scored, Scorer, by_criterion, by_saliency, check_method
@@ -130,8 +130,7 @@ def _learned(graph: ModelGraph, recovery: Recovery, config: PruneConfig, goal: G
         return None
     cost, floors = goal.cost(prunable), [staying(config.floor or 0.0, group.size) for group in prunable.groups]
     start = by_criterion(config, recovery)(prunable, cost, goal.limit).scores
-    factors = factors_of(prunable.graph, prunable.ranks, moments_of(prunable.graph, prunable.ranks, recovery))
-    return learn(prunable, start, cost, goal.limit, floors, recovery, factors)
+    return learn(prunable, start, cost, goal.limit, floors, recovery, directions_of(prunable, cost, recovery))
 
 
 def _scorer(config: PruneConfig, recovery: Recovery | None, learned: Learned | None, progress: Progress) -> Scorer:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,6 +23,28 @@ from compresskit.pruning.recovery import Recovery
 from compresskit.pruning.step import Cut, Layout, floored, plan_to
 
 
+@dataclass(frozen=True)
+class Directions:
+    """The singular directions of all layers whose ranks are open.
+
+    Attributes:
+        factors: by layer.
+        scores: (rank,) a layer, as `direction_scores` has them: comparable between layers.
+        moments: of the inputs of layers that could be watched.
+    """
+
+    factors: dict[str, Factors]
+    scores: tuple[Tensor, ...]
+    moments: dict[str, Moments]
+
+
+def directions_of(prunable: Prunable, cost: Cost, recovery: Recovery | None) -> Directions:
+    """Decompose every layer whose rank is open; for the inputs that it has, where there are data."""
+    moments = moments_of(prunable.graph, prunable.ranks, recovery)
+    factors = factors_of(prunable.graph, prunable.ranks, moments)
+    return Directions(factors, tuple(direction_scores(prunable, cost, factors)), moments)
+
+
 def factors_of(graph: ModelGraph, layers: Iterable[str], moments: Mapping[str, Moments]) -> dict[str, Factors]:
     """The directions of each layer; for the inputs that it was seen to have, where it was."""
     return {layer: decompose(graph.module.get_parameter(f"{layer}.weight"), moments.get(layer)) for layer in layers}
@@ -29,30 +52,25 @@ def factors_of(graph: ModelGraph, layers: Iterable[str], moments: Mapping[str, M
 
 def moments_of(graph: ModelGraph, layers: Iterable[str], recovery: Recovery | None) -> dict[str, Moments]:
     """Moments of the inputs of those of the layers that can be watched; none without data."""
-    if recovery is None:
-        return {}
-    return gather(graph, [layer for layer in layers if fits(graph.module.get_submodule(layer))], recovery.calibration())
+    watched = [layer for layer in layers if fits(graph.module.get_submodule(layer))]
+    return gather(graph, watched, recovery.calibration()) if recovery is not None and watched else {}
 
 
 def lower_ranks(cut: Cut, goal: Goal, layout: Layout, recovery: Recovery | None) -> Cut:
-    """Let ranks of the layers of `cut.graph` fall, those first whose directions matter least for what they cost, until the cost is at the limit.
-
-    Scores of all layers are compared: they are shares of each layer's outputs.
-    """
-    graph = _settled(cut.graph, recovery)
-    prunable = open_blocks(graph, ("lowrank",))
+    """Let ranks of the layers of `cut.graph` fall, those first whose directions matter least for what they cost, until the cost is at the limit."""
+    prunable = open_blocks(_settled(cut.graph, recovery), ("lowrank",))
     cost = goal.cost(prunable)
-    moments = moments_of(graph, prunable.ranks, recovery)
-    scores = direction_scores(prunable, cost, factors_of(graph, prunable.ranks, moments))
-    held = [floored(score, layout.floor, len(score)) for score in scores]
+    found = directions_of(prunable, cost, recovery)
+    held = [floored(score, layout.floor, len(score)) for score in found.scores]
+    search = partial(plan_to, prunable, held, cost, replace(layout, scope="global"))
     skipped = (*cut.skipped, *prunable.skipped)
     try:
-        chosen = plan_to(prunable, held, cost, replace(layout, scope="global"), goal.limit)
-        least = chosen.reached if chosen.met else plan_to(prunable, held, cost, replace(layout, scope="global"), 0.0).reached
+        chosen = search(goal.limit)
+        least = chosen.reached if chosen.met else search(0.0).reached
     except TargetError:
         return replace(cut, skipped=skipped)
-    ranks = paying(prunable, cost, chosen.keep)
-    return replace(cut, graph=factorize(graph, ranks, moments), skipped=skipped, reached=chosen.reached, least=least)
+    graph = factorize(prunable.graph, paying(prunable, cost, chosen.keep), found.moments)
+    return replace(cut, graph=graph, skipped=skipped, reached=chosen.reached, least=least)
 
 
 def lowered(cut: Cut, ranks: Mapping[str, int], recovery: Recovery | None) -> Cut:

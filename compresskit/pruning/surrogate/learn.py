@@ -6,16 +6,16 @@ from there: on part of CIFAR-10, 0.9 to 2.6 points further with ResNet-20 at a t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from compresskit.models.graph import ModelGraph
-from compresskit.pruning.factors import Factors
 from compresskit.pruning.footprint import Cost
 from compresskit.pruning.groups import Prunable
+from compresskit.pruning.lowrank import Directions
 from compresskit.pruning.recovery import Recovery
 from compresskit.pruning.surrogate.control import Control
 from compresskit.pruning.surrogate.cost import Surrogate
@@ -35,7 +35,8 @@ class Learned:
 
     Attributes:
         graph: what was scored, its weights as they were.
-        scores: (size,) a group; 1 for the channel or direction that matters most in it, and 0 for one that is gone.
+        scores: (size,) a group; 0 for a channel or direction that is gone, 1 for the channel that matters most in its group, and the mask of a
+            direction, which says as much in one layer as in another.
         history: of the training.
         path: of lambda and of the cost.
     """
@@ -53,27 +54,27 @@ def learn(
     goal: float,
     floors: Sequence[int],
     recovery: Recovery,
-    factors: Mapping[str, Factors] | None = None,
+    directions: Directions,
 ) -> Learned:
     """Train a copy of the network of `prunable` and masks on its channels and ranks until those alive cost `goal`.
 
     Args:
         scores: one tensor (size,) a group of channels, which says where the masks begin; larger where a channel matters more.
         floors: number of channels or directions of each group that stay at least.
-        factors: of the layers whose ranks are open.
+        directions: of the layers whose ranks are open.
 
     Raises:
         GuardError: training diverged.
     """
     surrogate = Surrogate(prunable, cost, recovery.device)
     steps = recovery.search_steps()
-    values = [*scores, *(factors[layer].energy for layer in prunable.ranks)] if factors else scores
-    masked = Masked(prunable, torch.cat([starting(score) for score in values]), torch.zeros(min(POINTS, steps), 3), factors)
+    start = torch.cat([*(starting(score) for score in scores), *starting_ranks(directions.scores)])
+    masked = Masked(prunable, start, torch.zeros(min(POINTS, steps), 3), directions.factors)
     after_step = Control(masked, surrogate, NORMS["l1l2"], goal, torch.tensor(floors, device=recovery.device), steps, RATE)
     history = recovery.search(masked, parameter_groups(masked, RATE), after_step)
-    mask = masked.mask.detach()
-    sizes = [group.size for group in prunable.groups]
-    return Learned(prunable.graph, tuple(part / part.max() for part in mask.split(sizes)), history, path_of(masked.log) if history else ())
+    parts = masked.mask.detach().split([group.size for group in prunable.groups])
+    channels = [part / part.max() for part in parts[: len(scores)]]
+    return Learned(prunable.graph, (*channels, *parts[len(scores) :]), history, path_of(masked.log) if history else ())
 
 
 def starting(scores: Tensor) -> Tensor:
@@ -83,6 +84,17 @@ def starting(scores: Tensor) -> Tensor:
     """
     ranks = scores.argsort(stable=True).argsort()
     return LOWEST + (1 - LOWEST) * (ranks + 0.5) / len(scores)
+
+
+def starting_ranks(scores: Sequence[Tensor]) -> list[Tensor]:
+    """Masks from the scores of the directions of all layers, (rank,) each: evenly spaced in the order of all of them.
+
+    So they begin where the scores would end, and training decides on top of that. Of equal scores, the later one goes first.
+    """
+    if not scores:
+        return []
+    backwards = starting(torch.cat([score.flip(0) for score in scores]))
+    return [part.flip(0) for part in backwards.split([len(score) for score in scores])]
 
 
 def path_of(log: Tensor) -> tuple[SearchPoint, ...]:
