@@ -1,10 +1,13 @@
-"""Published CIFAR-10 networks as W8A8, ours beside ONNX Runtime's own: `python tests/benchmarks/ptq.py WEIGHTS_FOLDER CIFAR10.npz`.
+"""Published networks as W8A8, ours beside ONNX Runtime's own: `python tests/benchmarks/ptq.py DATA_FOLDER CIFAR10.npz`.
+
+DATA_FOLDER holds models/*.safetensors, onnx/*.onnx and mnist_fashion/; the archive is CIFAR-10.
 
 For each network: float, ours, and `onnxruntime.quantization.quantize_static` (QDQ, QUInt8 activations, QInt8 weights by channel, otherwise its
-defaults), calibrated on the same training images. Accuracy on the archive's test images in ONNX Runtime, where 5,000 images tell two models
-apart from 0.3 points on; `agreement` (the same class as float) and `noise` (mean square of the change of the logits over their variance) tell
-finer, and are given for every calibration method on the first 1,000. Times of one image in one thread: each model twice, in turns of two orders,
-since whoever runs behind the float model finds the caches full of it. `aims` says what was asked for, `met` what came out.
+defaults), calibrated on the same training images, after its `quant_pre_process`. Accuracy on the test images in ONNX Runtime, where 5,000 tell
+two models apart from 0.3 points on; `agreement` (the same class as float) and `noise` (mean square of the change of the logits over their
+variance) tell finer. Calibration methods are compared by them on 1,000 training images that were not calibrated on: the default is chosen by
+those. Times of one sample in one thread: each model twice, in turns of two orders, since whoever runs behind the float model finds the caches
+full of it. `aims` says what was asked for, `met` what came out.
 """
 
 from __future__ import annotations
@@ -24,16 +27,21 @@ import torch
 from common import RESULTS, heading, write
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType
 from onnxruntime.quantization import quantize_static as peer
+from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from compresskit.data import Dataset, load_data, normalize
 from compresskit.models.graph import Normalization
 from compresskit.models.latency import time_runs
 from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
+from compresskit.models.onnx_parse import read_inputs
+from compresskit.models.onnx_safety import read_onnx
 from compresskit.models.sessions import open_session
-from compresskit.quantization.calibrate import draw_samples
+from compresskit.quantization.calibrate import Samples, draw_samples
 from compresskit.quantization.config import QuantizeConfig
 from compresskit.quantization.engine import Quantized, quantize, quantize_static
+from compresskit.quantization.network import Network
+from compresskit.quantization.prepare import LOWEST_OPSET, converted
 from compresskit.quantization.ranges import METHODS
 from compresskit.runtime import set_threads
 
@@ -42,6 +50,18 @@ NORMALIZATION = {
     "akamaster": Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "chenyaofo": Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
 }
+PIXELS = Normalization((0.0,), (1.0,))
+SPREAD = Normalization((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616))
+FILES = {
+    "cifar10_cnn_biasfield_base": SPREAD,
+    "cifar10_marabou_medium": PIXELS,
+    "cifar10_oval_deep": Normalization((0.485, 0.456, 0.406), (0.225, 0.225, 0.225)),
+    "cifar10_resnet_2b": SPREAD,
+    "cifar10_vit_pgd_2_3_16": NORMALIZATION["chenyaofo"],
+    "mnist_cnn_wonnx_opt-mnist": Normalization((0.0,), (1 / 255,)),
+    "mnist_fc_256x2": PIXELS,
+}
+MNIST = "mnist_fashion/mnist_t10k_first7500.npz"
 FEW = 1000
 AIMS = {"drop": 0.001, "latency_over_peer": 1.02, "speedup": 1.4}
 
@@ -49,8 +69,8 @@ AIMS = {"drop": 0.001, "latency_over_peer": 1.02, "speedup": 1.4}
 class Reader(CalibrationDataReader):
     """Feeds the peer."""
 
-    def __init__(self, name: str, x: np.ndarray) -> None:
-        self._feeds: Iterator[dict[str, np.ndarray]] = iter([{name: part} for part in np.split(x, range(16, len(x), 16))])
+    def __init__(self, name: str, x: np.ndarray, batch: int) -> None:
+        self._feeds: Iterator[dict[str, np.ndarray]] = iter([{name: part} for part in np.split(x, range(batch, len(x), batch))])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._feeds, None)
@@ -60,9 +80,11 @@ def theirs(model: onnx.ModelProto, x: np.ndarray) -> bytes:
     """ONNX Runtime's static quantization."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        onnx.save(model, source)
+        onnx.save(converted(model, LOWEST_OPSET, "the peer's"), source)
+        quant_pre_process(source, source, skip_symbolic_shape=True)
+        batch = Network.of(model).fixed_batch or 16
         kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
-        peer(source, target, Reader(model.graph.input[0].name, x), quant_format=QuantFormat.QDQ, per_channel=True, **kinds)
+        peer(source, target, Reader(Network.of(model).inputs[0], x, batch), quant_format=QuantFormat.QDQ, per_channel=True, **kinds)
         return target.read_bytes()
 
 
@@ -75,8 +97,10 @@ def with_method(done: Quantized, method: str) -> bytes:
 def logits(model: bytes, x: np.ndarray) -> np.ndarray:
     """What a model says of images."""
     session = open_session(model)
-    name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: part})[0] for part in np.split(x, range(50, len(x), 50))])
+    given = session.get_inputs()[0]
+    batch = given.shape[0] if isinstance(given.shape[0], int) else 50
+    found = [session.run(None, {given.name: np.resize(part, (batch, *x.shape[1:]))})[0] for part in np.split(x, range(batch, len(x), batch))]
+    return np.concatenate(found).reshape(-1, found[0].shape[-1])[: len(x)]
 
 
 def compared(found: np.ndarray, wanted: np.ndarray, y: np.ndarray) -> dict[str, float]:
@@ -97,9 +121,26 @@ def timed(models: dict[str, bytes], feeds: dict[str, np.ndarray], seconds: float
     return {which: np.concatenate([run for name, run in zip(order, runs, strict=True) if name == which]) for which in models}
 
 
-def measure(path: Path, data: Dataset, seconds: float) -> dict[str, Any]:
+def read(folder: Path, archive: Path, net: str) -> tuple[onnx.ModelProto, Dataset]:
+    """One network, and what it is for."""
+    if net not in FILES:
+        model = export_onnx(load_model(folder / f"models/{net}.safetensors", arch=net.split("_")[1]))
+        normalization = NORMALIZATION[net.rpartition("_")[2]]
+    else:
+        model, normalization = read_onnx((folder / f"onnx/{net}.onnx").read_bytes(), folder=folder / "onnx"), FILES[net]
+    shape = tuple(size for size in read_inputs(model, net, None)[0].shape[1:] if size is not None)
+    source = folder / MNIST if net.startswith("mnist") else archive
+    return model, load_data(source, input_shape=shape, outputs=10, normalization=normalization)
+
+
+def others(data: Dataset, config: QuantizeConfig) -> Samples:
+    """Training images that `quantize` does not calibrate on."""
+    rest = np.setdiff1d(np.arange(len(data.train)), draw_samples(data, config.samples, config.seed).chosen)
+    return Samples(data, rest[:FEW])
+
+
+def measure(net: str, model: onnx.ModelProto, data: Dataset, seconds: float) -> dict[str, Any]:
     """One network."""
-    model = export_onnx(load_model(path, arch=path.stem.split("_")[1]))
     config = QuantizeConfig()
     began = time.perf_counter()
     done = quantize(model, data, config)
@@ -112,13 +153,18 @@ def measure(path: Path, data: Dataset, seconds: float) -> dict[str, Any]:
     x, y = normalize(torch.from_numpy(test.x), data.normalization).numpy(), test.y
     said = {which: logits(one, x) for which, one in models.items()}
     quality = {which: compared(one, said["float"], y) for which, one in said.items()}
-    few = slice(FEW)
-    methods = {method: compared(logits(with_method(done, method), x[few]), said["float"][few], y[few]) for method in METHODS}
-    times = timed(models, {model.graph.input[0].name: x[:1]}, seconds)
+    seen = others(data, config)
+    few, labels = seen(0, len(seen)), data.train.y[seen.chosen]
+    wanted = logits(models["float"], few)
+    methods = {method: compared(logits(with_method(done, method), few), wanted, labels) for method in METHODS}
+    network = Network.of(model)
+    times = timed(models, {network.inputs[0]: x[: network.fixed_batch or 1]}, seconds)
     p50, p90 = ({which: round(float(np.percentile(run, at)) * 1e3, 4) for which, run in times.items()} for at in (50, 90))
     assert done.integrity is not None
     return {
-        "net": path.stem,
+        "net": net,
+        "images": len(x),
+        "equalized": done.equalized,
         **{which: {**quality[which], "bytes": len(models[which]), "p50_ms": p50[which], "p90_ms": p90[which]} for which in models},
         "by_calibration": methods,
         "runs": len(times["float"]),
@@ -144,7 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("archive", type=Path)
-    parser.add_argument("--nets", nargs="+", default=NETS)
+    parser.add_argument("--nets", nargs="+", default=(*NETS, *FILES))
     parser.add_argument("--seconds", type=float, default=5.0, help="for the timing of each model")
     parser.add_argument("--output", type=Path, default=RESULTS / "ptq.json")
     options = parser.parse_args()
@@ -152,13 +198,10 @@ def main() -> None:
     onnxruntime.set_default_logger_severity(4)
     rows = []
     for net in options.nets:
-        normalization = NORMALIZATION[net.rpartition("_")[2]]
-        data = load_data(options.archive, input_shape=(3, 32, 32), outputs=10, normalization=normalization)
-        rows.append(measure(options.folder / f"{net}.safetensors", data, options.seconds))
+        rows.append(measure(net, *read(options.folder, options.archive, net), options.seconds))
         rows[-1]["met"] = met(rows[-1])
         print(rows[-1], file=sys.stderr, flush=True)
-        settings = {"images": len((data.test or data.validation).x), "calibration_images": QuantizeConfig.samples}
-        write(options.output, {**heading(1), **settings, "aims": AIMS, "rows": rows})
+        write(options.output, {**heading(1), "calibration_images": QuantizeConfig.samples, "aims": AIMS, "rows": rows})
 
 
 if __name__ == "__main__":
