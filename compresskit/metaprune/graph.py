@@ -117,7 +117,8 @@ def _attention(parts: list[tuple[Role, Layer, Ids, Ids]], final: Ids, shapes: di
 
 
 def _weights(layer: Layer, rows: Ids | None, shapes: dict[str, tuple[int, ...]], written: set[str]) -> Weights:
-    return Weights(layer.tensor, shapes[layer.tensor], layer.grid, layer.transposed, None if rows is None else _tensor(rows), layer.tensor in written)
+    chosen = None if rows is None else _tensor(rows)
+    return Weights(layer.tensor, shapes[layer.tensor], layer.grid, layer.transposed, chosen, layer.first and layer.tensor in written)
 
 
 def _skipped(walk: Walk) -> Iterator[Skipped]:

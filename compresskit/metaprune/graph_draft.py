@@ -24,7 +24,7 @@ class Role(IntEnum):
 
 @dataclass(frozen=True)
 class Layer:
-    """A weight that leads from sources to targets; `grid` and `transposed` as in `layout.Weights`."""
+    """A weight that leads from sources to targets; `grid` and `transposed` as in `layout.Weights`, `first`: whether it is its first use."""
 
     name: str
     tensor: str
@@ -33,6 +33,7 @@ class Layer:
     grid: tuple[int, int, int, int]
     transposed: bool
     kernel: tuple[int, ...]
+    first: bool
 
 
 @dataclass(frozen=True)

@@ -59,12 +59,12 @@ def _layer(walk: Walk, node: fx.Node, along: int, grid: tuple[int, int, int, int
 
 
 def _edges(walk: Walk, node: fx.Node, sources: Ids, grid: tuple[int, int, int, int], outs: int, transposed: bool) -> Ids:
-    """The nodes that a weight leads to; those of its first use take it along, those of a later one stand behind fixed edges only."""
+    """The nodes that a weight leads to."""
     weight: Any = walk.leaf(node).weight
     targets = walk.draft.fresh(outs, walk.draft.deeper(sources))
-    if walk.take(weight):
-        ends = sources.reshape(grid[0], -1), targets.reshape(grid[0], -1)
-        walk.draft.layers.append(Layer(str(node.target), walk.names[id(weight)], *ends, grid, transposed, tuple(weight.shape[2:])))
+    ends = sources.reshape(grid[0], -1), targets.reshape(grid[0], -1)
+    kernel, first = tuple(weight.shape[2:]), walk.take(weight)
+    walk.draft.layers.append(Layer(str(node.target), walk.names[id(weight)], *ends, grid, transposed, kernel, first))
     return targets
 
 

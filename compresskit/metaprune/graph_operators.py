@@ -22,7 +22,6 @@ MOVES = {
 }  # fmt: skip
 POOLS = ("pool1d", "pool2d", "pool3d", "upsample", "reflection_pad", "replication_pad")
 REDUCTIONS = {"mean", "sum", "amax", "amin", "prod", "var", "std", "logsumexp", "norm", "linalg_vector_norm"}
-ALONG = {"softmax", "log_softmax", "_softmax", "_log_softmax", "cumsum", "dropout", "to", "_to_copy", "type_as", "instance_norm", "layer_norm"}
 COMBINING = {"where", "masked_fill"}
 
 
@@ -43,16 +42,22 @@ def apply(walk: Walk, node: fx.Node) -> Any:
         return _pooled(walk, node, next(int(digit) for digit in name if digit.isdigit()))
     if name in REDUCTIONS:
         return _reduced(walk, node)
-    if name in ALONG:
-        return walk.of(node.args[0])
     if name in ("matmul", "bmm", "mm"):
         return _product(walk, node)
     if name == "scaled_dot_product_attention":
         return _attention(walk, node)
     if name == "glu":
         return gated(walk, node)
-    pointwise = isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
-    return _combined(walk, node) if pointwise or name in COMBINING else walk.unknown(node)
+    if name in COMBINING or (isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags):
+        return _combined(walk, node)
+    return _passed(walk, node)
+
+
+def _passed(walk: Walk, node: fx.Node) -> Any:
+    """What keeps the shape of the only operand with nodes works on every place (hardswish), or along a dimension (softmax), and passes them on."""
+    value, known = walk.values[node.name], [operand for operand in walk.operands(node) if (compact(walk.of(operand)) != NOTHING).any()]
+    kept = isinstance(value, Tensor) and len(known) == 1 and walk.shape(known[0]) == value.shape
+    return walk.of(known[0]) if kept else walk.unknown(node)
 
 
 def _moved(walk: Walk, node: fx.Node) -> Any:

@@ -62,7 +62,7 @@ class Weights:
         grid: (groups, first, second, taps), the tensor's entries as a block.
         transposed: whether `first` counts inputs.
         rows: (outs,) int64, which outputs of the tensor these are; None: all in their order.
-        written: whether it is written back.
+        written: whether it is written back; of a weight that is used several times, what its first use becomes is.
     """
 
     tensor: str

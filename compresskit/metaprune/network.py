@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from compresskit.metaprune.features import features, parameters
@@ -11,11 +12,15 @@ from compresskit.metaprune.layout import Layout
 from compresskit.metaprune.network_file import load, save
 from compresskit.metaprune.network_model import Metanetwork, MetanetworkConfig
 
-__all__ = ["Metanetwork", "MetanetworkConfig", "load", "rewrite", "save"]
+_SIGNS = ("can't allocate memory", "out of memory")  # on the CPU and on a GPU
+
+__all__ = ["Metanetwork", "MetanetworkConfig", "lacked_memory", "load", "rewrite", "save"]
 
 
 def rewrite(metanetwork: Metanetwork, layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The parameters that `metanetwork` gives a network, for `torch.func.functional_call`; differentiable.
+
+    Where memory runs out on the way, it tries again with less (`Metanetwork.forward`'s `thrifty`).
 
     Args:
         metanetwork: what rewrites.
@@ -25,5 +30,22 @@ def rewrite(metanetwork: Metanetwork, layout: Layout, tensors: Mapping[str, Tens
     Returns:
         the parameters that have a place in the graph; the others stay as they are.
     """
-    nodes, blocks = metanetwork(layout, *features(layout, tensors))
+    graph = features(layout, tensors)
+    # Not in the handler of the error, which holds on to all that was computed.
+    nodes, blocks = _attempted(metanetwork, layout, *graph) or metanetwork(layout, *graph, thrifty=True)
     return parameters(layout, nodes, blocks)
+
+
+def _attempted(metanetwork: Metanetwork, layout: Layout, nodes: Tensor, blocks: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+    """The rewritten graph; None where memory ran out and less might do."""
+    try:
+        return metanetwork(layout, nodes, blocks)
+    except (MemoryError, RuntimeError) as error:
+        if torch.is_grad_enabled() and lacked_memory(error):
+            return None
+        raise
+
+
+def lacked_memory(error: BaseException) -> bool:
+    """Whether an error of torch says that memory ran out."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _SIGNS)

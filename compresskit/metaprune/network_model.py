@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import isqrt
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from compresskit.metaprune.layout import FEATURES, TAP_FEATURES, Layout
 from compresskit.metaprune.pna import MessagePassing, mlp
-from compresskit.metaprune.pna_wiring import wiring
+from compresskit.metaprune.pna_wiring import Wiring, wiring
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,21 @@ class Metanetwork(nn.Module):
         self.edge_encoder, self.edge_decoder = _Columns(width), _Columns(width)
         self.layers = nn.ModuleList(MessagePassing(width) for _ in range(config.layers))
 
-    def forward(self, layout: Layout, nodes: Tensor, blocks: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The features of a graph to those of the rewritten one, both as `features` gives them; fixed edges stay."""
+    def forward(self, layout: Layout, nodes: Tensor, blocks: Sequence[Tensor], *, thrifty: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The features of a graph to those of the rewritten one, both as `features` gives them; fixed edges stay.
+
+        For the gradients, the edges before each layer are kept. `thrifty` keeps them before every few layers, as many as keep memory low,
+        and computes the others again.
+        """
         wires = wiring(layout, nodes.device)
         stacked = wires.stacked(blocks)
         taps = [stack.taps.to(nodes.dtype) for stack in wires.stacks]
         hidden = self.node_encoder(nodes)
         edges = [self._encode(values, places) for values, places in zip(stacked, taps, strict=True)]
-        for layer in self.layers:
-            hidden, *edges = layer(hidden, wires, *edges)
+        span = isqrt(len(self.layers)) if thrifty else 1
+        for start in range(0, len(self.layers), span):
+            run = partial(_passed, self.layers[start : start + span], wires)
+            hidden, *edges = checkpoint(run, hidden, *edges, use_reentrant=False) if thrifty else run(hidden, *edges)
         changed = [
             values + self.config.edge_scale * self._decode(deep, places) if stack.free else values
             for values, deep, places, stack in zip(stacked, edges, taps, wires.stacks, strict=True)
@@ -86,3 +95,10 @@ class _Columns(nn.Module):
 
     def forward(self, columns: Tensor) -> Tensor:
         return torch.addmm(self.linear.bias[:, None], self.linear.weight, columns.relu())
+
+
+def _passed(layers: Iterable[nn.Module], wires: Wiring, hidden: Tensor, *edges: Tensor) -> tuple[Tensor, ...]:
+    """Nodes and edges behind several layers."""
+    for layer in layers:
+        hidden, *edges = layer(hidden, wires, *edges)
+    return hidden, *edges

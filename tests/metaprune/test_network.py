@@ -90,6 +90,36 @@ def test_a_rewritten_network_runs_and_the_metanetwork_learns_from_it(graph: Mode
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in metanetwork.parameters())
 
 
+def test_thrift_changes_nothing(graph: ModelGraph) -> None:
+    torch.manual_seed(0)
+    metanetwork, layout = Metanetwork(MetanetworkConfig(layers=5, width=8)), layout_of(graph)
+    read = features(layout, _tensors(graph))
+    found = []
+    for thrifty in (False, True):
+        metanetwork.zero_grad()
+        nodes, blocks = metanetwork(layout, *read, thrifty=thrifty)
+        (nodes.square().sum() + sum(values.square().sum() for values in blocks)).backward()
+        found.append([nodes, *blocks, *(parameter.grad for parameter in metanetwork.parameters())])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")])
+def test_where_memory_runs_out_less_is_kept(graph: ModelGraph, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    metanetwork, layout = Metanetwork(CONFIG), layout_of(graph)
+    expected, whole = rewrite(metanetwork, layout, _tensors(graph)), Metanetwork.forward
+
+    def tight(self: Metanetwork, *graph: object, thrifty: bool = False) -> object:
+        if not thrifty:
+            raise error
+        return whole(self, *graph, thrifty=True)
+
+    monkeypatch.setattr(Metanetwork, "forward", tight)
+    new = rewrite(metanetwork, layout, _tensors(graph))
+    assert all(torch.equal(new[name], expected[name]) for name in expected)
+    with torch.no_grad(), pytest.raises(type(error)):  # nothing is kept anyway
+        rewrite(metanetwork, layout, _tensors(graph))
+
+
 def test_a_file_holds_all_of_it() -> None:
     metanetwork = Metanetwork(CONFIG)
     back = load(save(metanetwork))
