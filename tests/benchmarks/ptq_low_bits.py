@@ -59,7 +59,7 @@ def measure(net: str, folder: Path, archive: Path) -> Iterator[dict[str, Any]]:
     network = prepare(model, net)
     yield {"net": net, **compared(wanted, wanted, test.y)}
     for seed in SEEDS:
-        for form, start in (("as it is", network), ("equalized", equalized(network))):
+        for form, start in (("as they are", network), ("equalized", equalized(network))):
             for weights, activations, rounding, found, seconds in quantized(start, data, seed):
                 widths = {"weights": weights, "activations": activations}
                 row = {"net": net, "seed": seed, **widths, "channels": form, "rounding": rounding}
