@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from compresskit.errors import UsageError
-from compresskit.quantization.config import QuantizeConfig, QuantizeRequest
+from compresskit.quantization.config import Method, QuantizeConfig, QuantizeRequest
 from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT
 
@@ -20,6 +20,11 @@ from .results import beside, check_outputs, data_fields, deliver, files_read, mo
 SUFFIX = ".onnx"
 # Said again here because the registry loads numpy; a test holds the two together.
 Calibration = Literal["mse", "entropy", "percentile", "minmax", "moving-average"]
+TRAINED = (
+    *("epochs", "lr", "batch_size", "optimizer", "schedule", "label_smoothing", "augment", "distill"),
+    *("checkpoint", "checkpoint_minutes", "resume", "device"),
+)
+"""Options that have a say only where something is trained."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,9 @@ class QuantizeOptions(RunOptions, ReportOptions, DataOptions, ModelOptions):
         float | None,
         option(TARGET, "Fail (exit 5) if the result is not this many times as fast in ONNX Runtime: 1.2.", "--require-speedup", metavar="X"),
     ] = None
+    method: Annotated[
+        Method, option(METHOD, "ptq quantizes a trained model as it is; the others train it under quantization, on --data.", "--method", metavar="M")
+    ] = QuantizeConfig.method
     calibration: Annotated[Calibration, option(METHOD, "How the ranges of activations are chosen.", "--calibration", metavar="HOW")] = "mse"
     samples: Annotated[int, option(METHOD, "Training samples to choose them on.", "--samples", metavar="N", min=1)] = QuantizeConfig.samples
     rounding: Annotated[
@@ -58,6 +66,18 @@ class QuantizeOptions(RunOptions, ReportOptions, DataOptions, ModelOptions):
         None
     )
     stdout: Annotated[bool, option(OUTPUT, "Write the model to the standard output.", "-c", "--stdout")] = False
+    epochs: shared.Epochs = QuantizeConfig.epochs
+    lr: shared.LearningRate = QuantizeConfig.learning_rate
+    batch_size: shared.BatchSize = QuantizeConfig.batch_size
+    optimizer: shared.Optimizer = "adamw"
+    schedule: shared.Schedule = "one-cycle"
+    label_smoothing: shared.LabelSmoothing = QuantizeConfig.label_smoothing
+    augment: shared.Augment = QuantizeConfig.augment
+    distill: shared.Distill = 0.9
+    checkpoint: shared.Checkpoint = None
+    checkpoint_minutes: shared.CheckpointMinutes = QuantizeRequest.checkpoint_minutes
+    resume: shared.Resume = False
+    device: shared.Device = "auto"
     seed: shared.DrawnSeed = None
     dry_run: shared.DryRun = False
 
@@ -71,8 +91,15 @@ def quantize(console: Console, options: QuantizeOptions) -> None:
       compresskit quantize model.onnx
       compresskit quantize net.pt --data digits.npz --max-drop 0.01 --require-speedup 1.2 -o net.int8.onnx --report report.json
       compresskit quantize model.onnx --weights 4
+      compresskit quantize net.pt --weights 4 --activations 4 --method lsq --data digits.npz --epochs 5 -o net.w4a4.onnx
       cat model.onnx | compresskit quantize - --data digits.npz -o - > model.int8.onnx
     """
+    if options.method == "ptq":
+        shared.refuse_without(console, "--method uniform, ste, dorefa or lsq", TRAINED)
+    elif options.data is None:
+        raise UsageError(f"--method {options.method} trains: give --data")
+    if options.resume and options.checkpoint is None:
+        raise UsageError("--resume goes with --checkpoint: say which file to go on from")
     if options.data is None:
         shared.refuse_without(console, "--data", ("activations", "calibration", "samples", "rounding"))
     outputs = _outputs(options)
@@ -129,6 +156,7 @@ def _request(console: Console, options: QuantizeOptions, outputs: tuple[str, ...
     config = QuantizeConfig(
         weights=options.weights,
         activations=options.activations,
+        method=options.method,
         calibration=options.calibration,
         samples=options.samples,
         rounding=options.rounding,
@@ -136,6 +164,14 @@ def _request(console: Console, options: QuantizeOptions, outputs: tuple[str, ...
         reduce_range={"auto": None, "yes": True, "no": False}[options.reduce_range],
         max_drop=options.max_drop,
         require_speedup=options.require_speedup,
+        epochs=options.epochs,
+        learning_rate=options.lr,
+        batch_size=options.batch_size,
+        optimizer=options.optimizer,
+        schedule=options.schedule,
+        label_smoothing=options.label_smoothing,
+        augment=options.augment,
+        distill=options.distill,
         seed=secrets.randbelow(SEED_LIMIT) if options.seed is None else options.seed,
     )
     return QuantizeRequest(
@@ -143,6 +179,10 @@ def _request(console: Console, options: QuantizeOptions, outputs: tuple[str, ...
         **data_fields(options),
         config=config,
         outputs=outputs,
+        device=options.device,
+        checkpoint=options.checkpoint,
+        checkpoint_minutes=options.checkpoint_minutes,
+        resume=options.resume,
         threads=options.threads,
         force=options.force,
         dry_run=options.dry_run,

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from compresskit.errors import UsageError
+from compresskit.recipes import TrainingSettings
 from compresskit.requests import CompressRequest
+
+Method = Literal["ptq", "uniform", "ste", "dorefa", "lsq"]
+METHODS: tuple[Method, ...] = ("ptq", "uniform", "ste", "dorefa", "lsq")
+"""Said again here because the registry loads torch; a test holds the two together."""
 
 FEWEST_BITS, MOST_BITS = 2, 16
 
 
 @dataclass(frozen=True)
-class QuantizeConfig:
-    """Settings of one quantization; the defaults are what the benchmarks found best.
+class QuantizeConfig(TrainingSettings):
+    """Settings of one quantization, and of the training that goes with it; the defaults are what the benchmarks found best.
 
     Attributes:
+        method: "ptq" (no training), or the quantizer to train with: a name in `compresskit.quantization.quantizers.QUANTIZERS`.
         weights, activations: bits, 2 to 16. Activations are quantized only where there are data to calibrate them on.
         calibration: how ranges of activations are chosen: a name in `compresskit.quantization.ranges.METHODS`.
         samples: of the training split, to calibrate on.
@@ -27,6 +34,7 @@ class QuantizeConfig:
 
     weights: int = 8
     activations: int = 8
+    method: Method = "ptq"
     calibration: str = "mse"
     samples: int = 256
     rounding: str = "auto"
@@ -34,9 +42,19 @@ class QuantizeConfig:
     reduce_range: bool | None = None
     max_drop: float | None = None
     require_speedup: float | None = None
-    seed: int = 0
+    # Rounding makes gradients of very different size: AdamW trains what SGD has no one rate for.
+    optimizer: Literal["sgd", "adamw"] = field(default="adamw", kw_only=True)
+    distill: float = field(default=0.9, kw_only=True)
+
+    @property
+    def trains(self) -> bool:
+        """Whether weights are trained under quantization."""
+        return self.method != "ptq"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method not in METHODS:
+            raise UsageError(f"unknown --method {self.method!r}: choose from {', '.join(METHODS)}")
         for name, bits in (("--weights", self.weights), ("--activations", self.activations)):
             if not FEWEST_BITS <= bits <= MOST_BITS:
                 raise UsageError(f"{name} takes {FEWEST_BITS} to {MOST_BITS} bits, not {bits}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,13 @@ from compresskit.quantization.config import QuantizeConfig, QuantizeRequest
 from compresskit.quantization.engine import Quantized, quantize
 from compresskit.quantization.measure import layer_rows, onnx_accuracy, runs_in_integers
 from compresskit.quantization.network import Network, opset_of
+from compresskit.quantization.qat.engine import train_quantized
 from compresskit.quantization.report import Figures, Integers, QuantizeOutcome, QuantizeReport
 from compresskit.quantization.source import Source, read_source, takes
+from compresskit.recipes import TrainingSettings
 from compresskit.report import Accuracy, Latency, ModelInfo, ModelInput, Output
-from compresskit.runtime import Clock, seed_everything, set_threads, versions
+from compresskit.runtime import Clock, seed_everything, select_device, set_threads, versions
+from compresskit.training.tuning import Checkpointing
 from compresskit.writers import STDOUT, write_bytes
 
 SHARED_BYTES = 8_000_000  # of a model; below, a second thread gains nothing on an idle machine, and costs ten times the time on a busy one
@@ -35,6 +38,8 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
     """
     if request.config.max_drop is not None and request.data is None:
         raise UsageError("--max-drop needs --data to measure accuracy on")
+    if request.config.trains and request.data is None:
+        raise UsageError(f"--method {request.config.method} trains: give --data")
     clock = Clock()
     seed_everything(request.config.seed)
     with clock("read"):
@@ -47,7 +52,12 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
     threads = set_threads(request.threads if request.threads is not None else 1 if len(original) < SHARED_BYTES else 0)
     config = request.config
     with clock("quantize"):
-        done = quantize(source.model, data, config, source=source.name, threads=threads, progress=progress)
+        start = replace(config, rounding="nearest") if config.trains else config  # training moves weights across the grid anyway
+        done = quantize(source.model, data, start, source=source.name, threads=threads, progress=progress)
+    if config.trains and data is not None:
+        with clock("train"):
+            device, kept = select_device(request.device), checkpointing(request)
+            done = train_quantized(done, data, config, device=device, kept=kept, threads=threads, progress=progress)
     model = done.model.SerializeToString()
     with clock("measure"):
         progress.stage("measure")
@@ -83,6 +93,11 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
         outputs=tuple(written),
     )
     return QuantizeOutcome(report, model if STDOUT in request.outputs and written else None, failure)
+
+
+def checkpointing(request: QuantizeRequest) -> Checkpointing | None:
+    """Where the training's state is kept, if anywhere."""
+    return None if request.checkpoint is None else Checkpointing(Path(request.checkpoint), request.checkpoint_minutes, request.resume)
 
 
 def _integers(done: Quantized) -> Integers | None:
@@ -126,7 +141,9 @@ def _info(source: Source) -> ModelInfo:
 
 
 def _settings(config: QuantizeConfig, data: Dataset | None) -> dict[str, Any]:
-    settings = {name: value for name, value in asdict(config).items() if name != "seed"}
+    """What was asked for; of training only where there was any."""
+    idle = {"seed"} if config.trains else {field.name for field in fields(TrainingSettings)}
+    settings = {name: value for name, value in asdict(config).items() if name not in idle}
     if data is not None:
         mean, std = list(data.normalization.mean), list(data.normalization.std)
         settings["normalization"] = {"mean": mean, "std": std, "source": data.normalization_source}

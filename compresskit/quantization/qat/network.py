@@ -37,6 +37,7 @@ def trainable(
     plan: Plan,
     weights: Mapping[str, nn.Module] = NOTHING,
     activations: Mapping[str, nn.Module] = NOTHING,
+    norms: Mapping[str, nn.Module] = NOTHING,
     *,
     input_shape: tuple[int, ...] | None = None,
     source: str = "the model",
@@ -47,12 +48,13 @@ def trainable(
         network: prepared.
         weights: what stands before stored weights, by their names; weights without an entry stay as they are.
         activations: what stands behind activations, by the first tensor of each of the plan's sets; likewise.
+        norms: what follows layers at once, by the layers' outputs.
         input_shape: sizes of the input behind its batch axis, where the file leaves them open.
 
     Raises:
         InputError: an operator that torch cannot run here, or a node that cannot be read exactly.
     """
-    return TrainableNetwork(network, plan, weights, activations, input_shape, source)
+    return TrainableNetwork(network, plan, weights, activations, norms, input_shape, source)
 
 
 class TrainableNetwork(nn.Module):
@@ -60,7 +62,7 @@ class TrainableNetwork(nn.Module):
 
     Attributes:
         network, plan: that it was made from.
-        weight_modules, activation_modules: as given, by the same names.
+        weight_modules, activation_modules, norms: as given, by the same names.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class TrainableNetwork(nn.Module):
         plan: Plan,
         weights: Mapping[str, nn.Module],
         activations: Mapping[str, nn.Module],
+        norms: Mapping[str, nn.Module],
         input_shape: tuple[int, ...] | None,
         source: str,
     ) -> None:
@@ -90,6 +93,7 @@ class TrainableNetwork(nn.Module):
         self._moved = {name for node in integer if node.op in MOVING for name in node.outputs}
         self.weight_modules = nn.ModuleDict({_key(name): module for name, module in weights.items()})
         self.activation_modules = nn.ModuleDict({_key(name): module for name, module in activations.items()})
+        self.norms = nn.ModuleDict({_key(name): module for name, module in norms.items()})
         stored = {name for layer in plan.layers for name in (layer.weight, layer.bias) if name is not None}
         self._learned = nn.ParameterDict({_key(name): nn.Parameter(torch.tensor(network.constants[name])) for name in sorted(stored)})
         others = [step.arguments for step in self._steps if step.node.outputs[0] not in self._layers]
@@ -108,6 +112,10 @@ class TrainableNetwork(nn.Module):
         """What stands behind the activation `name`: that of its set."""
         return self.activation_modules[_key(self._stems[name])] if name in self._stems else None
 
+    def norm(self, name: str) -> nn.Module | None:
+        """What follows the layer that makes `name`."""
+        return getattr(self.norms, _key(name), None)
+
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         values: dict[str, Value] = {}
         rounded: dict[str, Value] = {}
@@ -123,7 +131,8 @@ class TrainableNetwork(nn.Module):
             with naming(node, self.source):
                 arguments = rebatched(step, arguments, self._baked, inputs[0].shape[0])
             for name, result in zip(node.outputs, call(node, arguments, self.source), strict=False):
-                values[name] = result
+                norm = self.norm(name)
+                values[name] = result if norm is None else norm(result)
                 self._round(name, values, rounded)
             for name in step.dead:
                 values.pop(name, None)

@@ -11,13 +11,18 @@ point is, which stays where calibration put it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from compresskit.quantization.grid import SMALLEST_SCALE, Grid
 from compresskit.quantization.quantizers.base import QUANTIZERS, FakeQuant, Quantizer
+
+FRACTIONS = np.linspace(1.0, 0.3, 15)
+"""Of PTQ's step, that a weight's may start from."""
 
 
 class LearnedStep(FakeQuant):
@@ -64,6 +69,18 @@ class _LearnedStep(torch.autograd.Function):
         return to_x, to_scale.sum_to_size(scale.shape) * ctx.factor, None, None, None
 
 
+def fitted(grid: Grid, weight: Tensor) -> Grid:
+    """The grid with finer steps where those change the weights least in the mean square: with few bits, the largest weight says little."""
+    axes = tuple(axis for axis in range(weight.ndim) if grid.axis is None or axis != grid.axis % weight.ndim)
+    values, best, least = weight.detach().numpy(), grid.scale, None
+    for fraction in FRACTIONS:
+        scale = np.maximum(grid.scale * np.float32(fraction), np.float32(SMALLEST_SCALE))
+        error = ((replace(grid, scale=scale).round_trip(values) - values) ** 2).sum(axis=axes)
+        best = scale if least is None else np.where(error < least, scale, best)
+        least = error if least is None else np.minimum(error, least)
+    return replace(grid, scale=np.asarray(best, np.float32))
+
+
 QUANTIZERS.register("lsq")(
-    Quantizer(weight=lambda grid, _: LearnedStep(grid, batched=False), activation=lambda grid: LearnedStep(grid, batched=True))
+    Quantizer(weight=lambda grid, weight: LearnedStep(fitted(grid, weight), batched=False), activation=lambda grid: LearnedStep(grid, batched=True))
 )

@@ -1,0 +1,130 @@
+"""Quantization-aware training: from what post-training quantization makes of a network to weights and grids that were trained together.
+
+    Quantized ──► plan, grids ──► TrainableNetwork ──train──► hand_over ──► emit ──► check_integers ──► Quantized
+                                  rounded in every step,
+                                  the float network as teacher
+
+Jacob et al. 2018, section 3; Esser et al. 2020; Zhou et al. 2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from compresskit.data import Dataset
+from compresskit.progress import SILENT, Progress
+from compresskit.quantization.calibrate import draw_samples, observe
+from compresskit.quantization.config import QuantizeConfig
+from compresskit.quantization.emit import emit_static
+from compresskit.quantization.engine import CHECKED, Quantized
+from compresskit.quantization.integrity import check_integers
+from compresskit.quantization.plan import make_plan
+from compresskit.quantization.qat.handover import hand_over
+from compresskit.quantization.qat.network import TrainableNetwork, trainable
+from compresskit.quantization.qat.norms import make_norms, settle, with_biases
+from compresskit.quantization.quantizers import QUANTIZERS
+from compresskit.quantization.quantizers.uniform import Observer
+from compresskit.training import Objective, TrainConfig, distillation, train
+from compresskit.training.tuning import Checkpointing, calibration_batches, on_device, train_config
+
+LEARNING_RATES = {"sgd": 2e-3, "adamw": 5e-4}
+FREEZE = 0.5
+"""Fraction of the training after which observed ranges stand still."""
+NORM_BATCH = 32
+"""Smallest batch whose statistics are worth normalizing by."""
+
+
+def train_quantized(
+    start: Quantized,
+    data: Dataset,
+    config: QuantizeConfig,
+    *,
+    device: torch.device | None = None,
+    kept: Checkpointing | None = None,
+    threads: int = 1,
+    progress: Progress = SILENT,
+) -> Quantized:
+    """Train under quantization, and quantize what was trained.
+
+    Args:
+        start: static quantization of the network; its grids are where training begins.
+        config: its `method` names a quantizer.
+        kept: where the state of the training is kept.
+
+    Raises:
+        GuardError: training diverged, or ONNX Runtime computes other integers than the model says.
+        UsageError: an unknown method, or settings that training refuses.
+        InputError: an operator that torch cannot run here.
+    """
+    module = fake_quantized(start, data, config)
+    if config.epochs > 0:
+        device = device or torch.device("cpu")
+        settings = replace(train_config(config, data, epochs=config.epochs, rate=LEARNING_RATES[config.optimizer], kept=kept), precision="fp32")
+        teacher = trainable(start.network, make_plan(start.network), input_shape=data.train.x.shape[1:]).to(device)
+        with on_device(module, device):
+            freeze = _freezer(module, data, settings)
+            train(module, data, settings, objective=_objective(teacher, data, config), after_step=freeze, progress=progress)
+    return _quantized(start, module, data, config, threads, progress)
+
+
+def fake_quantized(start: Quantized, data: Dataset, config: QuantizeConfig) -> TrainableNetwork:
+    """The network of `start` with the quantizers of `config.method` in it, as they begin."""
+    quantizer = QUANTIZERS[config.method]
+    network = with_biases(start.network)
+    plan = make_plan(network)
+    weights = {name: quantizer.weight(grid, torch.tensor(network.constants[name])) for name, grid in start.weights.items()}
+    activations = {members[0]: quantizer.activation(start.activations[members[0]]) for members in plan.sets}
+    norms = make_norms(network, plan) if min(config.batch_size, len(data.train)) >= NORM_BATCH else {}
+    module = trainable(network, plan, weights, activations, norms, input_shape=data.train.x.shape[1:])
+    with torch.no_grad():
+        for name, before in weights.items():
+            module.parameter(name).copy_(before.start(module.parameter(name)))
+    if norms:
+        settle(module, calibration_batches(data, config.batch_size, config.seed))
+    return module
+
+
+def _objective(teacher: TrainableNetwork, data: Dataset, config: QuantizeConfig) -> Objective | None:
+    """Distillation from the float network for classes; None (the default loss) for numbers, or where it is switched off."""
+    if data.classes is None or config.distill == 0:
+        return None
+    return distillation(teacher, weight=config.distill, label_smoothing=config.label_smoothing)
+
+
+def _freezer(module: TrainableNetwork, data: Dataset, settings: TrainConfig) -> Callable[[int], None] | None:
+    """What stops the observers after their share of the steps."""
+    observers = [one for one in module.modules() if isinstance(one, Observer)]
+    last = FREEZE * settings.epochs * -(-len(data.train) // settings.batch_size)
+
+    def freeze(step: int) -> None:
+        if step >= last:
+            for observer in observers:
+                observer.watching.fill_(False)
+
+    return freeze if observers else None
+
+
+def _quantized(start: Quantized, module: TrainableNetwork, data: Dataset, config: QuantizeConfig, threads: int, progress: Progress) -> Quantized:
+    """Emit what was trained, observed anew and checked."""
+    handed, plan = hand_over(module), module.plan
+    samples, batch = draw_samples(data, config.samples, config.seed), start.network.fixed_batch
+    statistics = observe(handed.rounded, plan.tensors, samples, len(samples), batch=batch, threads=threads, progress=progress)
+    progress.stage("quantize")
+    model = emit_static(handed.rounded, plan, handed.weights, handed.activations)
+    x = samples(0, batch or CHECKED)
+    feeds = {start.network.inputs[0]: np.resize(x, (batch or CHECKED, *x.shape[1:]))}
+    return Quantized(
+        model,
+        handed.network,
+        plan.layers,
+        handed.weights,
+        handed.activations,
+        start.skipped,
+        plan,
+        statistics,
+        integrity=check_integers(model, feeds, threads=threads),
+    )
