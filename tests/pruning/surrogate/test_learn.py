@@ -15,11 +15,12 @@ from compresskit.errors import GuardError, TargetError, UsageError
 from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph, TensorSpec
 from compresskit.models.lift import graph_from_module
-from compresskit.pruning.config import PruneConfig, Quantity, Target
+from compresskit.pruning.config import BlockName, PruneConfig, Quantity, Target
+from compresskit.pruning.cut import widths
 from compresskit.pruning.engine import prune
 from compresskit.pruning.groups import find_groups
 from compresskit.pruning.recovery import Checkpointing
-from compresskit.pruning.surrogate.learn import starting
+from compresskit.pruning.surrogate.learn import starting, starting_ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = PruneConfig(target=Target("flops", 0.3), method="l1l2", epochs=3.0, batch_size=32, round_to=1)
@@ -31,6 +32,33 @@ def test_masks_begin_in_the_order_of_the_scores(scores: list[float]) -> None:
     mask = starting(given_scores)
     assert 0 < mask.min() < mask.max() < 1
     assert (given_scores[mask.argsort()].diff().nan_to_num(0) >= 0).all()
+
+
+def test_masks_on_ranks_begin_in_the_order_of_all_scores_and_the_later_of_equals_goes_first() -> None:
+    scores = [torch.tensor([torch.inf, 5.0, 1.0, 1.0]), torch.tensor([torch.inf, 3.0])]
+    assert starting_ranks([]) == []
+    mask = torch.cat(starting_ranks(scores))
+    assert mask.argsort().tolist() == [3, 2, 5, 1, 4, 0] or mask.argsort().tolist() == [3, 2, 5, 1, 0, 4]
+    assert 0 < mask.min() < mask.max() < 1
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.7])
+@pytest.mark.parametrize("blocks", [("lowrank",), ("channels", "lowrank")])
+def test_ranks_are_learned_to_the_target_too(digits_net: ModelGraph, digits: Dataset, blocks: tuple[BlockName, ...], kept: float) -> None:
+    result = prune(digits_net, digits, replace(CONFIG, target=Target("flops", kept), blocks=blocks, epochs=1.0))
+    assert result.met
+    assert total(result.graph).macs == pytest.approx(kept * total(digits_net).macs, rel=0.01)
+    assert any(name.endswith(".inner") for name in widths(result.graph.module))
+    assert result.path[-1].cost < result.path[0].cost
+
+
+def test_a_layer_that_would_be_emptied_is_kept_at_one_channel_and_reported(small_net: ModelGraph, digits: Dataset) -> None:
+    result = prune(small_net, digits, replace(CONFIG, target=Target("flops", 0.001), floor=0.0, epochs=1.0))
+    assert (result.met, result.out_of_reach) == (False, True)
+    assert {group.size for group in find_groups(result.graph).groups} == set()
+    narrow = [name for name, width in widths(result.graph.module).items() if width == 1]
+    assert result.notes == tuple(f"{name} is down to its last channel" for name in narrow)
+    assert narrow
 
 
 @pytest.mark.parametrize(("quantity", "kept"), [("flops", 0.3), ("params", 0.5), ("size", 0.6)])
@@ -93,15 +121,18 @@ class Killer:
     def note(self, message: str) -> None: ...
 
 
+@pytest.mark.parametrize("blocks", [("channels",), ("channels", "lowrank")])
 @pytest.mark.parametrize("deadly", [3, 9])  # of 6 steps of the search and 24 after the cut
 def test_a_run_killed_while_lambda_is_found_or_later_goes_on_to_the_same_result(
-    small_net: ModelGraph, digits: Dataset, tmp_path: Path, deadly: int
+    small_net: ModelGraph, digits: Dataset, tmp_path: Path, deadly: int, blocks: tuple[BlockName, ...]
 ) -> None:
-    kept = Checkpointing(tmp_path / "run", minutes=0.0)
-    whole = prune(small_net, digits, CONFIG)
+    kept, config = Checkpointing(tmp_path / "run", minutes=0.0), replace(CONFIG, blocks=blocks)
+    whole = prune(small_net, digits, config)
     with pytest.raises(Killed):
-        prune(small_net, digits, CONFIG, checkpointing=kept, progress=Killer(deadly))
-    resumed = prune(small_net, digits, CONFIG, checkpointing=replace(kept, resume=True))
+        prune(small_net, digits, config, checkpointing=kept, progress=Killer(deadly))
+    assert kept.phase(1).exists()
+    assert kept.phase(0).exists() == (deadly > 6)
+    resumed = prune(small_net, digits, config, checkpointing=replace(kept, resume=True))
     assert resumed.path == whole.path
     assert [replace(record, seconds=0.0) for record in resumed.history] == [replace(record, seconds=0.0) for record in whole.history]
     after = resumed.graph.module.state_dict()
