@@ -16,14 +16,15 @@ class Trial:
     Attributes:
         strength: of the penalty; 0: none.
         accuracy: on the validation split, of the float network; of numbers the root mean squared error; None: training diverged.
-        penalty: before and after, over a few batches.
+        penalty_before, penalty_after: means over a few batches.
         held: whether the accuracy is the one that the network had before.
         seconds: that a step took, its share of the validations included.
     """
 
     strength: float
     accuracy: float | None
-    penalty: tuple[float, ...]
+    penalty_before: float
+    penalty_after: float
     held: bool
     seconds: float
 

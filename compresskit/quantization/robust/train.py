@@ -96,7 +96,8 @@ class _Tried:
     state: State
 
     def trial(self, floor: float) -> Trial:
-        return Trial(self.strength, abs(self.score) if math.isfinite(self.score) else None, self.penalty, self.score >= floor, self.seconds)
+        accuracy = abs(self.score) if math.isfinite(self.score) else None
+        return Trial(self.strength, accuracy, *self.penalty, self.score >= floor, self.seconds)
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ def test_the_penalty_falls_where_it_is_in_force(made: Callable[..., Robust]) -> 
     done = made(replace(CONFIG, strength=0.01, epochs=3))
     plain, penalized = done.trials
     assert (plain.strength, penalized.strength, done.strength) == (0.0, 0.01, 0.01)
-    assert plain.penalty[0] == penalized.penalty[0]
-    assert penalized.penalty[1] < min(plain.penalty[1], penalized.penalty[0])
+    assert plain.penalty_before == penalized.penalty_before
+    assert penalized.penalty_after < min(plain.penalty_after, penalized.penalty_before)
 
 
 def test_only_weights_and_biases_change(made: Callable[..., Robust], residual: onnx.ModelProto) -> None:
@@ -82,7 +82,7 @@ def test_a_strength_that_makes_training_diverge_does_not_hold(made: Callable[...
 def test_the_penalty_acts_in_the_last_epochs_only(made: Callable[..., Robust], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "PENALIZED", 1.0)
     short, long = (made(replace(CONFIG, strength=1e-3, epochs=epochs)) for epochs in (1, 3))
-    assert short.trials[0].penalty[0] != long.trials[0].penalty[0]  # two epochs without came before
+    assert short.trials[0].penalty_before != long.trials[0].penalty_before  # two epochs without came before
 
 
 def test_an_interrupted_search_goes_on_to_the_same_network(made: Callable[..., Robust], tmp_path: Path) -> None:

@@ -1,0 +1,166 @@
+"""The thesis's Table 4.1 with short schedules: `python tests/benchmarks/robust_bits.py RESNET20.safetensors VGG.pt CIFAR10.npz`.
+
+Two networks that are trained already (the published ResNet-20; a small VGG-like one, which is trained first where VGG.pt does not exist) are
+trained on for a few epochs: without a penalty, with Defensive Quantization, with the L2 and with the L1 norm of the gradient, each at the
+largest strength that holds the accuracy on validation, and with the straight-through estimator at each of three widths. Each result is then
+quantized after training to (8,4), (6,4), (4,4), (8,3) and (3,3) bits of weights and activations, weights to the nearest integers. Rows
+are kept as they come in results/robust_bits.json; one that is there is not repeated. A picture is drawn beside it. Seconds of a step are in the
+trials, that without a penalty first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from common import RESULTS, heading, write
+from matplotlib.figure import Figure
+from torch import nn
+
+from compresskit.data import Dataset, Split, load_data
+from compresskit.models.graph import Normalization, TensorSpec
+from compresskit.models.lift import graph_from_module
+from compresskit.models.load import load_model
+from compresskit.models.onnx_out import export_onnx
+from compresskit.quantization.config import QuantizeConfig
+from compresskit.quantization.engine import planned, quantize
+from compresskit.quantization.measure import onnx_accuracy
+from compresskit.quantization.network import Network
+from compresskit.quantization.prepare import prepare
+from compresskit.quantization.qat.engine import train_quantized
+from compresskit.quantization.robust.config import RobustConfig, RobustMethod
+from compresskit.quantization.robust.train import make_robust
+from compresskit.runtime import set_threads
+from compresskit.training import TrainConfig, train
+
+NORMALIZATION = Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+TRAINED_WIDTHS = ((8, 4), (6, 4), (4, 4))
+WIDTHS = (*TRAINED_WIDTHS, (8, 3), (3, 3))
+PENALTIES: tuple[RobustMethod, ...] = ("none", "l1", "l2", "dq")
+VGG_WIDTHS = (16, 32, 64)
+VGG_IMAGES, VGG_EPOCHS = 20000, 8.0
+TESTED = 2000
+
+
+def vgg(widths: tuple[int, ...] = VGG_WIDTHS, classes: int = 10) -> nn.Module:
+    """Pairs of 3x3 convolutions between pools, each with its norm, and one linear layer."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for width in widths:
+        for source in (channels, width):
+            layers += [nn.Conv2d(source, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        layers.append(nn.MaxPool2d(2))
+        channels = width
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * (32 >> len(widths)) ** 2, classes))
+
+
+def trained_vgg(path: Path, data: Dataset) -> nn.Module:
+    """The VGG-like network, from `path` or trained and kept there."""
+    torch.manual_seed(0)
+    module = vgg()
+    if path.exists():
+        module.load_state_dict(torch.load(path, weights_only=True))
+    else:
+        first = Split(data.train.x[:VGG_IMAGES], data.train.y[:VGG_IMAGES])
+        train(module, replace(data, train=first), TrainConfig(epochs=VGG_EPOCHS, lr=0.1, augment="crop-flip"))
+        torch.save(module.state_dict(), path)
+    return module.eval()
+
+
+def tested(network: Network, data: Dataset, seed: int) -> dict[str, float]:
+    """Accuracy in float, and at every width after training."""
+    model = network.to_model()
+    found = {"FP": accuracy(model, data)}
+    for weights, activations in WIDTHS:
+        config = QuantizeConfig(weights=weights, activations=activations, rounding="nearest", reduce_range=False, seed=seed)
+        found[f"({weights},{activations})"] = accuracy(quantize(model, data, config).model, data)
+    return found
+
+
+def accuracy(model: onnx.ModelProto, data: Dataset) -> float:
+    return round(onnx_accuracy(model.SerializeToString(), model.graph.input[0].name, data, batch=None, threads=1).value, 4)
+
+
+def with_penalty(network: Network, data: Dataset, method: RobustMethod, epochs: float, seed: int) -> tuple[Network, dict[str, Any]]:
+    done = make_robust(network, planned(network, "net"), data, RobustConfig(method=method, epochs=epochs, seed=seed))
+    return done.network, {"strength": done.strength, "trials": [asdict(one) for one in done.trials]}
+
+
+def with_ste(network: Network, data: Dataset, width: tuple[int, int], epochs: float, seed: int) -> tuple[Network, dict[str, Any]]:
+    weights, activations = width
+    config = QuantizeConfig(
+        weights=weights, activations=activations, method="ste", rounding="nearest", reduce_range=False, epochs=epochs, distill=0.0, seed=seed
+    )
+    start = quantize(network.to_model(), data, replace(config, method="ptq"))
+    done = train_quantized(start, data, config)
+    return done.network, {"own width": accuracy(done.model, data)}
+
+
+def ways(epochs: float, seed: int) -> dict[str, Callable[[Network, Dataset], tuple[Network, dict[str, Any]]]]:
+    found: dict[str, Callable[[Network, Dataset], tuple[Network, dict[str, Any]]]] = {"as it is": lambda network, data: (network, {})}
+    found |= {name: partial(with_penalty, method=name, epochs=epochs, seed=seed) for name in PENALTIES}
+    return found | {f"STE @ ({w},{a})": partial(with_ste, width=(w, a), epochs=epochs, seed=seed) for w, a in TRAINED_WIDTHS}
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    nets = list(dict.fromkeys(row["net"] for row in rows))
+    figure = Figure(figsize=(6.4 * len(nets), 4.2), layout="constrained")
+    for axes, net in zip(figure.subplots(1, len(nets), squeeze=False)[0], nets, strict=True):
+        for row in (row for row in rows if row["net"] == net):
+            dashed = "--" if row["way"].startswith("STE") else "-"
+            axes.plot(
+                list(row["accuracy"]), [100 * value for value in row["accuracy"].values()], dashed, marker="o", markersize=3.5, label=row["way"]
+            )
+        axes.set_title(f"{net}: quantized after training", fontsize=10)
+        axes.set_xlabel("bits of (weights, activations)")
+        axes.set_ylabel("test accuracy, %")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("resnet", type=Path)
+    parser.add_argument("vgg", type=Path)
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("--images", type=int, nargs=2, default=(2560, 10240), help="to train ResNet-20 and the VGG-like network on")
+    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=RESULTS / "robust_bits.json")
+    options = parser.parse_args()
+    set_threads(1)
+    whole = load_data(options.archive, input_shape=(3, 32, 32), outputs=10, normalization=NORMALIZATION)
+    test = whole.test or whole.validation
+    whole = replace(whole, validation=Split(whole.validation.x[:2000], whole.validation.y[:2000]), test=Split(test.x[:TESTED], test.y[:TESTED]))
+    settings = {"images": options.images, "epochs": options.epochs, "seed": options.seed, "tested": TESTED}
+    rows: list[dict[str, Any]] = json.loads(options.output.read_text())["rows"] if options.output.exists() else []
+    for net, count in zip(("VGG-like", "ResNet-20"), reversed(options.images), strict=True):
+        data = replace(whole, train=Split(whole.train.x[:count], whole.train.y[:count]))
+        published = net == "ResNet-20"
+        specs = (TensorSpec("input", (None, 3, 32, 32)),)
+        graph = load_model(options.resnet, arch="resnet20") if published else graph_from_module(trained_vgg(options.vgg, whole), specs, source=net)
+        network = prepare(export_onnx(graph), net)
+        for way, make in ways(options.epochs, options.seed).items():
+            if any((row["net"], row["way"]) == (net, way) for row in rows):
+                continue
+            began = time.process_time()
+            trained, found = make(network, data)
+            took = round(time.process_time() - began, 1)
+            rows.append({"net": net, "way": way, "accuracy": tested(trained, data, options.seed), **found, "CPU seconds": took})
+            print(rows[-1], file=sys.stderr, flush=True)
+            write(options.output, {**heading(1), **settings, "rows": rows})
+    draw(rows, options.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
