@@ -26,6 +26,7 @@ from .help import Command, Group
 from .options import Help
 from .prune import prune
 from .quantize import quantize
+from .recommend import recommend
 
 app = typer.Typer(
     cls=Group,
@@ -34,7 +35,7 @@ app = typer.Typer(
     # `Help` in options.py is the option in its place, which prints on our console.
     context_settings={"help_option_names": []},
 )
-for command in (prune, quantize, encode, decode):
+for command in (prune, quantize, recommend, encode, decode):
     app.command(cls=Command)(command)
 
 

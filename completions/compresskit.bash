@@ -17,13 +17,23 @@ _compresskit() {
         [[ $word == -* ]] && COMPREPLY=($(compgen -W "--curve --flops --params --size --latency --sparsity --pattern --max-drop --data --mean --std --label-column -o --output -c --stdout --plot -f --force --json --report --blocks --method --init --compute-aware --smoothing --inner-steps --first-order --rescale --reinit --criterion --scope --normalize --floor --steps --round-to --table --measure-table --recipe --epochs --lr --batch-size --optimizer --weight-decay --schedule --label-smoothing --augment --distill --checkpoint --checkpoint-minutes --resume --arch --input --trust --device --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
     quantize)
         case "$previous" in
+            --method) COMPREPLY=($(compgen -W "ptq uniform ste dorefa lsq" -- "$word")); return ;;
             --calibration) COMPREPLY=($(compgen -W "mse entropy percentile minmax moving-average" -- "$word")); return ;;
             --rounding) COMPREPLY=($(compgen -W "auto nearest learned" -- "$word")); return ;;
             --equalize) COMPREPLY=($(compgen -W "auto yes no" -- "$word")); return ;;
             --reduce-range) COMPREPLY=($(compgen -W "auto yes no" -- "$word")); return ;;
-            --weights|--activations|--max-drop|--require-speedup|--data|--mean|--std|--label-column|-o|--output|--report|--samples|--arch|--input|--seed|--max-bytes|-T|--threads|--config) return ;;
+            --optimizer) COMPREPLY=($(compgen -W "sgd adamw" -- "$word")); return ;;
+            --schedule) COMPREPLY=($(compgen -W "one-cycle cosine multistep constant" -- "$word")); return ;;
+            --augment) COMPREPLY=($(compgen -W "auto none crop-flip" -- "$word")); return ;;
+            --weights|--activations|--max-drop|--require-speedup|--data|--mean|--std|--label-column|-o|--output|--report|--samples|--epochs|--lr|--batch-size|--label-smoothing|--distill|--checkpoint|--checkpoint-minutes|--arch|--input|--device|--seed|--max-bytes|-T|--threads|--config) return ;;
         esac
-        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--weights --activations --max-drop --require-speedup --data --mean --std --label-column -o --output -c --stdout -f --force --json --report --calibration --samples --rounding --equalize --reduce-range --arch --input --trust --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
+        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--weights --activations --max-drop --require-speedup --data --mean --std --label-column -o --output -c --stdout -f --force --json --report --method --calibration --samples --rounding --equalize --reduce-range --epochs --lr --batch-size --optimizer --schedule --label-smoothing --augment --distill --checkpoint --checkpoint-minutes --resume --arch --input --trust --device --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
+    recommend)
+        case "$previous" in
+            --budget) COMPREPLY=($(compgen -W "small medium full" -- "$word")); return ;;
+            --compression|--min-accuracy|--max-error|--size|--latency|--data|--mean|--std|--label-column|--top|-o|--output|--report|--plot|--predictor|--verify|--apply|--models|--trials|-j|--jobs|--cluster|--generate|--epochs|--checkpoint|--checkpoint-minutes|--arch|--input|--seed|--max-bytes|-T|--threads|--config) return ;;
+        esac
+        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--compression --min-accuracy --max-error --size --latency --data --mean --std --label-column --top -o --output -c --stdout -f --force --json --report --plot --predictor --verify --apply --explain --train --models --budget --trials -j --jobs --cluster --generate --epochs --checkpoint --checkpoint-minutes --resume --arch --input --trust --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
     encode)
         case "$previous" in
             --method) COMPREPLY=($(compgen -W "auto coin++ coin" -- "$word")); return ;;
@@ -36,7 +46,7 @@ _compresskit() {
             --item|--region|--scale|-o|--output|--format|--report|--base|--max-memory|--max-macs|-T|--threads|--config) return ;;
         esac
         [[ $word == -* ]] && COMPREPLY=($(compgen -W "--item --region --scale -o --output -c --stdout --format -t --test --dry-run --info -f --force --json --report --base --max-memory --max-macs -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
-    *) COMPREPLY=($(compgen -W "prune quantize encode decode --version --help" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -W "prune quantize recommend encode decode --version --help" -- "$word")) ;;
     esac
 }
 complete -o default -F _compresskit compresskit

@@ -9,7 +9,7 @@ from torch import nn
 
 from compresskit.models.graph import ModelGraph
 from compresskit.pruning.config import PruneConfig, Target
-from compresskit.quantization.config import QuantizeConfig
+from compresskit.quantization.config import Method, QuantizeConfig
 from compresskit.recommend.settings import NONE, Setting
 from compresskit.registry import Registry
 
@@ -76,13 +76,13 @@ def l1l2(sparsity: float, budget: Budget, seed: int) -> PruneConfig:
     return PruneConfig(target=Target("params", 1 - sparsity), method="l1l2", floor=LEAST_WIDTH, round_to=1, epochs=budget.epochs, seed=seed)
 
 
-def _quantizer(method: str) -> Callable[[int, Budget, int], QuantizeConfig]:
+def _quantizer(method: Method) -> Callable[[int, Budget, int], QuantizeConfig]:
     return lambda bits, budget, seed: QuantizeConfig(
-        weights=bits, activations=bits, method=method, epochs=budget.quantized_epochs, reduce_range=False, seed=seed
+        weights=bits, activations=bits, method=method, epochs=budget.quantized_epochs, rounding="nearest", reduce_range=False, seed=seed
     )
 
 
-QUANTIZE.register("uniform")(_quantizer("uniform"))
+QUANTIZE.register("uniform")(_quantizer("ptq"))
 QUANTIZE.register("dorefa")(_quantizer("dorefa"))
 QUANTIZE.register("lsq")(_quantizer("lsq"))
 

@@ -51,8 +51,10 @@ def run(request: RecommendRequest, progress: Progress = SILENT) -> RecommendOutc
     seed_everything(config.seed)
     with clock("read"):
         progress.stage("read")
-        source = request.predictor or str(SHIPPED)
-        predictors = read_predictors(Path(source))
+        source = Path(request.predictor) if request.predictor is not None else SHIPPED
+        if request.predictor is None and not SHIPPED.is_file():
+            raise InputError("this release ships no predictor: make one with recommend --train, and name it with --predictor")
+        predictors = read_predictors(source)
         graph = load_model(request.model, arch=request.arch, input_shape=request.input_shape, trust=request.trust, max_bytes=request.max_bytes)
         data = None if request.data is None else read_data(request, interface(graph), seed=config.seed, progress=progress)
     threads = settle_threads(request.threads, graph)
@@ -84,7 +86,7 @@ def run(request: RecommendRequest, progress: Progress = SILENT) -> RecommendOutc
         seed=config.seed,
         threads=threads,
         model=_info(graph),
-        predictor=Path(source).name,
+        predictor=source.name,
         metric="retained accuracy" if data is None else "top-1" if better else "rmse",
         original=None if data is None else problem.original,
         constraints={name: value for name, value in vars(config.constraints).items() if value is not None},

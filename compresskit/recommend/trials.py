@@ -15,6 +15,7 @@ from compresskit.progress import SILENT, Progress
 from compresskit.pruning.engine import prune
 from compresskit.quantization.engine import quantize
 from compresskit.quantization.measure import onnx_accuracy
+from compresskit.quantization.qat.engine import train_quantized
 from compresskit.recommend.methods import BUDGETS, PRUNE, QUANTIZE, Budget, runs_on
 from compresskit.recommend.settings import NONE, Setting
 from compresskit.recommend.store import Description, Store
@@ -66,6 +67,8 @@ def quantized(
         return Compressed(smaller, None, quality(smaller, data), kept)
     config = QUANTIZE[setting.quantizer](setting.bits, budget, seed)
     done = quantize(smaller, data, config, source=original.source, progress=progress)
+    if config.trains:
+        done = train_quantized(done, data, config, progress=progress)
     model = done.model.SerializeToString()
     accuracy = onnx_accuracy(model, done.network.inputs[0], data, batch=done.network.fixed_batch, threads=1)
     return Compressed(smaller, model, accuracy.value, kept)
