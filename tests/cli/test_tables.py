@@ -9,7 +9,7 @@ import pytest
 
 from compresskit.cli.console import Console
 from compresskit.cli.tables import count, report_tables, size
-from compresskit.report import Accuracy, Measure, Report, Target
+from compresskit.report import Accuracy, Measure, Report, Target, Training
 
 
 def _rendered(report: Report, verbose: bool = False) -> str:
@@ -87,6 +87,16 @@ def test_the_target(report: Report, target: Target, line: str) -> None:
 def test_a_model_of_nothing_has_no_ratio(report: Report) -> None:
     empty = Measure(0, 0, 0, 0)
     assert "%" not in _rendered(dataclasses.replace(report, before=empty, after=empty, layers=()))
+
+
+def test_training_costs_stand_beside_each_other(report: Report) -> None:
+    before = dataclasses.replace(report.before, training=Training(120.0, 400_000_000, 128))
+    after = dataclasses.replace(report.after, training=Training(30.0, 100_000_000, 128))
+    rows = [line.split() for line in _rendered(dataclasses.replace(report, before=before, after=after)).splitlines() if line.startswith("training")]
+    assert rows == [
+        ["training,", "an", "epoch", "120", "s", "30", "s", "25.0%"],
+        ["training", "memory", "400", "MB", "100", "MB", "25.0%"],
+    ]
 
 
 def test_an_error_of_numbers_has_no_interval(report: Report) -> None:
