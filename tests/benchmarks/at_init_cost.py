@@ -26,10 +26,8 @@ NETWORK = "resnet20"
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "3sp": ("3sp", {}),
     "grasp": ("grasp", {}),
-    "synflow": ("synflow", {}),
-    "force": ("force", {}),
     **{f"prospr M={steps}": ("prospr", {"steps": steps}) for steps in (1, 3, 6)},
-    **{f"prospr M={steps}, first order": ("prospr", {"steps": steps, "first_order": True}) for steps in (3, 100)},
+    **{f"prospr M={steps}, first order": ("prospr", {"steps": steps, "first_order": True}) for steps in (3, 30)},
 }
 
 
