@@ -40,24 +40,26 @@ class GroupSparsity:
         norm: eq. 24, of a channel.
         normalize: what the norms of a group are divided by, eq. 25: none, mean or max.
         alpha: shrinkage: the least channel is pressed 2^alpha times as hard as the largest.
+        relative: whether what the norms are divided by counts as theirs, not as a constant as in the paper: then nothing is gained by making
+            all weights smaller alike, which norms behind the layers undo, and which no ranking sees.
     """
 
     groups: Sequence[Group]
     norm: GroupNorm = NORMS["l2"]
     normalize: str = "max"
     alpha: float = 4.0
+    relative: bool = False
 
     def importances(self, weights: Weights) -> list[Tensor]:
         """What channels are ranked by: (size,) a group; infinity where no weight counts."""
         return [normalize(self.norm(group, weights), self.normalize) for group in self.groups]
 
     def loss(self, weights: Weights) -> Tensor:
-        """Eq. 26; the shrinkage and what the norms are divided by count as constants."""
+        """Eq. 26; the shrinkage counts as a constant, and so does what the norms are divided by unless `relative`."""
         total = torch.zeros(())
         for group in self.groups:
             norms = self.norm(group, weights)
-            counts = norms.isfinite()
-            total = total + (self._slopes(norms.detach()) * norms)[counts].sum()
+            total = total + self._pressure(norms[norms.isfinite()])
         return total
 
     def gradients(self, weights: Weights) -> dict[str, Tensor]:
@@ -74,10 +76,21 @@ class GroupSparsity:
     def _slopes(self, norms: Tensor) -> Tensor:
         """The derivative of the loss by each of the (size,) `norms` of a group; 0 where no weight counts."""
         counts = norms.isfinite()
-        roots = norms[counts].sqrt()
+        with torch.enable_grad():
+            finite = norms[counts].requires_grad_()
+            (slopes,) = torch.autograd.grad(self._pressure(finite), finite)
+        return torch.zeros_like(norms).masked_scatter(counts, slopes)
+
+    def _pressure(self, norms: Tensor) -> Tensor:
+        """The loss of a group, of its finite norms."""
+        divisor = scale(norms, self.normalize)
+        return (self._shrinkage(norms.detach()) * norms / (divisor if self.relative else divisor.detach())).sum()
+
+    def _shrinkage(self, norms: Tensor) -> Tensor:
+        """Eq. 27, of finite norms."""
+        roots = norms.sqrt()
         span = roots.max() - roots.min() if len(roots) else roots.sum()
-        shrinkage = torch.exp2(self.alpha * (roots.max() - roots) / span) if span > 0 else torch.ones_like(roots)
-        return torch.zeros_like(norms).masked_scatter(counts, shrinkage / scale(norms, self.normalize))
+        return torch.exp2(self.alpha * (roots.max() - roots) / span) if span > 0 else torch.ones_like(roots)
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,23 @@ def agree(sparsity: Sparsity, weights: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["resnet8", "shufflenet_v2_x0_5", "vit"])
-@pytest.mark.parametrize(("norm", "normalize", "alpha"), [("l2", "max", 4.0), ("l1-first", "mean", 2.0), ("l2-first", "none", 0.0)])
-def test_injected_gradients_are_those_of_the_loss(architecture: str, norm: str, normalize: str, alpha: float) -> None:
+@pytest.mark.parametrize(
+    ("norm", "normalize", "alpha", "relative"),
+    [("l2", "max", 4.0, False), ("l2", "mean", 4.0, True), ("l1-first", "mean", 2.0, False), ("l2-first", "none", 0.0, False)],
+)
+def test_injected_gradients_are_those_of_the_loss(architecture: str, norm: str, normalize: str, alpha: float, relative: bool) -> None:
     prunable = find_groups(load_model(architecture))
-    agree(GroupSparsity(prunable.groups, NORMS[norm], normalize, alpha), dict(prunable.graph.module.named_parameters()))
+    agree(GroupSparsity(prunable.groups, NORMS[norm], normalize, alpha, relative), dict(prunable.graph.module.named_parameters()))
+
+
+@pytest.mark.parametrize("normalize", ["mean", "max"])
+def test_relative_pressure_gains_nothing_from_smaller_weights_alike(normalize: str) -> None:
+    """Its gradient has no part along the weights; that of the paper's loss has."""
+    group, weights = row([0.5, -2.0, 1.5, 0.25])
+    pressures = (GroupSparsity([group], normalize=normalize, relative=relative).gradients(weights)["w"] for relative in (True, False))
+    along = [float((pressure * weights["w"]).sum()) for pressure in pressures]
+    assert along[0] == pytest.approx(0, abs=1e-5)
+    assert along[1] > 1
 
 
 def test_any_power_will_do() -> None:
