@@ -1,4 +1,4 @@
-"""Every network of the zoo for images, pruned before training by every saliency of channels: `python tests/benchmarks/zoo_saliencies.py`.
+"""Every family of networks for images in the zoo, pruned before training by every saliency of channels: `python tests/benchmarks/zoo_saliencies.py`.
 
 Half of the MACs are to stay. Networks are narrow and images are noise: what is seen is whether groups, masks, meta-gradients and cut fit each
 architecture, and that the result trains, by one step. U-Net has a class for each pixel; its mean IOU after a short training on drawn cells, for
@@ -23,7 +23,7 @@ from compresskit.data.dataset import Split
 from compresskit.errors import CompresskitError
 from compresskit.models.graph import ModelGraph, Normalization, TensorSpec
 from compresskit.models.lift import graph_from_module
-from compresskit.models.zoo import ARCHITECTURES, build
+from compresskit.models.zoo import build
 from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.engine import prune
 from compresskit.runtime import seed_everything, set_threads
@@ -32,7 +32,10 @@ from compresskit.training import TrainConfig, evaluate, train
 CLASSES, SIZE, WIDTH = 4, 32, 0.25
 TARGET = Target("flops", 0.5)
 METHODS = ("random", "magnitude", "3sp", "prospr", "grasp", "synflow", "force", "iter-snip")  # from one look to a hundred
-NETWORKS = tuple(name for name, entry in ARCHITECTURES.items() if len(entry.input_shape) == 3 and entry.dtype.is_floating_point)
+NETWORKS = (
+    *("vgg19", "resnet18", "googlenet", "densenet121", "resnext29_2x64d", "mobilenet", "mobilenet_v2", "dpn92", "senet18"),
+    *("shufflenet_v2_x1_0", "regnetx_200mf", "simple_dla", "mobilenet_v3_small", "efficientnet_b0", "resnet20", "vit", "unet"),
+)  # one a family
 MAPS = "unet"
 CELLS = {"images": 400, "epochs": 6.0, "lr": 0.05, "methods": ("not pruned", "random", "3sp", "prospr")}
 
