@@ -38,6 +38,10 @@ class QuantizeOptions(RunOptions, ReportOptions, DataOptions, ModelOptions):
         int,
         option(TARGET, "Bits of an activation, likewise; other than 8 they are simulated.", "--activations", metavar="N"),
     ] = QuantizeConfig.activations
+    edges: Annotated[
+        int | None,
+        option(TARGET, "Bits of the first and the last layer, and of what they read; 8 saves most of what few bits lose.", "--edges", metavar="N"),
+    ] = QuantizeConfig.edges
     max_drop: Annotated[
         float | None, option(TARGET, "Fail (exit 5) if the test accuracy falls by more than this: 0.01.", "--max-drop", metavar="X", min=0, max=1)
     ] = None
@@ -58,6 +62,9 @@ class QuantizeOptions(RunOptions, ReportOptions, DataOptions, ModelOptions):
         Literal["auto", "yes", "no"],
         option(METHOD, "Bring channels to like ranges across layers first; auto: where that lessens the noise.", "--equalize", metavar="HOW"),
     ] = "auto"
+    codebook: Annotated[
+        bool, option(METHOD, "Store weights (8 bits at most) as indices into numbers that k-means chose; activations stay float.", "--codebook")
+    ] = False
     reduce_range: Annotated[
         Literal["auto", "yes", "no"],
         option(METHOD, "7 bits in place of 8 for weights, for CPUs without VNNI; auto: where this one needs it.", "--reduce-range", metavar="HOW"),
@@ -101,7 +108,9 @@ def quantize(console: Console, options: QuantizeOptions) -> None:
     if options.resume and options.checkpoint is None:
         raise UsageError("--resume goes with --checkpoint: say which file to go on from")
     if options.data is None:
-        shared.refuse_without(console, "--data", ("activations", "calibration", "samples", "rounding"))
+        shared.refuse_without(console, "--data", ("activations", "edges", "calibration", "samples", "rounding"))
+    if options.codebook:
+        shared.refuse_beside(console, "--codebook", ("activations", "edges", "calibration", "samples", "rounding", "reduce_range"))
     outputs = _outputs(options)
     check_outputs(console, options, outputs, what="the model", inputs=files_read(options.model, options.data), drawings={})
     request = _request(console, options, outputs)
@@ -147,6 +156,8 @@ def _outputs(options: QuantizeOptions) -> tuple[str, ...]:
 
 def _width(options: QuantizeOptions) -> str:
     """int8, or w4a8, or w4 where activations stay as they are."""
+    if options.codebook:
+        return f"w{options.weights}-codebook"
     if options.data is None:
         return "int8" if options.weights == 8 else f"w{options.weights}"
     return "int8" if (options.weights, options.activations) == (8, 8) else f"w{options.weights}a{options.activations}"
@@ -157,10 +168,12 @@ def _request(console: Console, options: QuantizeOptions, outputs: tuple[str, ...
         weights=options.weights,
         activations=options.activations,
         method=options.method,
+        edges=options.edges,
         calibration=options.calibration,
         samples=options.samples,
         rounding=options.rounding,
         equalize=options.equalize,
+        codebook=options.codebook,
         reduce_range={"auto": None, "yes": True, "no": False}[options.reduce_range],
         max_drop=options.max_drop,
         require_speedup=options.require_speedup,

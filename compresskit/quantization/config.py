@@ -14,6 +14,7 @@ METHODS: tuple[Method, ...] = ("ptq", "uniform", "ste", "dorefa", "lsq")
 """Said again here because the registry loads torch; a test holds the two together."""
 
 FEWEST_BITS, MOST_BITS = 2, 16
+MOST_INDEX_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,12 @@ class QuantizeConfig(TrainingSettings):
     Attributes:
         method: "ptq" (no training), or the quantizer to train with: a name in `compresskit.quantization.quantizers.QUANTIZERS`.
         weights, activations: bits, 2 to 16. Activations are quantized only where there are data to calibrate them on.
+        edges: bits of the first and the last layer, of their weights and of what they read; None: as all others.
         calibration: how ranges of activations are chosen: a name in `compresskit.quantization.ranges.METHODS`.
         samples: of the training split, to calibrate on.
         rounding: "nearest", or "learned" on the samples; "auto": learned for weights of 4 bits and less.
         equalize: "yes" or "no": channels of like range across layers before anything is rounded; "auto": where it lessens the noise on the samples.
+        codebook: store weights, of 8 bits at most, as indices into numbers that k-means chose; activations stay float.
         reduce_range: give 8-bit weights 7 bits, for CPUs that add pairs of 8-bit products in 16 bits; None: if this CPU is one.
         max_drop: largest accuracy loss allowed on the test split, as a fraction; None: no guard.
         require_speedup: least ratio of the median times before and after; None: no guard.
@@ -35,10 +38,12 @@ class QuantizeConfig(TrainingSettings):
     weights: int = 8
     activations: int = 8
     method: Method = "ptq"
+    edges: int | None = None
     calibration: str = "mse"
     samples: int = 256
     rounding: str = "auto"
     equalize: str = "auto"
+    codebook: bool = False
     reduce_range: bool | None = None
     max_drop: float | None = None
     require_speedup: float | None = None
@@ -55,9 +60,13 @@ class QuantizeConfig(TrainingSettings):
         super().__post_init__()
         if self.method not in METHODS:
             raise UsageError(f"unknown --method {self.method!r}: choose from {', '.join(METHODS)}")
-        for name, bits in (("--weights", self.weights), ("--activations", self.activations)):
-            if not FEWEST_BITS <= bits <= MOST_BITS:
+        for name, bits in (("--weights", self.weights), ("--activations", self.activations), ("--edges", self.edges)):
+            if bits is not None and not FEWEST_BITS <= bits <= MOST_BITS:
                 raise UsageError(f"{name} takes {FEWEST_BITS} to {MOST_BITS} bits, not {bits}")
+        if self.codebook and self.weights > MOST_INDEX_BITS:
+            raise UsageError(f"--codebook takes weights of at most {MOST_INDEX_BITS} bits, not {self.weights}")
+        if self.codebook and self.trains:
+            raise UsageError(f"--codebook stores trained weights: it does not go with --method {self.method}")
         if self.samples < 1:
             raise UsageError(f"--samples takes 1 or more, not {self.samples}")
         if self.max_drop is not None and not 0 <= self.max_drop <= 1:

@@ -17,11 +17,12 @@ import onnx
 from onnx import NodeProto, TensorProto, helper
 
 from compresskit.errors import InputError
+from compresskit.quantization.codebook import Codebook
 from compresskit.quantization.grid import Grid
 from compresskit.quantization.layers import Layer, find_layers
 from compresskit.quantization.network import Network
 from compresskit.quantization.plan import Plan
-from compresskit.quantization.storage import Container, activation_container, tensor, weight_container
+from compresskit.quantization.storage import Container, activation_container, index_container, tensor, weight_container
 from compresskit.quantization.weights import quantized_bias
 from compresskit.wording import first_line
 
@@ -50,6 +51,20 @@ def emit_weights(network: Network, weights: Mapping[str, Grid]) -> onnx.ModelPro
     for node in network.nodes:
         layer = layers.get(node.output[0])
         emitter.nodes.append(node if layer is None else _with_inputs(node, {layer.weight: emitter.weight(layer)}))
+    return emitter.finish()
+
+
+def emit_codebooks(network: Network, codebooks: Mapping[str, Codebook]) -> onnx.ModelProto:
+    """The network with stored weights as indices into codebooks, everything computed in float.
+
+    Raises:
+        InputError: as `emit_static`.
+    """
+    emitter = _Emitter(network, {})
+    layers = {layer.output: layer for layer in find_layers(network)}
+    for node in network.nodes:
+        layer = layers.get(node.output[0])
+        emitter.nodes.append(node if layer is None else _with_inputs(node, {layer.weight: emitter.looked_up(layer.weight, codebooks[layer.weight])}))
     return emitter.finish()
 
 
@@ -94,6 +109,20 @@ class _Emitter:
         self.stored[f"{name}_shape"] = onnx.numpy_helper.from_array(np.array(values.shape, np.int64), f"{name}_shape")
         flat = self.dequantize(integers, scale, zero, f"{name}_flat", layer.axis)
         self.nodes.append(helper.make_node("Reshape", [flat, f"{name}_shape"], [result], name=f"{result}_Reshape"))
+        return result
+
+    def looked_up(self, name: str, codebook: Codebook) -> str:
+        """Store weights as indices, and look them up; layers that share them share that too."""
+        result = f"{name}_dequantized"
+        if f"{name}_indices" not in self.stored:
+            values = self.network.constants[name]
+            indices = self.store(f"{name}_indices", codebook.quantize(values), index_container(codebook.bits))
+            centers, scale = self.store_scale(f"{name}_centers", codebook.centers), self.store_scale(f"{name}_scale", codebook.spread(values.ndim))
+            self.nodes += [
+                helper.make_node("Cast", [indices], [f"{name}_wide"], name=f"{name}_Cast", to=TensorProto.INT32),
+                helper.make_node("Gather", [centers, f"{name}_wide"], [f"{name}_unscaled"], name=f"{name}_Gather"),
+                helper.make_node("Mul", [f"{name}_unscaled", scale], [result], name=f"{name}_Mul"),
+            ]
         return result
 
     def finish(self) -> onnx.ModelProto:

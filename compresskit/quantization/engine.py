@@ -18,9 +18,10 @@ from compresskit.models.graph import ModelGraph
 from compresskit.models.onnx_out import export_onnx
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.calibrate import Samples, draw_samples, observe
+from compresskit.quantization.codebook import Codebook, codebooks
 from compresskit.quantization.config import QuantizeConfig
 from compresskit.quantization.correction import corrected_biases
-from compresskit.quantization.emit import emit_static, emit_weights
+from compresskit.quantization.emit import emit_codebooks, emit_static, emit_weights
 from compresskit.quantization.equalize import equalized
 from compresskit.quantization.feeding import Feeding, output_noise
 from compresskit.quantization.grid import Grid, asymmetric
@@ -51,12 +52,13 @@ class Quantized:
         model: as ONNX.
         network: the float model, simplified and perhaps equalized, that it was made from.
         layers: what was quantized.
-        weights: grids by the weights' names.
+        weights: grids by the weights' names; none where codebooks take their place.
         activations: grids by tensor; none where only weights were quantized.
         skipped: what was left in float, and why.
         plan, statistics: of static quantization.
         rounded: weights that lie on their grids, not at the nearest integers, and biases that were corrected; by name.
         equalized: whether channels were brought to like ranges across layers.
+        codebooks: by the weights' names.
         integrity: how ONNX Runtime's integers compare with the reference's; None where nothing was compared.
     """
 
@@ -70,6 +72,7 @@ class Quantized:
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
     rounded: Mapping[str, np.ndarray] = field(default_factory=dict)
     equalized: bool = False
+    codebooks: Mapping[str, Codebook] = field(default_factory=dict)
     integrity: Integrity | None = None
 
 
@@ -86,7 +89,7 @@ def quantize(
 
     Args:
         model: checked, if it is ONNX from elsewhere: see `compresskit.models.onnx_safety`.
-        data: to calibrate activations on; None: only weights are quantized.
+        data: to calibrate activations on; None, or with codebooks: only weights are quantized.
         config: None: the defaults. Its guards are the command's affair.
         source: what to call the model in messages.
 
@@ -97,10 +100,11 @@ def quantize(
     config = config or QuantizeConfig()
     network = prepare(export_onnx(model) if isinstance(model, ModelGraph) else model, source)
     balanced = network if config.equalize == "no" else equalized(network)
-    if data is None:
+    if data is None or config.codebook:
         progress.stage("quantize")
         start = balanced if config.equalize == "yes" else network  # nothing to measure on
-        return replace(quantize_weights(start, weight_bits(config), source), equalized=start is not network)
+        done = quantize_by_codebook(start, config.weights, source) if config.codebook else quantize_weights(start, weight_bits(config), source)
+        return replace(done, equalized=start is not network)
     plan = planned(network, source)
     if len(network.inputs) != 1:
         raise InputError(f"{source} has {len(network.inputs)} inputs: calibration serves models with one")
@@ -124,7 +128,8 @@ def _calibrated(
     count = len(samples) if count is None else min(count, len(samples))
     statistics = observe(network, plan.tensors, samples, count, batch=network.fixed_batch, threads=threads, progress=progress)
     progress.stage("quantize")
-    return quantize_static(network, plan, statistics, weights=weight_bits(config), activations=config.activations, method=config.calibration)
+    weights, activations = widths(plan, config)
+    return quantize_static(network, plan, statistics, weights=weights, activations=activations, method=config.calibration)
 
 
 def _trial(network: Network, plan: Plan, config: QuantizeConfig, samples: Samples, threads: int) -> float:
@@ -139,6 +144,16 @@ def weight_bits(config: QuantizeConfig) -> int:
     if config.weights != 8 or config.reduce_range is False:
         return config.weights
     return 7 if config.reduce_range or saturates() else 8
+
+
+def widths(plan: Plan, config: QuantizeConfig) -> tuple[Bits, Bits]:
+    """The bits of weights and of activations: of all, or of each by name where the first and the last layer have bits of their own."""
+    inner = weight_bits(config)
+    if config.edges is None:
+        return inner, config.activations
+    ends, outer = (plan.layers[0], plan.layers[-1]), weight_bits(replace(config, weights=config.edges))
+    weights = {layer.weight: inner for layer in plan.layers} | {layer.weight: outer for layer in ends}
+    return weights, dict.fromkeys(plan.tensors, config.activations) | {layer.input: config.edges for layer in ends}
 
 
 def learns(config: QuantizeConfig, bits: int) -> bool:
@@ -161,6 +176,18 @@ def quantize_weights(network: Network, bits: Bits, source: str) -> Quantized:
     return Quantized(emit_weights(network, grids), network, layers, grids, {}, tuple(left_alone(network)))
 
 
+def quantize_by_codebook(network: Network, bits: int, source: str) -> Quantized:
+    """Store the weights as indices of `bits` into codebooks; everything is computed in float.
+
+    Raises:
+        InputError: there are none.
+    """
+    layers = find_layers(network)
+    _refuse_empty(network, layers, source)
+    books = codebooks(network, layers, bits)
+    return Quantized(emit_codebooks(network, books), network, layers, {}, {}, tuple(left_alone(network)), codebooks=books)
+
+
 def planned(network: Network, source: str) -> Plan:
     """What static quantization would make integers of.
 
@@ -172,13 +199,15 @@ def planned(network: Network, source: str) -> Plan:
     return plan
 
 
-def quantize_static(network: Network, plan: Plan, statistics: Mapping[str, Statistics], *, weights: Bits, activations: int, method: str) -> Quantized:
+def quantize_static(
+    network: Network, plan: Plan, statistics: Mapping[str, Statistics], *, weights: Bits, activations: Bits, method: str
+) -> Quantized:
     """Quantize weights (symmetric by channel) and activations (asymmetric, by tensor); correct biases.
 
     Args:
         statistics: of the plan's tensors.
         weights: bits of all weights, or of each by its name.
-        activations: bits of an activation.
+        activations: bits of all activations, or of each by its name; a set has the most that one of it has.
         method: of calibration, as registered.
     """
     grids = activation_grids(plan, statistics, activations, method)
@@ -215,13 +244,14 @@ def round_by_learning(
     return replace(done, model=emit(rounded), rounded={**done.rounded, **rounded})
 
 
-def activation_grids(plan: Plan, statistics: Mapping[str, Statistics], bits: int, method: str) -> dict[str, Grid]:
+def activation_grids(plan: Plan, statistics: Mapping[str, Statistics], bits: Bits, method: str) -> dict[str, Grid]:
     """A grid for every tensor; those of one set get the same, over the union of their ranges."""
     choose = METHODS[method]
     grids = {}
     for members in plan.sets:
-        ranges = [choose(statistics[name], bits) for name in members]
-        grid = asymmetric(min(low for low, _ in ranges), max(high for _, high in ranges), bits)
+        width = bits if isinstance(bits, int) else max(bits[name] for name in members)
+        ranges = [choose(statistics[name], width) for name in members]
+        grid = asymmetric(min(low for low, _ in ranges), max(high for _, high in ranges), width)
         grids.update(dict.fromkeys(members, grid))
     return grids
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from compresskit.data import Dataset
 from compresskit.models.isolated import IsolatedSession
+from compresskit.quantization.codebook import Codebook
 from compresskit.quantization.engine import Quantized
 from compresskit.quantization.grid import Grid
 from compresskit.quantization.report import LayerRow
-from compresskit.quantization.storage import activation_container, weight_container
+from compresskit.quantization.storage import activation_container, index_container, weight_container
 from compresskit.report import Accuracy
 from compresskit.training import evaluate
 from compresskit.training.evaluation import as_accuracy
@@ -56,17 +57,18 @@ def layer_rows(done: Quantized) -> Iterator[LayerRow]:
     """What became of every layer."""
     constants = done.network.constants
     for layer in done.layers:
-        grid, weight = done.weights[layer.weight], constants[layer.weight]
+        weight = constants[layer.weight]
+        code = done.codebooks.get(layer.weight) or done.weights[layer.weight]
         rounded = done.rounded.get(layer.weight)
-        stored = grid.round_trip(weight) if rounded is None else rounded
+        stored = code.round_trip(weight) if rounded is None else rounded
         bias = constants[layer.bias].nbytes if layer.bias is not None else 0
         end = layer.output if done.plan is None else done.plan.result(layer.output)
         made, seen = done.activations.get(end), done.statistics.get(end)
         yield LayerRow(
             name=layer.name,
             kind=layer.node.op_type,
-            weight_bits=grid.bits,
-            rounding="nearest" if rounded is None else "learned",
+            weight_bits=code.bits,
+            rounding="codebook" if done.codebooks else "nearest" if rounded is None else "learned",
             activation_bits=None if made is None else made.bits,
             low=None if made is None else _end(made, made.low),
             high=None if made is None else _end(made, made.high),
@@ -74,12 +76,14 @@ def layer_rows(done: Quantized) -> Iterator[LayerRow]:
             weight_sqnr=decibels(float((weight.astype(np.float64) ** 2).sum()), float(((stored - weight) ** 2.0).sum())),
             activation_sqnr=None if made is None or seen is None else decibels(seen.power(), seen.noise(made)),
             bytes_before=weight.nbytes + bias,
-            bytes_after=stored_bytes(weight.size, grid) + bias + (2 * bias if done.plan is not None else 0),  # a bias has scales and zero points too
+            bytes_after=stored_bytes(weight.size, code) + bias + (2 * bias if done.plan is not None else 0),  # a bias has scales and zero points too
         )
 
 
-def stored_bytes(count: int, grid: Grid) -> int:
-    """What `count` weights take in the file, their scales and zero points included."""
+def stored_bytes(count: int, grid: Grid | Codebook) -> int:
+    """What `count` weights take in the file, what turns them into floats included: scales and zero points, or scales and centers."""
+    if isinstance(grid, Codebook):
+        return -(-count * index_container(grid.bits).bits // 8) + grid.centers.nbytes + grid.scale.nbytes
     bits = weight_container(grid.bits).bits
     return -(-count * bits // 8) + grid.scale.size * 4 + -(-grid.scale.size * bits // 8)
 

@@ -79,7 +79,7 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
         model=_info(source),
         settings=_settings(config, data),
         scheme=f"W{config.weights}A{config.activations}" if static else f"W{config.weights}",
-        weights_are="integers" if fused else "storage",
+        weights_are="integers" if fused else "codebook" if done.codebooks else "storage",
         activations_are="integers" if fused else "simulated" if static else "float",
         before=before,
         after=after,
@@ -157,7 +157,9 @@ def _dry_warning(request: QuantizeRequest) -> tuple[str, ...]:
 def _warnings(
     config: QuantizeConfig, source: Source, data: Dataset | None, done: Quantized, fused: bool, before: Figures, after: Figures
 ) -> Iterator[str]:
-    if data is None:
+    if done.codebooks:
+        yield "codebooks are storage: the weights become floats when the model is loaded, which makes the file smaller and nothing faster"
+    elif data is None:
         yield "no --data to calibrate activations on: only the weights were quantized, which makes the file smaller and nothing faster"
     elif not fused:
         yield f"W{config.weights}A{config.activations} has no integer kernels: weights are packed for storage, activations are simulated in float"
@@ -166,7 +168,7 @@ def _warnings(
     opsets = [opset_of(model) for model in (source.model, done.model)]
     if opsets[0] != opsets[1]:
         yield f"the operators of opset {opsets[0]} became those of {opsets[1]}, which the integers need"
-    if data is not None and (count := min(config.samples, len(data.train))) < FEW_SAMPLES:
+    if done.plan is not None and data is not None and (count := min(config.samples, len(data.train))) < FEW_SAMPLES:
         yield f"ranges were chosen on {count} sample{'s' * (count != 1)}: {FEW_SAMPLES} or more are better"
     if data is not None and before.accuracy is None:
         yield "accuracy was not measured: the model has several outputs, and labels do not say which to measure"

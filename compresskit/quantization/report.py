@@ -29,7 +29,7 @@ class LayerRow:
 
     Attributes:
         weight_bits: of each weight.
-        rounding: "nearest", or "learned": not each weight at its best, but what the layer puts out.
+        rounding: "nearest"; "learned": not each weight at its best, but what the layer puts out; "codebook": to the nearest center.
         activation_bits: of what the layer puts out; None: float.
         low, high: the range that those bits are spread over.
         clipped: fraction of the calibration's outputs beyond it.
@@ -67,7 +67,8 @@ class QuantizeReport(JsonReport):
 
     Attributes:
         scheme: "W8A8", or "W8" for weights alone.
-        weights_are: "integers" that kernels compute with, or "storage" that is turned into floats before every run.
+        weights_are: "integers" that kernels compute with, or "storage" that is turned into floats before every run, or a "codebook", which
+            is storage too.
         activations_are: "integers", "simulated" (floats rounded to what integers would hold), or "float".
         equalized: whether channels were brought to like ranges across layers first.
         speedup: median time before / after.

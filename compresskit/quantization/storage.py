@@ -29,12 +29,22 @@ _SIGNED = (
     Container(TensorProto.INT8, 8, 13),
     Container(TensorProto.INT16, 16, 21),
 )
+_INDICES = (
+    Container(TensorProto.UINT2, 2, 25),
+    Container(TensorProto.UINT4, 4, 21),
+    Container(TensorProto.UINT8, 8, 13),
+)
 _UNSIGNED = (Container(TensorProto.UINT8, 8, 13), Container(TensorProto.UINT16, 16, 21))
 
 
 def weight_container(bits: int) -> Container:
     """What signed integers of `bits` are stored in."""
     return next(container for container in _SIGNED if container.bits >= bits)
+
+
+def index_container(bits: int) -> Container:
+    """What indices into 2^bits numbers are stored in, up to 8 bits."""
+    return next(container for container in _INDICES if container.bits >= bits)
 
 
 def activation_container(bits: int) -> Container:

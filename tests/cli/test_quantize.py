@@ -119,6 +119,7 @@ def test_everything_that_is_said_arrives(invoke: Invoke, pipeline: Pipeline) -> 
     [
         ("sub/net.v2.pt", "sub/net.v2.int8.onnx"),
         ("resnet20 --weights 4", "resnet20.w4.onnx"),
+        ("resnet20 --weights 4 --codebook --data d.npz", "resnet20.w4-codebook.onnx"),
         ("nets.py:make_net --weights 4 --data d.npz", "make_net.w4a8.onnx"),
         ("pkg.nets:make_net --data d.npz", "make_net.int8.onnx"),
     ],
@@ -149,6 +150,8 @@ NO_INTEGER = "Input should be a valid integer, unable to parse string as an inte
         ("m.onnx --weights 1", "--weights takes 2 to 16 bits, not 1"),
         ("m.onnx --weights 17", "--weights takes 2 to 16 bits, not 17"),
         ("m.onnx --data d --activations 1", "--activations takes 2 to 16 bits, not 1"),
+        ("m.onnx --codebook --weights 9", "--codebook takes weights of at most 8 bits, not 9"),
+        ("m.onnx --data d --codebook --activations 4", "--activations has no say in --codebook: leave one of them out"),
         ("m.onnx --weights 4.5", f"invalid value for '--weights': {NO_INTEGER}; see compresskit quantize --help"),
         ("m.onnx --require-speedup 0", "--require-speedup takes a ratio above 0 such as 1.2, not 0"),
         ("m.onnx --require-speedup nan", "--require-speedup nan: expected a finite number"),

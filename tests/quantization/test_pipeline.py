@@ -89,6 +89,14 @@ def test_small_widths_are_called_what_they_are(digits_onnx: Path) -> None:
     assert sum(row.bytes_after for row in report.layers) < 0.19 * sum(row.bytes_before for row in report.layers)
 
 
+def test_codebooks_are_called_what_they_are(digits_onnx: Path) -> None:
+    report = run(QuantizeRequest(str(digits_onnx), dataclasses.replace(CONFIG, weights=4, codebook=True), data=DIGITS)).report
+    assert (report.scheme, report.weights_are, report.activations_are) == ("W4", "codebook", "float")
+    assert report.warnings[0].startswith("codebooks are storage: the weights become floats when the model is loaded")
+    assert report.after.accuracy is not None
+    assert sum(row.bytes_after for row in report.layers) < 0.19 * sum(row.bytes_before for row in report.layers)
+
+
 @pytest.mark.parametrize("data", [None, DIGITS])
 @pytest.mark.parametrize("bits", [2, 16])
 def test_every_width_goes_from_file_to_file(digits_onnx: Path, data: str | None, bits: int) -> None:
