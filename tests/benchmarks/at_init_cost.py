@@ -31,24 +31,18 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def score(name: str, data: Dataset) -> None:
-    """Score all channels of a fresh network."""
-    seed_everything(0)
-    graph = load_model(NETWORK)
-    prunable = find_groups(graph)
-    batches = balanced_batches(data.train, NORMALIZATION, data.classes, seed=0)
-    task = Task(graph, ChannelMasks(prunable, footprint(graph, prunable.coupling, "params")), 0.5, batches, loss, 0)
-    method, settings = RUNS[name]
-    SALIENCIES[method](task, **settings)
-
-
 def measure(name: str, data: Dataset) -> Row:
-    """Time one run, and weigh another."""
+    """Score all channels of a fresh network twice: timed, and weighed."""
+    seed_everything(0)
+    prunable = find_groups(load_model(NETWORK))
+    batches = balanced_batches(data.train, NORMALIZATION, data.classes, seed=0)
+    task = Task(prunable.graph, ChannelMasks(prunable, footprint(prunable.graph, prunable.coupling, "params")), 0.5, batches, loss)
+    method, settings = RUNS[name]
     wall, processor = time.perf_counter(), time.process_time()
-    score(name, data)
+    SALIENCIES[method](task, **settings)
     seconds = {"cpu_seconds": round(time.process_time() - processor, 2), "wall_seconds": round(time.perf_counter() - wall, 2)}
     with Alive() as alive:
-        score(name, data)
+        SALIENCIES[method](task, **settings)
     return {"run": name, **seconds, "peak_bytes": alive.peak}
 
 
