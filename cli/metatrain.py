@@ -22,7 +22,7 @@ from .results import check_outputs, data_fields, deliver, files_read, model_fiel
 if TYPE_CHECKING:
     from .metaprune import MetapruneOptions
 
-TRAINING_ONLY = frozenset({"more", "accumulate", "milestones", "pruner_reg", "alpha", "layers", "width", "tolerance", "tuning"})
+TRAINING_ONLY = frozenset({"accumulate", "milestones", "pruner_reg", "alpha", "relative", "layers", "width", "scale", "tolerance", "tuning"})
 """Options that have no say without --train."""
 SUFFIX = ".safetensors"
 
@@ -43,6 +43,11 @@ class MetatrainOptions:
     alpha: Annotated[
         float, option(METHOD, "With --train: how much harder small channels are pressed down, in powers of 2.", "--alpha", metavar="A", min=0)
     ] = MetatrainConfig.alpha
+    relative: Annotated[
+        bool,
+        option(METHOD, "With --train: press channels down beside the others of their layer, or all alike, as in the paper.", "--relative/--absolute"),
+    ] = MetatrainConfig.relative
+    scale: Annotated[float, option(METHOD, "With --train: of what the metanetwork adds to weights.", "--scale", metavar="X")] = MetatrainConfig.scale
     pruner_reg: Annotated[float, option(METHOD, "With --train: weight of the sparsity loss.", "--pruner-reg", metavar="W", min=0)] = (
         MetatrainConfig.pruner_reg
     )
@@ -125,8 +130,10 @@ def _config(options: MetapruneOptions) -> MetatrainConfig:
         criterion=options.criterion,
         normalize=options.normalize,
         alpha=options.alpha,
+        relative=options.relative,
         layers=options.layers,
         width=options.width,
+        scale=options.scale,
         tolerance=options.tolerance,
         tuning=options.tuning,
         seed=secrets.randbelow(SEED_LIMIT) if options.seed is None else options.seed,

@@ -49,8 +49,8 @@ class MetatrainConfig:
         milestones: epochs after which the rate is divided by ten.
         pruner_reg: weight of the sparsity loss beside the accuracy loss.
         criterion: what is made small: a group norm by its name among the criteria, or single "weights".
-        normalize, alpha: of the group norm, see `GroupSparsity`.
-        layers, width: of the metanetwork.
+        normalize, alpha, relative: of the group norm, see `GroupSparsity`.
+        layers, width, scale: of the metanetwork; the last is of what it adds to weights.
         augment: of the training data.
         tolerance: how much accuracy the flat part of a curve may lose, as a fraction; the epoch with the longest is chosen.
         tuning: training passes of a network that is rewritten to judge an epoch.
@@ -66,8 +66,10 @@ class MetatrainConfig:
     criterion: Pressed = "l2"
     normalize: Normalizer = "max"
     alpha: float = 4.0
+    relative: bool = True
     layers: int = 4
     width: int = 32
+    scale: float = 0.01
     augment: Literal["none", "crop-flip"] = "none"
     tolerance: float = 0.01
     tuning: float = 1.0
@@ -82,6 +84,7 @@ class MetatrainConfig:
             "--pruner-reg": (self.pruner_reg, 0 <= self.pruner_reg < float("inf"), "0 or more"),
             "--criterion": (self.criterion, self.criterion in get_args(Pressed), f"one of {', '.join(get_args(Pressed))}"),
             "--alpha": (self.alpha, 0 <= self.alpha < float("inf"), "0 or more"),
+            "--scale": (self.scale, 0 < self.scale < float("inf"), "a positive number"),
             "--tolerance": (self.tolerance, 0 <= self.tolerance < 1, "a fraction from 0 to below 1"),
             "--tuning": (self.tuning, 0 <= self.tuning < float("inf"), "0 or more"),
         }

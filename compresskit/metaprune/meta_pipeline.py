@@ -45,7 +45,7 @@ def run(request: MetatrainRequest, progress: Progress = SILENT) -> MetatrainRepo
     check_classes(graphs[0], data)
     first = join(device).rank == 0
     kept = Epochs.beside(Path(request.output), force=request.force or request.resume)
-    metanetwork = Metanetwork(MetanetworkConfig(layers=config.layers, width=config.width))
+    metanetwork = Metanetwork(MetanetworkConfig(config.layers, config.width, config.scale, config.scale))
 
     def keep(epoch: int) -> None:
         if first:

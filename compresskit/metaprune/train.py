@@ -68,7 +68,7 @@ def data_model(graph: ModelGraph, config: MetatrainConfig, device: torch.device 
     sparsity = (
         WeightSparsity(tuple(sparse_weights(module)))
         if config.criterion == "weights"
-        else GroupSparsity(prunable.groups, NORMS[config.criterion], config.normalize, config.alpha)
+        else GroupSparsity(prunable.groups, NORMS[config.criterion], config.normalize, config.alpha, config.relative)
     )
     return DataModel(module, layout_of(prunable.graph), named_tensors(module), sparsity, memory)
 
