@@ -65,6 +65,9 @@ class QuantizeOptions(RunOptions, ReportOptions, DataOptions, ModelOptions):
     codebook: Annotated[
         bool, option(METHOD, "Store weights (8 bits at most) as indices into numbers that k-means chose; activations stay float.", "--codebook")
     ] = False
+    sensitivity: Annotated[
+        bool, option(METHOD, "Measure what is lost if only one layer is quantized, for each: one more evaluation a layer.", "--sensitivity")
+    ] = False
     reduce_range: Annotated[
         Literal["auto", "yes", "no"],
         option(METHOD, "7 bits in place of 8 for weights, for CPUs without VNNI; auto: where this one needs it.", "--reduce-range", metavar="HOW"),
@@ -105,10 +108,12 @@ def quantize(console: Console, options: QuantizeOptions) -> None:
         shared.refuse_without(console, "--method uniform, ste, dorefa or lsq", TRAINED)
     elif options.data is None:
         raise UsageError(f"--method {options.method} trains: give --data")
+    else:
+        shared.refuse_beside(console, f"--method {options.method}", ("rounding", "codebook"))
     if options.resume and options.checkpoint is None:
         raise UsageError("--resume goes with --checkpoint: say which file to go on from")
     if options.data is None:
-        shared.refuse_without(console, "--data", ("activations", "edges", "calibration", "samples", "rounding"))
+        shared.refuse_without(console, "--data", ("activations", "edges", "calibration", "samples", "rounding", "sensitivity"))
     if options.codebook:
         shared.refuse_beside(console, "--codebook", ("activations", "edges", "calibration", "samples", "rounding", "reduce_range"))
     outputs = _outputs(options)
@@ -174,6 +179,7 @@ def _request(console: Console, options: QuantizeOptions, outputs: tuple[str, ...
         rounding=options.rounding,
         equalize=options.equalize,
         codebook=options.codebook,
+        sensitivity=options.sensitivity,
         reduce_range={"auto": None, "yes": True, "no": False}[options.reduce_range],
         max_drop=options.max_drop,
         require_speedup=options.require_speedup,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import inf
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -20,7 +21,7 @@ def report_tables(report: QuantizeReport, *, verbose: bool) -> Iterator[Renderab
     yield _figures(report)
     yield ""
     # Where there is no room for all, those that lost most.
-    worst = sorted(report.layers, key=lambda row: min(filter(None, (row.weight_sqnr, row.activation_sqnr)), default=float("inf")))
+    worst = sorted(report.layers, key=lambda row: (-(row.sensitivity or 0), min(filter(None, (row.weight_sqnr, row.activation_sqnr)), default=inf)))
     shown = report.layers if verbose or len(report.layers) <= LAYERS_SHOWN else worst[:LAYERS_SHOWN]
     if shown:
         yield _layers(shown, len(report.layers))
@@ -45,21 +46,30 @@ def _figures(report: QuantizeReport) -> Table:
 
 
 def _layers(rows: Sequence[LayerRow], total: int) -> Table:
-    table = plain_table("layer", "kind", "bits", "range", "clipped", "SQNR W / A", "bytes", left=2)
+    alone = ("drop alone",) if any(row.sensitivity is not None for row in rows) else ()
+    table = plain_table("layer", "kind", "bits", "range", "clipped", "SQNR W / A", "bytes", *alone, left=2)
     for row in rows:
         bits = f"W{row.weight_bits}" + (f"A{row.activation_bits}" if row.activation_bits else "")
         span = "" if row.low is None or row.high is None else f"{row.low:.3g} … {row.high:.3g}"
         clipped = "" if row.clipped is None else f"{row.clipped:.2%}"
         noise = f"{_decibels(row.weight_sqnr)} / {_decibels(row.activation_sqnr)} dB"
-        table.add_row(row.name, row.kind, bits, span, clipped, noise, f"{size(row.bytes_before)} → {size(row.bytes_after)}")
+        dropped = () if row.sensitivity is None else (f"{row.sensitivity:.4f}",)
+        table.add_row(row.name, row.kind, bits, span, clipped, noise, f"{size(row.bytes_before)} → {size(row.bytes_after)}", *dropped)
     if total > len(rows):
-        table.add_row(f"… {total - len(rows)} more (-v)", *[""] * 6)
+        table.add_row(f"… {total - len(rows)} more (-v)", *[""] * (6 + len(alone)))
     return table
 
 
 def _closing(report: QuantizeReport) -> Iterator[str]:
     """What was done, what the figures are of, what was checked and written."""
     yield f"{report.scheme}: weights are {report.weights_are}, activations are {report.activations_are}"
+    if report.equalized:
+        yield "channels were brought to like ranges across layers first"
+    learned = sum(row.rounding == "learned" for row in report.layers)
+    if learned:
+        yield f"the weights of {plural(learned, 'layer')} were rounded as the calibration samples taught"
+    if any(row.sensitivity is not None for row in report.layers):
+        yield "drop alone: what the validation samples lose if only this layer is quantized, its weights to the nearest"
     accuracy = report.after.accuracy
     if accuracy is not None:
         interval = ", with its 95% interval" if accuracy.low is not None else ""

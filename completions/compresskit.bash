@@ -27,7 +27,7 @@ _compresskit() {
             --augment) COMPREPLY=($(compgen -W "auto none crop-flip" -- "$word")); return ;;
             --weights|--activations|--edges|--max-drop|--require-speedup|--data|--mean|--std|--label-column|-o|--output|--report|--samples|--epochs|--lr|--batch-size|--label-smoothing|--distill|--checkpoint|--checkpoint-minutes|--arch|--input|--device|--seed|--max-bytes|-T|--threads|--config) return ;;
         esac
-        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--weights --activations --edges --max-drop --require-speedup --data --mean --std --label-column -o --output -c --stdout -f --force --json --report --method --calibration --samples --rounding --equalize --codebook --reduce-range --epochs --lr --batch-size --optimizer --schedule --label-smoothing --augment --distill --checkpoint --checkpoint-minutes --resume --arch --input --trust --device --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
+        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--weights --activations --edges --max-drop --require-speedup --data --mean --std --label-column -o --output -c --stdout -f --force --json --report --method --calibration --samples --rounding --equalize --codebook --sensitivity --reduce-range --epochs --lr --batch-size --optimizer --schedule --label-smoothing --augment --distill --checkpoint --checkpoint-minutes --resume --arch --input --trust --device --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
     recommend)
         case "$previous" in
             --budget) COMPREPLY=($(compgen -W "small medium full" -- "$word")); return ;;

@@ -85,6 +85,7 @@ complete -c compresskit -n '__fish_seen_subcommand_from quantize' -l samples -r 
 complete -c compresskit -n '__fish_seen_subcommand_from quantize' -l rounding -x -a 'auto nearest learned' -d 'Weights to the nearest integers, or as those samples teach; auto: learned from 4 bits down'
 complete -c compresskit -n '__fish_seen_subcommand_from quantize' -l equalize -x -a 'auto yes no' -d 'Bring channels to like ranges across layers first; auto: where that lessens the noise'
 complete -c compresskit -n '__fish_seen_subcommand_from quantize' -l codebook -d 'Store weights (8 bits at most) as indices into numbers that k-means chose; activations stay float'
+complete -c compresskit -n '__fish_seen_subcommand_from quantize' -l sensitivity -d 'Measure what is lost if only one layer is quantized, for each: one more evaluation a layer'
 complete -c compresskit -n '__fish_seen_subcommand_from quantize' -l reduce-range -x -a 'auto yes no' -d '7 bits in place of 8 for weights, for CPUs without VNNI; auto: where this one needs it'
 complete -c compresskit -n '__fish_seen_subcommand_from quantize' -l epochs -r -d 'Passes over the training data; 0: measure, do not train'
 complete -c compresskit -n '__fish_seen_subcommand_from quantize' -l lr -r -d 'Peak learning rate; chosen for the optimizer unless given'

@@ -30,6 +30,7 @@ class QuantizeConfig(TrainingSettings):
         rounding: "nearest", or "learned" on the samples; "auto": learned for weights of 4 bits and less.
         equalize: "yes" or "no": channels of like range across layers before anything is rounded; "auto": where it lessens the noise on the samples.
         codebook: store weights, of 8 bits at most, as indices into numbers that k-means chose; activations stay float.
+        sensitivity: measure what each layer loses by itself, on the validation split: one more evaluation a layer.
         reduce_range: give 8-bit weights 7 bits, for CPUs that add pairs of 8-bit products in 16 bits; None: if this CPU is one.
         max_drop: largest accuracy loss allowed on the test split, as a fraction; None: no guard.
         require_speedup: least ratio of the median times before and after; None: no guard.
@@ -44,6 +45,7 @@ class QuantizeConfig(TrainingSettings):
     rounding: str = "auto"
     equalize: str = "auto"
     codebook: bool = False
+    sensitivity: bool = False
     reduce_range: bool | None = None
     max_drop: float | None = None
     require_speedup: float | None = None

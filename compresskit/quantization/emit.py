@@ -41,7 +41,7 @@ def emit_static(network: Network, plan: Plan, weights: Mapping[str, Grid], activ
 
 
 def emit_weights(network: Network, weights: Mapping[str, Grid]) -> onnx.ModelProto:
-    """The network with stored weights quantized, everything computed in float.
+    """The network with the stored weights that have grids quantized, everything computed in float.
 
     Raises:
         InputError: as `emit_static`.
@@ -50,12 +50,12 @@ def emit_weights(network: Network, weights: Mapping[str, Grid]) -> onnx.ModelPro
     layers = {layer.output: layer for layer in find_layers(network)}
     for node in network.nodes:
         layer = layers.get(node.output[0])
-        emitter.nodes.append(node if layer is None else _with_inputs(node, {layer.weight: emitter.weight(layer)}))
+        emitter.nodes.append(_with_inputs(node, {layer.weight: emitter.weight(layer)}) if layer is not None and layer.weight in weights else node)
     return emitter.finish()
 
 
 def emit_codebooks(network: Network, codebooks: Mapping[str, Codebook]) -> onnx.ModelProto:
-    """The network with stored weights as indices into codebooks, everything computed in float.
+    """The network with the stored weights that have codebooks as indices into them, everything computed in float.
 
     Raises:
         InputError: as `emit_static`.
@@ -64,7 +64,8 @@ def emit_codebooks(network: Network, codebooks: Mapping[str, Codebook]) -> onnx.
     layers = {layer.output: layer for layer in find_layers(network)}
     for node in network.nodes:
         layer = layers.get(node.output[0])
-        emitter.nodes.append(node if layer is None else _with_inputs(node, {layer.weight: emitter.looked_up(layer.weight, codebooks[layer.weight])}))
+        book = None if layer is None else codebooks.get(layer.weight)
+        emitter.nodes.append(node if layer is None or book is None else _with_inputs(node, {layer.weight: emitter.looked_up(layer.weight, book)}))
     return emitter.finish()
 
 

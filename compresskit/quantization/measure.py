@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -53,8 +53,12 @@ class _AsModule(nn.Module):
         return torch.from_numpy(self._session.run({self._name: array})[0][:count].copy())
 
 
-def layer_rows(done: Quantized) -> Iterator[LayerRow]:
-    """What became of every layer."""
+def layer_rows(done: Quantized, sensitivity: Mapping[str, float] | None = None) -> Iterator[LayerRow]:
+    """What became of every layer.
+
+    Args:
+        sensitivity: as `sensitivities` finds it; None: not measured.
+    """
     constants = done.network.constants
     for layer in done.layers:
         weight = constants[layer.weight]
@@ -77,6 +81,7 @@ def layer_rows(done: Quantized) -> Iterator[LayerRow]:
             activation_sqnr=None if made is None or seen is None else decibels(seen.power(), seen.noise(made)),
             bytes_before=weight.nbytes + bias,
             bytes_after=stored_bytes(weight.size, code) + bias + (2 * bias if done.plan is not None else 0),  # a bias has scales and zero points too
+            sensitivity=None if sensitivity is None else sensitivity[layer.output],
         )
 
 

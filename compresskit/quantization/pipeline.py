@@ -18,6 +18,7 @@ from compresskit.quantization.measure import layer_rows, onnx_accuracy, runs_in_
 from compresskit.quantization.network import Network, opset_of
 from compresskit.quantization.qat.engine import train_quantized
 from compresskit.quantization.report import Figures, Integers, QuantizeOutcome, QuantizeReport
+from compresskit.quantization.sensitivity import sensitivities
 from compresskit.quantization.source import Source, read_source, takes
 from compresskit.recipes import TrainingSettings
 from compresskit.report import Accuracy, Latency, ModelInfo, ModelInput, Output
@@ -36,8 +37,9 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
     Raises:
         CompresskitError: of the kind that the exit codes describe; nothing has been written then.
     """
-    if request.config.max_drop is not None and request.data is None:
-        raise UsageError("--max-drop needs --data to measure accuracy on")
+    measured = [flag for flag, asked in (("--max-drop", request.config.max_drop is not None), ("--sensitivity", request.config.sensitivity)) if asked]
+    if measured and request.data is None:
+        raise UsageError(f"{measured[0]} needs --data to measure accuracy on")
     if request.config.trains and request.data is None:
         raise UsageError(f"--method {request.config.method} trains: give --data")
     clock = Clock()
@@ -45,8 +47,8 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
     with clock("read"):
         progress.stage("read")
         source = read_source(request)
-        if request.config.max_drop is not None and len(source.model.graph.output) != 1:
-            raise UsageError(f"--max-drop: {source.name} has {len(source.model.graph.output)} outputs, and labels do not say which to measure")
+        if measured and len(source.model.graph.output) != 1:
+            raise UsageError(f"{measured[0]}: {source.name} has {len(source.model.graph.output)} outputs, and labels do not say which to measure")
         data = None if request.data is None else read_data(request, takes(source), seed=request.config.seed, progress=progress)
     original = source.model.SerializeToString()
     threads = set_threads(request.threads if request.threads is not None else 1 if len(original) < SHARED_BYTES else 0)
@@ -62,6 +64,10 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
     with clock("measure"):
         progress.stage("measure")
         accuracies = [_accuracy(one, done.network, data, threads) for one in (original, model)]
+    lost = None
+    if config.sensitivity and data is not None:
+        with clock("sensitivity"):
+            lost = sensitivities(done, data, threads=threads, progress=progress)
     with clock("time"):
         progress.stage("time")
         timings = [Latency(t.p50_ms, t.p90_ms, t.threads, t.batch) for t in compare(original, model, source.feeds(), threads=threads, isolated=True)]
@@ -84,7 +90,7 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
         before=before,
         after=after,
         speedup=before.latency.p50_ms / after.latency.p50_ms,
-        layers=tuple(layer_rows(done)),
+        layers=tuple(layer_rows(done, lost)),
         skipped=done.skipped,
         equalized=done.equalized,
         integers=_integers(done),

@@ -35,6 +35,7 @@ class LayerRow:
         clipped: fraction of the calibration's outputs beyond it.
         weight_sqnr, activation_sqnr: signal to quantization noise [dB]; None where there is no noise, or nothing to measure it on.
         bytes_before, bytes_after: of weights and bias as stored, scales included.
+        sensitivity: by how much accuracy falls (an error rises) on the validation split if only this layer is quantized; None: not measured.
     """
 
     name: str
@@ -49,6 +50,7 @@ class LayerRow:
     activation_sqnr: float | None
     bytes_before: int
     bytes_after: int
+    sensitivity: float | None = None
 
 
 @dataclass(frozen=True)

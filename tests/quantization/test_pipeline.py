@@ -73,6 +73,16 @@ def test_a_graph_and_its_onnx_file_give_the_same_model(digits_onnx: Path) -> Non
     assert compresskit.quantize is quantize
 
 
+def test_every_layer_s_own_drop_is_reported_on_demand(digits_onnx: Path) -> None:
+    config = dataclasses.replace(CONFIG, weights=2, rounding="nearest")
+    reports = [run(QuantizeRequest(str(digits_onnx), dataclasses.replace(config, sensitivity=asked), data=DIGITS)).report for asked in (True, False)]
+    lost = [row.sensitivity for row in reports[0].layers]
+    assert all(value is not None and -0.05 < value <= 1 for value in lost)
+    assert max(value for value in lost if value is not None) > 0
+    assert {row.sensitivity for row in reports[1].layers} == {None}
+    assert QuantizeReport.from_json(reports[0].to_json()) == reports[0]
+
+
 def test_a_piped_model_comes_back_as_bytes(digits_onnx: Path) -> None:
     outcome = run(QuantizeRequest(digits_onnx.read_bytes(), CONFIG, outputs=("-",)))
     assert outcome.standard_output is not None
@@ -253,12 +263,13 @@ class TestRefusals:
         report = run(QuantizeRequest(path, CONFIG, data=data())).report
         assert (report.scheme, report.before.accuracy) == ("W8A8", None)
         assert any(warning.startswith("accuracy was not measured") for warning in report.warnings)
-        with pytest.raises(UsageError, match=r"--max-drop: .+m\.onnx has 2 outputs"):
-            run(QuantizeRequest(path, dataclasses.replace(CONFIG, max_drop=0.1), data=data()))
 
-    def test_a_drop_that_cannot_be_measured(self, saved: Callable[..., str]) -> None:
-        with pytest.raises(UsageError, match="--max-drop needs --data"):
-            run(QuantizeRequest(saved(), dataclasses.replace(CONFIG, max_drop=0.1)))
+    @pytest.mark.parametrize(("asked", "flag"), [({"max_drop": 0.1}, "--max-drop"), ({"sensitivity": True}, "--sensitivity")])
+    def test_a_drop_that_cannot_be_measured(self, saved: Callable[..., str], data: Callable[..., str], asked: dict[str, Any], flag: str) -> None:
+        with pytest.raises(UsageError, match=f"{flag} needs --data"):
+            run(QuantizeRequest(saved(), dataclasses.replace(CONFIG, **asked)))
+        with pytest.raises(UsageError, match=rf"{flag}: .+m\.onnx has 2 outputs"):
+            run(QuantizeRequest(saved(outputs=("y", "c")), dataclasses.replace(CONFIG, **asked), data=data()))
 
     @pytest.mark.parametrize("bits", [1, 17, 0, -8])
     @pytest.mark.parametrize("what", ["weights", "activations"])
