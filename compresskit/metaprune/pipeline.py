@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-import torch
-
 from compresskit.errors import GuardError, UsageError
 from compresskit.metaprune.config import MetapruneConfig, MetapruneRequest
 from compresskit.metaprune.reports import MetapruneReport
 from compresskit.metaprune.shipped import read_metanetwork
-from compresskit.metaprune.stages import MetapruneResult, Way, metaprune
+from compresskit.metaprune.stages import MetapruneResult, metaprune
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.engine import PruneResult
 from compresskit.pruning.opened import Opened
@@ -43,9 +41,19 @@ def run(request: MetapruneRequest, progress: Progress = SILENT) -> MetapruneOutc
 
     def engine(opened: Opened, kept: Checkpointing | None, progress: Progress) -> PruneResult:
         assert opened.data is not None
-        way = Way(opened.data, opened.config, meta, torch.device(opened.device), opened.table, kept, progress)
-        made.append(metaprune(opened.graph, metanetwork, way))
-        return made[0].pruned
+        found = metaprune(
+            opened.graph,
+            opened.data,
+            opened.config,
+            meta,
+            metanetwork=metanetwork,
+            device=opened.device,
+            table=opened.table,
+            checkpointing=kept,
+            progress=progress,
+        )
+        made.append(found)
+        return found.pruned
 
     outcome = run_pruning(request, progress, engine=engine, command="metaprune")
     (result,) = made

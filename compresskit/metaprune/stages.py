@@ -17,6 +17,7 @@ from compresskit.metaprune.explain import compare_layers
 from compresskit.metaprune.network import Metanetwork
 from compresskit.metaprune.reports import CurvePoint, LayerStatistics, Stage
 from compresskit.metaprune.rewriting import rewritten
+from compresskit.metaprune.shipped import read_metanetwork
 from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph
 from compresskit.models.latency_table import Table as LatencyTable
@@ -50,7 +51,7 @@ class MetapruneResult:
 
 
 @dataclass(frozen=True)
-class Way:
+class _Way:
     """What all steps have in common.
 
     Attributes:
@@ -108,30 +109,47 @@ class Way:
         return replace(kept, path=kept.phase(self.config.steps + before)) if kept else None
 
 
-def metaprune(graph: ModelGraph, metanetwork: Metanetwork, way: Way) -> MetapruneResult:
-    """Take `graph`, which stays as it is, the whole way.
+def metaprune(
+    graph: ModelGraph,
+    data: Dataset,
+    config: PruneConfig,
+    meta: MetapruneConfig | None = None,
+    *,
+    metanetwork: Metanetwork | None = None,
+    device: torch.device | str = "cpu",
+    table: LatencyTable | None = None,
+    checkpointing: Checkpointing | None = None,
+    progress: Progress = SILENT,
+) -> MetapruneResult:
+    """Let a metanetwork rewrite `graph`, which stays as it is, train it, prune it to the target of `config`, and train what is left.
+
+    Args:
+        metanetwork: None: the one that ships.
+        table: for a latency as target, as for `prune`.
 
     Raises:
         TargetError: nothing at all can be cut, or not enough for a latency.
         UsageError: settings that contradict each other.
         GuardError: training diverged.
-        InputError: the data do not fit the model, or its batch is baked in.
+        InputError: the data do not fit the model, its batch is baked in, or memory runs out.
     """
+    meta = meta or MetapruneConfig()
+    way = _Way(data, config.settled(), meta, torch.device(device), table, checkpointing, progress)
     steps = [way.stage("original", 0.0, graph)]
     start = graph
-    if way.meta.initial > 1:
+    if meta.initial > 1:
         start = way.initially_pruned(graph)
-        steps.append(way.stage("initial pruning", way.meta.initial_epochs, start))
-    way.progress.stage("metanetwork")
-    easier, unconverted = rewritten(start, metanetwork)
+        steps.append(way.stage("initial pruning", meta.initial_epochs, start))
+    progress.stage("metanetwork")
+    easier, unconverted = rewritten(start, metanetwork or read_metanetwork(None))
     recovery = way.recovery(start)
     recovery.renew_norms(easier)
     steps.append(way.stage("metanetwork", 0.0, easier))
-    if way.meta.epochs > 0:
+    if meta.epochs > 0:
         recovery.train(easier, phase=0, phases=1)
-        steps.append(way.stage("fine-tuning", way.meta.epochs, easier))
+        steps.append(way.stage("fine-tuning", meta.epochs, easier))
     curves = way.curve(start), way.curve(easier)
-    statistics = compare_layers(start, easier, recovery.calibration()) if way.meta.explain else ()
+    statistics = compare_layers(start, easier, recovery.calibration()) if meta.explain else ()
     result = way.pruned(easier, graph)
-    steps.append(way.stage("pruning", way.config.epochs, result.graph))
+    steps.append(way.stage("pruning", config.epochs, result.graph))
     return MetapruneResult(result, tuple(steps), *curves, statistics, unconverted)

@@ -16,7 +16,7 @@ from compresskit.metaprune.curve import pruning_curve
 from compresskit.metaprune.explain import compare_layers
 from compresskit.metaprune.network import Metanetwork
 from compresskit.metaprune.rewriting import rewritten
-from compresskit.metaprune.stages import Way, metaprune
+from compresskit.metaprune.stages import metaprune
 from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph
 from compresskit.pruning.config import PruneConfig, Target
@@ -31,13 +31,9 @@ META = MetapruneConfig(epochs=0.5)
 def _one_thread(one_thread: None) -> None: ...
 
 
-def way(data: Dataset, config: PruneConfig = CONFIG, meta: MetapruneConfig = META, kept: Path | None = None) -> Way:
-    return Way(data, config, meta, torch.device("cpu"), checkpointing=None if kept is None else Checkpointing(kept, resume=True))
-
-
 def test_each_stage_is_reported(digits_net: ModelGraph, digits: Dataset, metanetwork: Metanetwork) -> None:
     before = {name: tensor.clone() for name, tensor in digits_net.module.state_dict().items()}
-    result = metaprune(digits_net, metanetwork, way(digits, meta=MetapruneConfig(0.5, 1.3, 0.5, curve=True, explain=True)))
+    result = metaprune(digits_net, digits, CONFIG, MetapruneConfig(0.5, 1.3, 0.5, curve=True, explain=True), metanetwork=metanetwork)
     whole = total(digits_net).macs
     assert [stage.name for stage in result.steps] == ["original", "initial pruning", "metanetwork", "fine-tuning", "pruning"]
     assert [stage.macs / whole for stage in result.steps] == pytest.approx([1, 1 / 1.3, 1 / 1.3, 1 / 1.3, 0.5], rel=0.02)
@@ -52,7 +48,7 @@ def test_each_stage_is_reported(digits_net: ModelGraph, digits: Dataset, metanet
 
 
 def test_weights_become_zero_where_that_is_asked(digits_net: ModelGraph, digits: Dataset, metanetwork: Metanetwork) -> None:
-    result = metaprune(digits_net, metanetwork, way(digits, replace(CONFIG, target=None, sparsity=0.5, pattern="2:4")))
+    result = metaprune(digits_net, digits, replace(CONFIG, target=None, sparsity=0.5, pattern="2:4"), META, metanetwork=metanetwork)
     weight = result.pruned.graph.module.get_parameter("layer1.0.conv1.weight")
     assert (weight.unflatten(1, (-1, 4)).count_nonzero(2) <= 2).all()
     assert [stage.name for stage in result.steps] == ["original", "metanetwork", "fine-tuning", "pruning"]
@@ -61,7 +57,8 @@ def test_weights_become_zero_where_that_is_asked(digits_net: ModelGraph, digits:
 def test_a_second_run_goes_on_where_the_first_was(digits_net: ModelGraph, digits: Dataset, metanetwork: Metanetwork, tmp_path: Path) -> None:
     """Every stage that trains keeps a state of its own, and ends at once when it finds it finished."""
     meta = MetapruneConfig(0.5, 1.3, 0.5)
-    first, second = (metaprune(digits_net, metanetwork, way(digits, meta=meta, kept=tmp_path / "state")).pruned.graph for _ in range(2))
+    kept = Checkpointing(tmp_path / "state", resume=True)
+    first, second = (metaprune(digits_net, digits, CONFIG, meta, metanetwork=metanetwork, checkpointing=kept).pruned.graph for _ in range(2))
     assert {path.name for path in tmp_path.iterdir() if not path.name.endswith(".previous")} == {"state", "state.2", "state.3"}
     for name, tensor in first.module.state_dict().items():
         assert torch.equal(tensor, second.module.state_dict()[name])
