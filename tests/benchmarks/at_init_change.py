@@ -95,7 +95,7 @@ def main() -> None:
     options = parser(__doc__, "at_init_change.json").parse_args()
     threads = set_threads(options.threads)
     data = cifar(options.data)
-    common = {"network": "VGG-19 of appendix A.1", "entries": ENTRIES, "sets": SETS}
+    common = {"network": "VGG-19 of appendix A.4.1", "entries": ENTRIES, "sets": SETS}
     jobs: list[tuple[tuple[str, int], Callable[[], Row]]] = [
         ((name, seed), partial(measure, name, seed, data)) for seed in range(options.seeds) for name in PANELS
     ]

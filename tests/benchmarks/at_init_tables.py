@@ -172,7 +172,7 @@ def main() -> None:
     threads = set_threads(asked.threads)
     data = cifar(asked.data)
     common = {
-        "network": "VGG-19 of appendix A.1",
+        "network": "VGG-19 of appendix A.4.1",
         "width": WIDTH,
         "images": IMAGES,
         "recipe": {"name": "short", **RECIPES["short"].settings()},
