@@ -15,6 +15,8 @@ from compresskit.writers import STDOUT
 from . import options as shared
 from .console import Console
 from .options import METHOD, OUTPUT, TARGET, DataOptions, ModelOptions, ReportOptions, RunOptions, option, takes
+from .quantize_robust import RobustOptions, refuse_alone, robust
+from .quantize_sweep import SweepOptions, sweep
 from .results import beside, check_outputs, data_fields, deliver, files_read, model_fields
 
 SUFFIX = ".onnx"
@@ -28,7 +30,7 @@ TRAINED = (
 
 
 @dataclass(frozen=True)
-class QuantizeOptions(RunOptions, ReportOptions, DataOptions, ModelOptions):
+class QuantizeOptions(RunOptions, ReportOptions, SweepOptions, RobustOptions, DataOptions, ModelOptions):
     """All that can be said to `compresskit quantize`."""
 
     weights: Annotated[int, option(TARGET, "Bits of a weight, 2 to 16; 4 and less are packed for storage.", "--weights", metavar="N")] = (
@@ -42,6 +44,13 @@ class QuantizeOptions(RunOptions, ReportOptions, DataOptions, ModelOptions):
         int | None,
         option(TARGET, "Bits of the first and the last layer, and of what they read; 8 saves most of what few bits lose.", "--edges", metavar="N"),
     ] = QuantizeConfig.edges
+    size: Annotated[
+        float | None,
+        option(TARGET, "Learn a width for each layer (2, 4, 8 bits): this fraction of float32's bytes of weights: 0.15.", "--size", metavar="F"),
+    ] = None
+    bit_ops: Annotated[
+        float | None, option(TARGET, "Likewise of its operations times bits of weight and activation: 0.05.", "--bit-ops", metavar="F")
+    ] = None
     max_drop: Annotated[
         float | None, option(TARGET, "Fail (exit 5) if the test accuracy falls by more than this: 0.01.", "--max-drop", metavar="X", min=0, max=1)
     ] = None
@@ -102,16 +111,38 @@ def quantize(console: Console, options: QuantizeOptions) -> None:
       compresskit quantize net.pt --data digits.npz --max-drop 0.01 --require-speedup 1.2 -o net.int8.onnx --report report.json
       compresskit quantize model.onnx --weights 4
       compresskit quantize net.pt --weights 4 --activations 4 --method lsq --data digits.npz --epochs 5 -o net.w4a4.onnx
+      compresskit quantize net.pt --size 0.15 --data digits.npz
+      compresskit quantize net.pt --robust --data digits.npz -o robust.pt
+      compresskit quantize robust.pt --sweep 8,6,5,4,3 --data digits.npz --plot sweep.png
       cat model.onnx | compresskit quantize - --data digits.npz -o - > model.int8.onnx
     """
-    if options.method == "ptq":
+    if options.resume and options.checkpoint is None:
+        raise UsageError("--resume goes with --checkpoint: say which file to go on from")
+    if options.robust:
+        robust(console, options)
+        return
+    refuse_alone(console)
+    if options.sweep is not None:
+        shared.refuse_beside(console, "--sweep", TRAINED)
+        sweep(console, options, _config(options), options.sweep)
+        return
+    shared.refuse_without(console, "--sweep", ("plot",))
+    _quantize(console, options)
+
+
+def _quantize(console: Console, options: QuantizeOptions) -> None:
+    """One model at one width, or at widths that are learned."""
+    target = "--size" if options.size is not None else "--bit-ops" if options.bit_ops is not None else None
+    if target is not None:
+        shared.refuse_beside(console, target, ("weights", "edges", "rounding", "codebook", "sensitivity"))
+        if options.data is None:
+            raise UsageError(f"{target} learns widths: give --data")
+    elif options.method == "ptq":
         shared.refuse_without(console, "--method uniform, ste, dorefa or lsq", TRAINED)
     elif options.data is None:
         raise UsageError(f"--method {options.method} trains: give --data")
     else:
         shared.refuse_beside(console, f"--method {options.method}", ("rounding", "codebook"))
-    if options.resume and options.checkpoint is None:
-        raise UsageError("--resume goes with --checkpoint: say which file to go on from")
     if options.data is None:
         shared.refuse_without(console, "--data", ("activations", "edges", "calibration", "samples", "rounding", "sensitivity"))
     if options.codebook:
@@ -160,7 +191,9 @@ def _outputs(options: QuantizeOptions) -> tuple[str, ...]:
 
 
 def _width(options: QuantizeOptions) -> str:
-    """int8, or w4a8, or w4 where activations stay as they are."""
+    """int8, or w4a8, or w4 where activations stay as they are, or mixed where widths are learned."""
+    if options.size is not None or options.bit_ops is not None:
+        return "mixed"
     if options.codebook:
         return f"w{options.weights}-codebook"
     if options.data is None:
@@ -168,11 +201,13 @@ def _width(options: QuantizeOptions) -> str:
     return "int8" if (options.weights, options.activations) == (8, 8) else f"w{options.weights}a{options.activations}"
 
 
-def _request(console: Console, options: QuantizeOptions, outputs: tuple[str, ...]) -> QuantizeRequest:
-    config = QuantizeConfig(
+def _config(options: QuantizeOptions) -> QuantizeConfig:
+    return QuantizeConfig(
         weights=options.weights,
         activations=options.activations,
         method=options.method,
+        size=options.size,
+        bit_ops=options.bit_ops,
         edges=options.edges,
         calibration=options.calibration,
         samples=options.samples,
@@ -193,10 +228,13 @@ def _request(console: Console, options: QuantizeOptions, outputs: tuple[str, ...
         distill=options.distill,
         seed=secrets.randbelow(SEED_LIMIT) if options.seed is None else options.seed,
     )
+
+
+def _request(console: Console, options: QuantizeOptions, outputs: tuple[str, ...]) -> QuantizeRequest:
     return QuantizeRequest(
         **model_fields(console, options),
         **data_fields(options),
-        config=config,
+        config=_config(options),
         outputs=outputs,
         device=options.device,
         checkpoint=options.checkpoint,

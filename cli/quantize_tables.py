@@ -70,6 +70,9 @@ def _closing(report: QuantizeReport) -> Iterator[str]:
         yield f"the weights of {plural(learned, 'layer')} were rounded as the calibration samples taught"
     if any(row.sensitivity is not None for row in report.layers):
         yield "drop alone: what the validation samples lose if only this layer is quantized, its weights to the nearest"
+    if report.target is not None:
+        what = "bytes of weights" if report.target.kind == "size" else "bit operations"
+        yield f"{report.target.reached:.4f} of float32's {what}, {report.target.requested:.4g} asked for: a width for each layer, learned"
     accuracy = report.after.accuracy
     if accuracy is not None:
         interval = ", with its 95% interval" if accuracy.low is not None else ""

@@ -5,7 +5,7 @@ _compresskit() {
     prune)
         case "$previous" in
             --method) COMPREPLY=($(compgen -W "auto classic l1l2 3sp prospr snip grasp synflow force iter-snip magnitude random" -- "$word")); return ;;
-            --criterion) COMPREPLY=($(compgen -W "l1 l2 l1-first l2-first bn-scale taylor fpgm lamp hessian random uniform" -- "$word")); return ;;
+            --criterion) COMPREPLY=($(compgen -W "l1 l2 l1-first l2-first bn-scale taylor fpgm lamp hessian reconstruction random uniform" -- "$word")); return ;;
             --scope) COMPREPLY=($(compgen -W "global layer" -- "$word")); return ;;
             --normalize) COMPREPLY=($(compgen -W "none mean max" -- "$word")); return ;;
             --recipe) COMPREPLY=($(compgen -W "thesis thesis-imagenet short" -- "$word")); return ;;
@@ -22,12 +22,13 @@ _compresskit() {
             --rounding) COMPREPLY=($(compgen -W "auto nearest learned" -- "$word")); return ;;
             --equalize) COMPREPLY=($(compgen -W "auto yes no" -- "$word")); return ;;
             --reduce-range) COMPREPLY=($(compgen -W "auto yes no" -- "$word")); return ;;
+            --robust-method) COMPREPLY=($(compgen -W "l1 l2 dq none" -- "$word")); return ;;
             --optimizer) COMPREPLY=($(compgen -W "sgd adamw" -- "$word")); return ;;
             --schedule) COMPREPLY=($(compgen -W "one-cycle cosine multistep constant" -- "$word")); return ;;
             --augment) COMPREPLY=($(compgen -W "auto none crop-flip" -- "$word")); return ;;
-            --weights|--activations|--edges|--max-drop|--require-speedup|--data|--mean|--std|--label-column|-o|--output|--report|--samples|--epochs|--lr|--batch-size|--label-smoothing|--distill|--checkpoint|--checkpoint-minutes|--arch|--input|--device|--seed|--max-bytes|-T|--threads|--config) return ;;
+            --weights|--activations|--edges|--size|--bit-ops|--max-drop|--require-speedup|--sweep|--data|--mean|--std|--label-column|-o|--output|--plot|--report|--samples|--strength|--epochs|--lr|--batch-size|--label-smoothing|--distill|--checkpoint|--checkpoint-minutes|--arch|--input|--device|--seed|--max-bytes|-T|--threads|--config) return ;;
         esac
-        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--weights --activations --edges --max-drop --require-speedup --data --mean --std --label-column -o --output -c --stdout -f --force --json --report --method --calibration --samples --rounding --equalize --codebook --sensitivity --reduce-range --epochs --lr --batch-size --optimizer --schedule --label-smoothing --augment --distill --checkpoint --checkpoint-minutes --resume --arch --input --trust --device --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
+        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--weights --activations --edges --size --bit-ops --max-drop --require-speedup --robust --sweep --data --mean --std --label-column -o --output -c --stdout --plot -f --force --json --report --method --calibration --samples --rounding --equalize --codebook --sensitivity --reduce-range --robust-method --strength --epochs --lr --batch-size --optimizer --schedule --label-smoothing --augment --distill --checkpoint --checkpoint-minutes --resume --arch --input --trust --device --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
     recommend)
         case "$previous" in
             --budget) COMPREPLY=($(compgen -W "small medium full" -- "$word")); return ;;

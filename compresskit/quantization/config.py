@@ -10,6 +10,7 @@ from compresskit.recipes import TrainingSettings
 from compresskit.requests import CompressRequest
 
 Method = Literal["ptq", "uniform", "ste", "dorefa", "lsq"]
+Quantity = Literal["size", "bit-ops"]
 METHODS: tuple[Method, ...] = ("ptq", "uniform", "ste", "dorefa", "lsq")
 """Said again here because the registry loads torch; a test holds the two together."""
 
@@ -25,6 +26,8 @@ class QuantizeConfig(TrainingSettings):
         method: "ptq" (no training), or the quantizer to train with: a name in `compresskit.quantization.quantizers.QUANTIZERS`.
         weights, activations: bits, 2 to 16. Activations are quantized only where there are data to calibrate them on.
         edges: bits of the first and the last layer, of their weights and of what they read; None: as all others.
+        size, bit_ops: the fraction of float32's bytes of weights, or bit operations, to reach by learning a width for each layer; None: `weights` for
+            all. One of them at most.
         calibration: how ranges of activations are chosen: a name in `compresskit.quantization.ranges.METHODS`.
         samples: of the training split, to calibrate on.
         rounding: "nearest", or "learned" on the samples; "auto": learned for weights of 4 bits and less.
@@ -40,6 +43,8 @@ class QuantizeConfig(TrainingSettings):
     activations: int = 8
     method: Method = "ptq"
     edges: int | None = None
+    size: float | None = None
+    bit_ops: float | None = None
     calibration: str = "mse"
     samples: int = 256
     rounding: str = "auto"
@@ -56,7 +61,14 @@ class QuantizeConfig(TrainingSettings):
     @property
     def trains(self) -> bool:
         """Whether weights are trained under quantization."""
-        return self.method != "ptq"
+        return self.method != "ptq" or self.target is not None
+
+    @property
+    def target(self) -> tuple[Quantity, float] | None:
+        """What widths are learned for, and the fraction of it to reach."""
+        if self.size is not None:
+            return "size", self.size
+        return None if self.bit_ops is None else ("bit-ops", self.bit_ops)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,6 +81,10 @@ class QuantizeConfig(TrainingSettings):
             raise UsageError(f"--codebook takes weights of at most {MOST_INDEX_BITS} bits, not {self.weights}")
         if self.codebook and self.trains:
             raise UsageError(f"--codebook stores trained weights: it does not go with --method {self.method}")
+        if self.size is not None and self.bit_ops is not None:
+            raise UsageError("--size and --bit-ops contradict each other: give one target")
+        if self.target is not None and not 0 < self.target[1] < 1:
+            raise UsageError(f"--{self.target[0]} takes a fraction of what float32 takes, between 0 and 1, not {self.target[1]:g}")
         if self.samples < 1:
             raise UsageError(f"--samples takes 1 or more, not {self.samples}")
         if self.max_drop is not None and not 0 <= self.max_drop <= 1:

@@ -12,6 +12,9 @@ from compresskit.errors import GuardError, UsageError
 from compresskit.guards import accuracy_guard
 from compresskit.models.latency import compare
 from compresskit.progress import SILENT, Progress
+from compresskit.quantization.bitwidths.assign import TOLERANCE
+from compresskit.quantization.bitwidths.cost import WIDTHS
+from compresskit.quantization.bitwidths.learn import Mixed, learn_widths
 from compresskit.quantization.config import QuantizeConfig, QuantizeRequest
 from compresskit.quantization.engine import Quantized, quantize
 from compresskit.quantization.measure import layer_rows, onnx_accuracy, runs_in_integers
@@ -21,7 +24,7 @@ from compresskit.quantization.report import Figures, Integers, QuantizeOutcome, 
 from compresskit.quantization.sensitivity import sensitivities
 from compresskit.quantization.source import Source, read_source, takes
 from compresskit.recipes import TrainingSettings
-from compresskit.report import Accuracy, Latency, ModelInfo, ModelInput, Output
+from compresskit.report import Accuracy, Latency, ModelInfo, ModelInput, Output, Target
 from compresskit.runtime import Clock, seed_everything, select_device, set_threads, versions
 from compresskit.training.tuning import Checkpointing
 from compresskit.writers import STDOUT, write_bytes
@@ -40,6 +43,8 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
     measured = [flag for flag, asked in (("--max-drop", request.config.max_drop is not None), ("--sensitivity", request.config.sensitivity)) if asked]
     if measured and request.data is None:
         raise UsageError(f"{measured[0]} needs --data to measure accuracy on")
+    if request.config.target is not None and request.data is None:
+        raise UsageError(f"--{request.config.target[0]} learns widths: give --data")
     if request.config.trains and request.data is None:
         raise UsageError(f"--method {request.config.method} trains: give --data")
     clock = Clock()
@@ -56,10 +61,18 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
     with clock("quantize"):
         start = replace(config, rounding="nearest") if config.trains else config  # training moves weights across the grid anyway
         done = quantize(source.model, data, start, source=source.name, threads=threads, progress=progress)
+    mixed = None
     if config.trains and data is not None:
         with clock("train"):
-            device, kept = select_device(request.device), checkpointing(request)
-            done = train_quantized(done, data, config, device=device, kept=kept, threads=threads, progress=progress)
+            options: dict[str, Any] = {
+                "device": select_device(request.device),
+                "kept": checkpointing(request),
+                "threads": threads,
+                "progress": progress,
+            }
+            if config.target is not None:
+                mixed = learn_widths(done, data, config, *config.target, **options)
+            done = train_quantized(done, data, config, **options) if mixed is None else mixed.done
     model = done.model.SerializeToString()
     with clock("measure"):
         progress.stage("measure")
@@ -75,7 +88,8 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
     failure = _guard(config, before, after)
     written = [] if failure is not None or request.dry_run else _write(request, model)
     static = done.plan is not None
-    fused = static and runs_in_integers(config.weights, config.activations)
+    widths = sorted({grid.bits for grid in done.weights.values()})
+    fused = static and all(runs_in_integers(bits, config.activations) for bits in (config.weights, *widths))
     report = QuantizeReport(
         command="quantize",
         arguments=request.arguments,
@@ -84,7 +98,7 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
         threads=threads,
         model=_info(source),
         settings=_settings(config, data),
-        scheme=f"W{config.weights}A{config.activations}" if static else f"W{config.weights}",
+        scheme=_scheme(config, static=static),
         weights_are="integers" if fused else "codebook" if done.codebooks else "storage",
         activations_are="integers" if fused else "simulated" if static else "float",
         before=before,
@@ -94,11 +108,23 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
         skipped=done.skipped,
         equalized=done.equalized,
         integers=_integers(done),
+        target=None if mixed is None else Target(mixed.quantity, mixed.asked, mixed.reached),
+        path=() if mixed is None else mixed.path,
         stages=clock.seconds,
-        warnings=(*_dry_warning(request), *_warnings(config, source, data, done, fused, before, after)),
+        warnings=(*_dry_warning(request), *_warnings(config, source, data, done, fused, before, after), *_missed(mixed)),
         outputs=tuple(written),
     )
     return QuantizeOutcome(report, model if STDOUT in request.outputs and written else None, failure)
+
+
+def _scheme(config: QuantizeConfig, *, static: bool) -> str:
+    weights = f"{WIDTHS[0]}-{WIDTHS[-1]}" if config.target is not None else config.weights
+    return f"W{weights}A{config.activations}" if static else f"W{weights}"
+
+
+def _missed(mixed: Mixed | None) -> Iterator[str]:
+    if mixed is not None and mixed.reached < (1 - TOLERANCE) * mixed.asked:
+        yield f"the nearest to {mixed.asked:.4f} of float32 that whole layers allow is {mixed.reached:.4f}"
 
 
 def checkpointing(request: QuantizeRequest) -> Checkpointing | None:
@@ -168,7 +194,7 @@ def _warnings(
     elif data is None:
         yield "no --data to calibrate activations on: only the weights were quantized, which makes the file smaller and nothing faster"
     elif not fused:
-        yield f"W{config.weights}A{config.activations} has no integer kernels: weights are packed for storage, activations are simulated in float"
+        yield f"{_scheme(config, static=True)} has no integer kernels: weights are packed for storage, activations are simulated in float"
     if config.reduce_range is None and config.weights == 8 and any(grid.bits == 7 for grid in done.weights.values()):
         yield "sums of 8-bit products overflow on this CPU: weights were given 7 bits (--reduce-range no keeps 8)"
     opsets = [opset_of(model) for model in (source.model, done.model)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compresskit.errors import CompresskitError
-from compresskit.report import Accuracy, JsonReport, Latency, ModelInfo, Output, Skipped
+from compresskit.report import Accuracy, JsonReport, Latency, ModelInfo, Output, SearchPoint, Skipped, Target
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,13 @@ class QuantizeReport(JsonReport):
     """What one `quantize` did; fields as in `compresskit.report.Report` where they have its names.
 
     Attributes:
-        scheme: "W8A8", or "W8" for weights alone.
+        scheme: "W8A8", or "W8" for weights alone, or "W2-8A8" where layers have widths of their own.
         weights_are: "integers" that kernels compute with, or "storage" that is turned into floats before every run, or a "codebook", which
             is storage too.
         activations_are: "integers", "simulated" (floats rounded to what integers would hold), or "float".
         equalized: whether channels were brought to like ranges across layers first.
         speedup: median time before / after.
+        target, path: where widths were learned, for what, and how the search went.
         integers: None where nothing is computed in integers.
     """
 
@@ -94,6 +95,8 @@ class QuantizeReport(JsonReport):
     skipped: tuple[Skipped, ...] = ()
     equalized: bool = False
     integers: Integers | None = None
+    target: Target | None = None
+    path: tuple[SearchPoint, ...] = ()
     stages: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     outputs: tuple[Output, ...] = ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -13,13 +12,13 @@ from torch import Tensor
 
 from compresskit.errors import InputError
 from compresskit.pruning.surrogate.norms import Norm
+from compresskit.quantization.config import Quantity
 from compresskit.quantization.layers import Layer
 from compresskit.quantization.network import Network
 from compresskit.quantization.storage import weight_container
 
 WIDTHS = (2, 4, 8)
 FLOAT_BITS = 32
-Quantity = Literal["size", "bit-ops"]
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import torch
 from compresskit.data import Dataset
 from compresskit.errors import TargetError, UsageError
 from compresskit.progress import SILENT, Progress
-from compresskit.quantization.bitwidths.cost import WIDTHS, Quantity, WidthCost, width_cost
+from compresskit.quantization.bitwidths.cost import WIDTHS, WidthCost, width_cost
 from compresskit.quantization.bitwidths.nested import nested_grid
 from compresskit.quantization.bitwidths.search import SEARCH, search_widths
-from compresskit.quantization.config import QuantizeConfig
+from compresskit.quantization.config import Quantity, QuantizeConfig
 from compresskit.quantization.correction import corrected_biases
 from compresskit.quantization.emit import emit_static
 from compresskit.quantization.engine import Quantized, weight_bits
@@ -33,12 +33,15 @@ class Mixed:
     """A network of mixed widths.
 
     Attributes:
+        quantity, asked: the target.
         widths: bits by weight; 8 where 7 are used because sums of 8-bit products overflow.
         reached: the fraction of float32's cost that they come to.
         path: of the search.
     """
 
     done: Quantized
+    quantity: Quantity
+    asked: float
     widths: dict[str, int]
     reached: float
     path: tuple[SearchPoint, ...]
@@ -76,7 +79,7 @@ def learn_widths(
     mixed = with_widths(start, {name: grids[name][WIDTHS.index(width)] for name, width in found.widths.items()})
     rest = replace(config, method="lsq" if config.method == "ptq" else config.method, epochs=config.epochs * (1 - SEARCH))
     done = train_quantized(mixed, data, rest, device=device, kept=kept, threads=threads, progress=progress)
-    return Mixed(done, found.widths, cost.of(found.widths), found.path)
+    return Mixed(done, quantity, goal, found.widths, cost.of(found.widths), found.path)
 
 
 def check_goal(cost: WidthCost, quantity: Quantity, goal: float, config: QuantizeConfig) -> None:

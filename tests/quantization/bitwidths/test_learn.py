@@ -13,11 +13,11 @@ from onnx import TensorProto
 from compresskit.data import Dataset
 from compresskit.errors import TargetError, UsageError
 from compresskit.quantization.bitwidths.control import Control
-from compresskit.quantization.bitwidths.cost import WIDTHS, Quantity, width_cost
+from compresskit.quantization.bitwidths.cost import WIDTHS, width_cost
 from compresskit.quantization.bitwidths.learn import Mixed, learn_widths, level_grids
 from compresskit.quantization.bitwidths.nested import Nested, nested_grid, residual_noise
 from compresskit.quantization.bitwidths.search import GatedNetwork, starting_gates
-from compresskit.quantization.config import QuantizeConfig
+from compresskit.quantization.config import Quantity, QuantizeConfig
 from compresskit.quantization.engine import Quantized
 from compresskit.training.tuning import Checkpointing
 

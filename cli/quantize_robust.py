@@ -1,0 +1,140 @@
+"""`compresskit quantize --robust`: from the command line to `RobustRequest`, and from the outcome to what is printed."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from rich.console import RenderableType
+
+from compresskit.errors import UsageError
+from compresskit.quantization.robust.config import RobustConfig, RobustMethod, RobustRequest
+from compresskit.quantization.robust.report import RobustReport
+from compresskit.runtime import SEED_LIMIT
+from compresskit.writers import STDOUT
+
+from .console import Console
+from .options import METHOD, TARGET, option, refuse_beside, refuse_without
+from .results import beside, check_outputs, data_fields, deliver, files_read, model_fields
+from .tables import accuracy_cell, accuracy_change, plain_table, plural, wrote
+from .targets import FORMATS, model_stem
+
+if TYPE_CHECKING:
+    from .quantize import QuantizeOptions
+
+SUFFIX = ".robust.pt"
+
+
+@dataclass(frozen=True)
+class RobustOptions:
+    """What makes a float model that can be quantized to any width."""
+
+    robust: Annotated[
+        bool, option(TARGET, "Train a float model that any number of bits harms little (.onnx, .pt); quantize it afterwards.", "--robust")
+    ] = False
+    robust_method: Annotated[
+        RobustMethod, option(METHOD, "Its penalty: norm of the gradient (l1, l2), Defensive Quantization (dq).", "--robust-method", metavar="M")
+    ] = RobustConfig.method
+    strength: Annotated[
+        float | None,
+        option(METHOD, "Of that penalty; the largest that costs no accuracy on the validation split unless given.", "--strength", metavar="X"),
+    ] = None
+
+
+ONLY_HERE = ("robust_method", "strength")
+NO_SAY = (
+    *("weights", "activations", "size", "bit_ops", "sweep", "plot", "require_speedup"),
+    *("method", "edges", "codebook", "calibration", "samples", "rounding", "equalize", "sensitivity", "reduce_range", "distill"),
+)
+
+
+def robust(console: Console, options: QuantizeOptions) -> None:
+    """Do what `compresskit quantize --robust` says."""
+    refuse_beside(console, "--robust", NO_SAY)
+    if options.data is None:
+        raise UsageError("--robust trains: give --data")
+    outputs, inputs = _outputs(options), files_read(options.model, options.data)
+    check_outputs(console, options, outputs, what="the model", inputs=inputs, drawings={})
+    config = RobustConfig(
+        method=options.robust_method,
+        strength=options.strength,
+        epochs=options.epochs,
+        learning_rate=options.lr,
+        batch_size=options.batch_size,
+        optimizer=options.optimizer,
+        schedule=options.schedule,
+        label_smoothing=options.label_smoothing,
+        augment=options.augment,
+        max_drop=options.max_drop,
+        seed=secrets.randbelow(SEED_LIMIT) if options.seed is None else options.seed,
+    )
+    request = RobustRequest(
+        **model_fields(console, options),
+        **data_fields(options),
+        config=config,
+        outputs=outputs,
+        device=options.device,
+        checkpoint=options.checkpoint,
+        checkpoint_minutes=options.checkpoint_minutes,
+        resume=options.resume,
+        threads=options.threads,
+        force=options.force,
+        dry_run=options.dry_run,
+        arguments=console.arguments,
+    )
+    # Only now, so that --help and wrong options are answered at once.
+    from compresskit.quantization.robust.pipeline import run
+
+    with console.progress() as progress:
+        outcome = run(request, progress)
+    report, write = outcome.report, not options.dry_run
+    deliver(console, options, report, tables(report), outcome.standard_output, inputs=inputs, warnings=report.warnings, write=write)
+    if outcome.failure is not None:
+        raise outcome.failure
+
+
+def refuse_alone(console: Console) -> None:
+    """Refuse what goes with --robust only.
+
+    Raises:
+        UsageError: something of it is there.
+    """
+    refuse_without(console, "--robust", ONLY_HERE)
+
+
+def _outputs(options: QuantizeOptions) -> tuple[str, ...]:
+    """Where the model goes: as asked, else `<stem>.robust.pt` beside the input, else the standard output for a piped input.
+
+    Raises:
+        UsageError: a suffix that stands for no format.
+    """
+    asked = (*(options.output or ()), *((STDOUT,) if options.stdout else ()))
+    for name in asked:
+        if name != STDOUT and Path(name).suffix.lower() not in FORMATS and not Path(name).is_char_device():
+            raise UsageError(f"cannot write {name}: a robust model is one of floats, the suffix decides the format, one of {', '.join(FORMATS)}")
+    if asked or options.model == STDOUT:
+        return asked or (STDOUT,)
+    return (beside(options.model, model_stem(options.model) + SUFFIX),)
+
+
+def tables(report: RobustReport) -> Iterator[RenderableType]:
+    """Accuracy before and after, every strength that was tried, and what was written."""
+    table = plain_table("", "before", "after", "change")
+    table.add_row("accuracy", accuracy_cell(report.before), accuracy_cell(report.after), accuracy_change(report.before, report.after))
+    yield table
+    yield ""
+    trials = plain_table("strength", "validation", "penalty", "held", "ms a step")
+    for trial in report.trials:
+        kept = " *" if trial.strength == report.strength else ""
+        accuracy = "diverged" if trial.accuracy is None else f"{trial.accuracy:.4f}"
+        penalty = f"{trial.penalty_before:.4g} → {trial.penalty_after:.4g}"
+        strength = "none" if trial.strength == 0 else f"{trial.strength:.3g}"
+        trials.add_row(strength + kept, accuracy, penalty, "yes" if trial.held else "no", f"{1e3 * trial.seconds:.0f}")
+    yield trials
+    yield "*: kept, the strongest that holds the accuracy on the validation split"
+    yield f"accuracy: {report.after.metric} of {plural(report.after.count, 'test sample')} in ONNX Runtime, in float"
+    yield from wrote(report.outputs)
+    yield f"seed {report.seed}, {plural(report.threads, 'thread')}, {sum(report.stages.values()):.1f} s"

@@ -1,0 +1,117 @@
+"""`compresskit quantize --sweep`: from the command line to `SweepRequest`, and from the outcome to a table and a drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from rich.console import RenderableType
+
+from compresskit.errors import UsageError
+from compresskit.quantization.config import QuantizeConfig
+from compresskit.quantization.sweep_request import SweepRequest, parse_widths
+from compresskit.writers import STDOUT, write_bytes
+
+from .console import Console
+from .options import OUTPUT, TARGET, option, refuse_beside
+from .plot import Series, check_plot, draw_curves
+from .results import check_outputs, data_fields, deliver, files_read, model_fields, protected
+from .tables import accuracy_cell, accuracy_change, plain_table, plural, ratio, size, wrote
+
+if TYPE_CHECKING:
+    from compresskit.quantization.sweep import SweepReport, SweepRow
+
+    from .quantize import QuantizeOptions
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """What measures a model at many widths."""
+
+    sweep: Annotated[
+        str | None,
+        option(TARGET, "Measure at these bits, of weights and activations alike (8,6,4) or not (8:4,4:4).", "--sweep", metavar="B,.."),
+    ] = None
+    plot: Annotated[str | None, option(OUTPUT, "With --sweep: draw accuracy against bits (.png, .svg, .pdf).", "--plot", metavar="FILE")] = None
+
+
+NO_SAY = ("weights", "activations", "size", "bit_ops", "method", "codebook", "sensitivity", "require_speedup")
+
+
+def sweep(console: Console, options: QuantizeOptions, config: QuantizeConfig, widths: str) -> None:
+    """Do what `compresskit quantize --sweep` says.
+
+    Args:
+        config: all settings but the widths.
+    """
+    refuse_beside(console, "--sweep", NO_SAY)
+    outputs = (*(options.output or ()), *((STDOUT,) if options.stdout else ()))
+    inputs = files_read(options.model, options.data)
+    if options.plot and options.plot != STDOUT:
+        check_plot(Path(options.plot), "--plot")
+    for name in outputs:
+        if name != STDOUT and Path(name).suffix.lower() != ".onnx" and not Path(name).is_char_device():
+            raise UsageError(f"cannot write {name}: quantized models are written as .onnx")
+    if options.data is None:
+        raise UsageError("--sweep measures accuracy: give --data")
+    check_outputs(console, options, outputs, what="the model", inputs=inputs, drawings={"--plot": options.plot})
+    request = SweepRequest(
+        **model_fields(console, options),
+        **data_fields(options),
+        configs=parse_widths(widths, config),
+        outputs=outputs,
+        threads=options.threads,
+        force=options.force,
+        dry_run=options.dry_run,
+        arguments=console.arguments,
+    )
+    # Only now, so that --help and wrong options are answered at once.
+    from compresskit.quantization.sweep import run
+
+    with console.progress() as progress:
+        outcome = run(request, progress)
+    report, write = outcome.report, not options.dry_run
+    if options.plot and write:
+        write_bytes(Path(options.plot), draw(report, Path(options.plot).suffix), force=options.force, protect=protected(inputs))
+    deliver(console, options, report, tables(report), outcome.standard_output, inputs=inputs, warnings=report.warnings, write=write)
+    if outcome.failure is not None:
+        raise outcome.failure
+
+
+def tables(report: SweepReport) -> Iterator[RenderableType]:
+    """A row a width."""
+    table = plain_table("bits", "accuracy", "change", "file", "of float")
+    table.add_row("float", accuracy_cell(report.accuracy), "", size(report.bytes), "")
+    for row in report.rows:
+        change = accuracy_change(report.accuracy, row.accuracy)
+        table.add_row(_named(row), accuracy_cell(row.accuracy), change, size(row.bytes), ratio(row.bytes, report.bytes))
+    yield table
+    yield f"accuracy: {report.accuracy.metric} of {plural(report.accuracy.count, 'test sample')} in ONNX Runtime"
+    yield from wrote(report.outputs)
+    yield f"seed {report.seed}, {plural(report.threads, 'thread')}, {sum(report.stages.values()):.1f} s"
+
+
+def draw(report: SweepReport, suffix: str) -> bytes:
+    """Accuracy over the bits of a weight, a curve for each number of bits of an activation; one for all where both are always alike."""
+    alike = all(row.weights == row.activations for row in report.rows)
+    widths = sorted({row.activations for row in report.rows}, reverse=True)
+    series = [_curve("weights and activations", report.rows)] if alike else []
+    if not alike:
+        series = [_curve(f"activations of {width} bits", [row for row in report.rows if row.activations == width]) for width in widths]
+    reach = sorted({row.weights for row in report.rows})
+    series.append(Series("float", [(reach[0], report.accuracy.value), (reach[-1], report.accuracy.value)]))
+    metric = report.accuracy.metric
+    return draw_curves(series, suffix, title=Path(report.model.source).name, x="bits of a weight", y=f"{metric} on the test split")
+
+
+def _curve(label: str, rows: tuple[SweepRow, ...] | list[SweepRow]) -> Series:
+    ordered = sorted(rows, key=lambda row: row.weights)
+    found = [row.accuracy for row in ordered]
+    intervals = [(one.low, one.high) for one in found if one.low is not None and one.high is not None]
+    return Series(label, [(row.weights, row.accuracy.value) for row in ordered], intervals)
+
+
+def _named(row: SweepRow) -> str:
+    return f"W{row.weights}A{row.activations}"
