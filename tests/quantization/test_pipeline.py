@@ -64,11 +64,13 @@ def test_the_sample_keeps_its_accuracy_at_a_third_of_the_size(tmp_path: Path) ->
     assert QuantizeReport.from_json(report.to_json()) == report
 
 
-def test_a_graph_and_its_onnx_file_give_the_same_model(digits_onnx: Path) -> None:
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_graph_and_its_onnx_file_give_the_same_model(digits_onnx: Path, bits: int) -> None:
     graph = load_model(NET)
     shape = tuple(size for size in graph.inputs[0].shape[1:] if size is not None)
     data = compresskit.load_data(DIGITS, input_shape=shape, outputs=10, checkpoint_normalization=graph.normalization)
-    one, other = quantize(graph, data, CONFIG), quantize(onnx.load(digits_onnx), data, CONFIG)
+    config = dataclasses.replace(CONFIG, weights=bits, samples=16)
+    one, other = quantize(graph, data, config), quantize(onnx.load(digits_onnx), data, config)
     assert one.model.SerializeToString() == other.model.SerializeToString()
     assert compresskit.quantize is quantize
 
@@ -242,6 +244,22 @@ class TestRefusals:
     def test_data(self, saved: Callable[..., str], data: Callable[..., str], x: np.ndarray, message: str) -> None:
         with pytest.raises(InputError, match=message):
             run(QuantizeRequest(saved(), CONFIG, data=data(x)))
+
+    @pytest.mark.parametrize("with_data", [True, False])
+    def test_nothing_to_quantize(self, build: Callable[..., onnx.ModelProto], data: Callable[..., str], tmp_path: Path, with_data: bool) -> None:
+        nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Flatten", ["r"], ["y"])]
+        (tmp_path / "m.onnx").write_bytes(build(nodes, {}).SerializeToString())
+        with pytest.raises(InputError, match=r"m\.onnx: there is nothing to quantize: .+ \(its operators: Flatten, Relu\)"):
+            run(QuantizeRequest(str(tmp_path / "m.onnx"), CONFIG, data=data() if with_data else None))
+
+    def test_half_precision(self, build: Callable[..., onnx.ModelProto], weight: Any, data: Callable[..., str], tmp_path: Path) -> None:
+        model = build([helper.make_node("Conv", ["x", "w"], ["y"])], {"w": weight(4, 3, 3, 3).astype(np.float16)})
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.elem_type = TensorProto.FLOAT16
+        (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+        for given in (None, data()):
+            with pytest.raises(InputError, match=r"m\.onnx: .*(half precision|float16)"):
+                run(QuantizeRequest(str(tmp_path / "m.onnx"), CONFIG, data=given))
 
     def test_few_samples_are_said_to_be_few(self, saved: Callable[..., str], data: Callable[..., str]) -> None:
         report = run(QuantizeRequest(saved(), dataclasses.replace(CONFIG, samples=1), data=data())).report
