@@ -66,8 +66,8 @@ def train_quantized(
         settings = replace(train_config(config, data, epochs=config.epochs, rate=LEARNING_RATES[config.optimizer], kept=kept), precision="fp32")
         teacher = trainable(start.network, make_plan(start.network), input_shape=data.train.x.shape[1:]).to(device)
         with on_device(module, device):
-            freeze = _freezer(module, data, settings)
-            train(module, data, settings, objective=_objective(teacher, data, config), after_step=freeze, progress=progress)
+            after_step = _after_step(module, data, settings)
+            train(module, data, settings, objective=_objective(teacher, data, config), after_step=after_step, progress=progress)
     return _quantized(start, module, data, config, threads, progress)
 
 
@@ -95,17 +95,22 @@ def _objective(teacher: TrainableNetwork, data: Dataset, config: QuantizeConfig)
     return distillation(teacher, weight=config.distill, label_smoothing=config.label_smoothing)
 
 
-def _freezer(module: TrainableNetwork, data: Dataset, settings: TrainConfig) -> Callable[[int], None] | None:
-    """What stops the observers after their share of the steps."""
+def _after_step(module: TrainableNetwork, data: Dataset, settings: TrainConfig) -> Callable[[int], None] | None:
+    """What stops the observers after their share of the steps, and keeps weights at zero that pruning set to zero; None where there is neither."""
     observers = [one for one in module.modules() if isinstance(one, Observer)]
+    weights = [module.parameter(layer.weight) for layer in module.plan.layers]
+    sparse = [(weight, weight.detach() == 0) for weight in weights if not weight.detach().all()]
     last = FREEZE * settings.epochs * -(-len(data.train) // settings.batch_size)
 
-    def freeze(step: int) -> None:
+    def after_step(step: int) -> None:
         if step >= last:
             for observer in observers:
                 observer.watching.fill_(False)
+        with torch.no_grad():
+            for weight, zeros in sparse:
+                weight.masked_fill_(zeros, 0)
 
-    return freeze if observers else None
+    return after_step if observers or sparse else None
 
 
 def _quantized(start: Quantized, module: TrainableNetwork, data: Dataset, config: QuantizeConfig, threads: int, progress: Progress) -> Quantized:

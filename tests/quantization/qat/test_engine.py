@@ -16,6 +16,8 @@ from compresskit.errors import UsageError
 from compresskit.models.graph import ModelGraph
 from compresskit.models.load import load_model
 from compresskit.models.sessions import run
+from compresskit.pruning.config import PruneConfig
+from compresskit.pruning.engine import prune
 from compresskit.quantization.config import METHODS, QuantizeConfig
 from compresskit.quantization.engine import Quantized, quantize
 from compresskit.quantization.qat import engine
@@ -149,18 +151,18 @@ def test_an_interrupted_training_ends_in_the_same_bits(start: Start, digits: Dat
 
 def test_observers_stand_still_after_their_share_of_the_steps(start: Start, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
-    freezer = engine._freezer
+    after_step = engine._after_step
 
     def spy(module: Any, data: Any, settings: Any) -> Any:
-        freeze = freezer(module, data, settings)
+        own = after_step(module, data, settings)
 
         def both(step: int) -> None:
-            freeze(step)  # type: ignore[misc]
+            own(step)  # type: ignore[misc]
             seen.append(bool(next(one for one in module.modules() if hasattr(one, "watching")).watching))
 
         return both
 
-    monkeypatch.setattr(engine, "_freezer", spy)
+    monkeypatch.setattr(engine, "_after_step", spy)
     config = dataclasses.replace(CONFIG, method="uniform", epochs=0.5)
     train_quantized(start(config), digits, config)
     assert seen[0]
@@ -176,3 +178,13 @@ def test_methods_said_twice_are_the_same() -> None:
     assert ("ptq", *sorted(QUANTIZERS, key=METHODS.index)) == METHODS
     with pytest.raises(UsageError, match="unknown --method 'lqs'"):
         QuantizeConfig(method="lqs")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["lsq", "ste"])
+def test_weights_that_pruning_set_to_zero_stay_zero(net: ModelGraph, digits: Dataset, method: Any) -> None:
+    sparse = prune(net, None, PruneConfig(sparsity=0.7, pattern="unstructured")).graph
+    config = dataclasses.replace(CONFIG, method=method, weights=4, activations=8, epochs=0.5)
+    done = train_quantized(quantize(sparse, digits, dataclasses.replace(config, method="ptq")), digits, config)
+    zeros = sum(int((done.weights[layer.weight].quantize(done.network.constants[layer.weight]) == 0).sum()) for layer in done.layers)
+    count = sum(done.network.constants[layer.weight].size for layer in done.layers)
+    assert zeros >= 0.7 * count - 1
