@@ -348,7 +348,7 @@ def test_every_unknown_operator_is_named_at_once() -> None:
 
 @pytest.mark.parametrize("opset", [7, 25])
 def test_the_ends_of_the_opsets_are_read(opset: int) -> None:
-    graph = import_onnx(make([helper.make_node("Relu", ["x"], ["y"])], {}, [1, 3], opset))
+    graph = import_onnx(make([helper.make_node("Relu", ["x"], ["y"])], {}, [1, 3], opset), source="m.onnx")
     x = torch.tensor([[-1.0, 0.0, 2.0]])
     assert torch.equal(graph.module(x), x.relu())
 
