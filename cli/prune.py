@@ -24,7 +24,7 @@ from .targets import TargetOptions, asked_multiple, asked_sparsity, asked_target
 
 SUFFIX = ".pruned.onnx"
 # Said again here because the registries load torch; a test holds the two together.
-Criterion = Literal["l1", "l2", "l1-first", "l2-first", "bn-scale", "taylor", "fpgm", "lamp", "hessian", "random", "uniform"]
+Criterion = Literal["l1", "l2", "l1-first", "l2-first", "bn-scale", "taylor", "fpgm", "lamp", "hessian", "reconstruction", "random", "uniform"]
 Normalizer = Literal["none", "mean", "max"]
 
 
@@ -63,7 +63,9 @@ class PruneOptions(RunOptions, ReportOptions, ModelOutputOptions, DataOptions, T
     first_order: Annotated[bool, option(METHOD, "Spare prospr second derivatives: for hundreds of steps.", "--first-order")] = PruneConfig.first_order
     rescale: Annotated[bool, option(METHOD, "With --init: bring the variance of the weights that stay back.", "--rescale")] = PruneConfig.rescale
     reinit: Annotated[bool, option(METHOD, "With --init: draw the weights anew after the cut.", "--reinit")] = PruneConfig.reinit
-    criterion: Annotated[Criterion, option(METHOD, "What makes a channel important; taylor, hessian need --data.", "--criterion", metavar="C")] = "l2"
+    criterion: Annotated[
+        Criterion, option(METHOD, "What makes a channel important; taylor, hessian, reconstruction need --data.", "--criterion", metavar="C")
+    ] = "l2"
     scope: Annotated[
         Literal["global", "layer"] | None,
         option(METHOD, "Compare channels across the model (global), or cut every layer alike (layer; classic does).", "--scope", metavar="WHERE"),

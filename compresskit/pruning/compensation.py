@@ -53,7 +53,7 @@ def compensate(graph: ModelGraph, coupling: Coupling, keep: np.ndarray, smaller:
     Convolutions over images without groups and linear layers are refitted, others left as cut; norms need fresh statistics afterwards.
     """
     lost = {name: mask for name in _layers(graph) if not (mask := _columns(graph, coupling, keep, name)).all()}
-    moments = gather(graph, list(lost), batches)
+    moments = gather(graph.module, list(lost), batches)
     for name, mask in lost.items():
         _refit(graph.module.get_submodule(name), smaller.module.get_submodule(name), _rows(coupling, keep, name), mask, moments[name])
 
@@ -65,6 +65,7 @@ def _layers(graph: ModelGraph) -> list[str]:
 
 
 def fits(layer: Any) -> bool:
+    """Whether `layer` can be refitted: it multiplies all its inputs with one matrix that is not too large."""
     if isinstance(layer, nn.Conv2d):
         return layer.groups == 1 and not isinstance(layer.padding, str) and layer.weight[0].numel() <= LARGEST
     return isinstance(layer, nn.Linear) and layer.in_features <= LARGEST
@@ -84,10 +85,10 @@ def _rows(coupling: Coupling, keep: np.ndarray, name: str) -> np.ndarray | slice
 
 
 @torch.no_grad()
-def gather(graph: ModelGraph, names: list[str], batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Moments]:
-    """Moments of the inputs of the named layers of the uncut graph."""
+def gather(module: nn.Module, names: list[str], batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Moments]:
+    """Moments of the inputs of the named layers of an uncut network, which is put into evaluation mode."""
     rng = torch.Generator().manual_seed(0)
-    layers: dict[str, Any] = {name: graph.module.get_submodule(name) for name in names}
+    layers: dict[str, Any] = {name: module.get_submodule(name) for name in names}
     moments = {name: Moments(layer.weight[0].numel()) for name, layer in layers.items()}
     hooks = [
         layer.register_forward_pre_hook(lambda layer, inputs, found=moments[name]: found.add(_samples(layer, inputs[0], rng)))
@@ -95,7 +96,7 @@ def gather(graph: ModelGraph, names: list[str], batches: Iterable[tuple[Tensor, 
     ]
     try:
         for x, _ in batches:
-            graph.module.eval()(x)
+            module.eval()(x)
     finally:
         for hook in hooks:
             hook.remove()

@@ -53,7 +53,7 @@ def factors_of(graph: ModelGraph, layers: Iterable[str], moments: Mapping[str, M
 def moments_of(graph: ModelGraph, layers: Iterable[str], recovery: Recovery | None) -> dict[str, Moments]:
     """Moments of the inputs of those of the layers that can be watched; none without data."""
     watched = [layer for layer in layers if fits(graph.module.get_submodule(layer))]
-    return gather(graph, watched, recovery.calibration()) if recovery is not None and watched else {}
+    return gather(graph.module, watched, recovery.calibration()) if recovery is not None and watched else {}
 
 
 def lower_ranks(cut: Cut, goal: Goal, layout: Layout, recovery: Recovery | None) -> Cut:

@@ -363,4 +363,4 @@ def test_a_criterion_registers_itself_with_its_summary() -> None:
     with pytest.raises(ValueError, match="registered already"):
         criterion("l2", needs_data=False)(lambda context: [])
     assert all(isinstance(entry, Criterion) and entry.name == name and entry.summary.endswith(".") for name, entry in CRITERIA.items())
-    assert {name for name, entry in CRITERIA.items() if entry.needs_data} == {"taylor", "hessian"}
+    assert {name for name, entry in CRITERIA.items() if entry.needs_data} == {"taylor", "hessian", "reconstruction"}
