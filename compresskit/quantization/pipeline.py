@@ -99,7 +99,7 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
         model=_info(source),
         settings=_settings(config, data),
         scheme=_scheme(config, static=static),
-        weights_are="integers" if fused else "codebook" if done.codebooks else "storage",
+        weights_are="integers" if fused else "indices" if done.codebooks else "storage",
         activations_are="integers" if fused else "simulated" if static else "float",
         before=before,
         after=after,

@@ -69,8 +69,8 @@ class QuantizeReport(JsonReport):
 
     Attributes:
         scheme: "W8A8", or "W8" for weights alone, or "W2-8A8" where layers have widths of their own.
-        weights_are: "integers" that kernels compute with, or "storage" that is turned into floats before every run, or a "codebook", which
-            is storage too.
+        weights_are: "integers" that kernels compute with, "storage" that is turned into floats before every run, or "indices" into codebooks,
+            which are storage too.
         activations_are: "integers", "simulated" (floats rounded to what integers would hold), or "float".
         equalized: whether channels were brought to like ranges across layers first.
         speedup: median time before / after.

@@ -50,12 +50,13 @@ def learn_rounding(weights: np.ndarray, step: np.ndarray, low: int, high: int, m
 
 def _relaxed(floor: np.ndarray, fraction: np.ndarray, step: np.ndarray, moments: Moments) -> np.ndarray:
     """(G, O, K) roundings in [0, 1], nearly all at an end, by Adam on their logits."""
-    curvature, pull, step = moments.curvature.astype(np.float32), moments.pull.astype(np.float32), step[..., None].astype(np.float32)
-    floor = floor.astype(np.float32)
+    curvature = moments.curvature
     # Roundings that are independent and uniform would make this error a weight.
-    unit = np.mean(step**2 * np.diagonal(curvature, axis1=1, axis2=2)[:, None, :]) / 12
+    unit = np.mean(step[..., None].astype(np.float64) ** 2 * np.diagonal(curvature, axis1=1, axis2=2)[:, None, :]) / 12
     if unit <= 0:
         return fraction
+    curvature, pull = (curvature / unit).astype(np.float32), (moments.pull / unit).astype(np.float32)
+    floor, step = floor.astype(np.float32), step[..., None].astype(np.float32)
     start = np.clip(fraction, 1e-3, 1 - 1e-3).astype(np.float32)
     logits = np.log((start - _GAMMA) / (_ZETA - start))
     momentum, power = np.zeros_like(logits), np.zeros_like(logits)
@@ -64,7 +65,7 @@ def _relaxed(floor: np.ndarray, fraction: np.ndarray, step: np.ndarray, moments:
         sigmoid = 1 / (1 + np.exp(-logits))
         stretched = sigmoid * (_ZETA - _GAMMA) + _GAMMA
         rounding = np.clip(stretched, 0, 1)
-        slope = 2 * step * (((floor + rounding) * step) @ curvature - pull) / unit
+        slope = 2 * step * (((floor + rounding) * step) @ curvature - pull)
         slope += _press(rounding, index / STEPS)
         slope *= (stretched == rounding) * sigmoid * (1 - sigmoid)
         momentum += 0.1 * (slope - momentum)

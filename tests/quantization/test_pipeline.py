@@ -103,7 +103,7 @@ def test_small_widths_are_called_what_they_are(digits_onnx: Path) -> None:
 
 def test_codebooks_are_called_what_they_are(digits_onnx: Path) -> None:
     report = run(QuantizeRequest(str(digits_onnx), dataclasses.replace(CONFIG, weights=4, codebook=True), data=DIGITS)).report
-    assert (report.scheme, report.weights_are, report.activations_are) == ("W4", "codebook", "float")
+    assert (report.scheme, report.weights_are, report.activations_are) == ("W4", "indices", "float")
     assert report.warnings[0].startswith("codebooks are storage: the weights become floats when the model is loaded")
     assert report.after.accuracy is not None
     assert sum(row.bytes_after for row in report.layers) < 0.19 * sum(row.bytes_before for row in report.layers)
