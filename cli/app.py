@@ -23,6 +23,7 @@ from .console import Console
 from .decode import decode
 from .encode import encode
 from .help import Command, Group
+from .metaprune import metaprune
 from .options import Help
 from .prune import prune
 from .quantize import quantize
@@ -35,7 +36,7 @@ app = typer.Typer(
     # `Help` in options.py is the option in its place, which prints on our console.
     context_settings={"help_option_names": []},
 )
-for command in (prune, quantize, recommend, encode, decode):
+for command in (prune, quantize, metaprune, recommend, encode, decode):
     app.command(cls=Command)(command)
 
 

@@ -29,6 +29,7 @@ def _command_line(*arguments: str) -> str:
         "import compresskit.report, compresskit.writers, compresskit.errors, compresskit.registry, compresskit.progress, compresskit.runtime",
         "import compresskit.pruning.config",
         "import compresskit.quantization.config",
+        "import compresskit.metaprune.config",
         "import compresskit.codec.config, compresskit.codec.reports",
         _command_line("--help"),
         _command_line("--version"),
