@@ -145,7 +145,8 @@ class PruneConfig:
         milestones: fractions of a training after which the schedule "multistep" divides the rate by ten.
         weight_decay: on weights, not on biases and norms.
         recipe: what the settings of training were taken from, see `from_recipe`.
-        distill: weight of the uncut model's outputs in the training loss (0: labels only).
+        distill: weight of the uncut model's outputs in the training loss; 0: labels only. With the same epochs, 0.5 gained 0.8 points on a
+            thousand digits, and lost 0.3 on CIFAR-10 (tests/benchmarks/distillation.py).
         max_drop: largest accuracy loss allowed on the test split, as a fraction; None: no guard.
     """
 
