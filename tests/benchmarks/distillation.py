@@ -1,4 +1,4 @@
-"""Whether training after a cut gains by the uncut model's outputs: `python tests/benchmarks/distillation.py WEIGHTS CIFAR10.npz DIGITS.pt DIGITS.npz`.
+"""What training after a cut gains by the uncut model's outputs: `python tests/benchmarks/distillation.py WEIGHTS CIFAR10.npz DIGITS.pt DIGITS.npz`.
 
 The same cut, the same epochs and the same seeds with several weights of distillation, judged on the validation split, which no training sees; the
 test split is left for other benchmarks. A row that is there is not measured again.
