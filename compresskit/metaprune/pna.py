@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from compresskit.metaprune.pna_blocks import Moments, Update
+from compresskit.metaprune.pna_blocks import Moments, Update, update_into
 from compresskit.metaprune.pna_wiring import Wiring
 
 EPSILON = 1e-5
@@ -44,23 +44,28 @@ class MessagePassing(nn.Module):
         self.register_buffer("inverter", torch.cat([torch.ones(width // 2), -torch.ones(width - width // 2)])[:, None], persistent=False)
 
     def forward(self, nodes: Tensor, wires: Wiring, *edges: Tensor) -> tuple[Tensor, ...]:
-        """(N, width) and (width, groups, outs, ins) of each stack, to the same."""
-        sender, receiver = self.sender(nodes).T, self.receiver(nodes).T
-        ahead = [Moments.apply(values, _at(sender, stack.sources)) for values, stack in zip(edges, wires.stacks, strict=True)]
-        back = [Moments.apply(values.transpose(2, 3), _at(sender, stack.targets)) for values, stack in zip(edges, wires.stacks, strict=True)]
+        """(N, width) and (width, groups, outs, ins) of each stack, to the same. Without gradients, new edges take the place of the old ones."""
+        sender, receiver = _columns(self.sender(nodes)), self.receiver(nodes)
+        ends = [(_at(sender, stack.sources), _at(sender, stack.targets)) for stack in wires.stacks]
+        moments = [Moments.apply(values, *both) for values, both in zip(edges, ends, strict=True)]
         nodes = (
             nodes
-            + self.aggregate(_statistics(ahead, wires.targets, wires.incoming, receiver))
-            + self.aggregate(_statistics(back, wires.sources, wires.outgoing, receiver * self.inverter))
+            + self.aggregate(_statistics([found[:4] for found in moments], wires.targets, wires.incoming, receiver))
+            + self.aggregate(_statistics([found[4:] for found in moments], wires.sources, wires.outgoing, receiver * self.inverter.T))
         )
-        first, second = self.edge_first(nodes).T, self.edge_second(nodes).T
+        first, second = _columns(self.edge_first(nodes)), _columns(self.edge_second(nodes))
         inverted = first * self.inverter
         updated = []
         for values, stack in zip(edges, wires.stacks, strict=True):
             left = torch.stack([_at(second, stack.targets), _at(inverted, stack.targets)], dim=-1)
             right = torch.stack([_at(first, stack.sources), _at(second, stack.sources)], dim=-2)
-            updated.append(Update.apply(values, left, right))
+            updated.append(Update.apply(values, left, right) if torch.is_grad_enabled() else update_into(values, values, left, right))
         return nodes, *updated
+
+
+def _columns(rows: Tensor) -> Tensor:
+    """(N, width) to (width, N)."""
+    return rows.T.contiguous()
 
 
 def _at(values: Tensor, ends: Tensor) -> Tensor:
@@ -68,15 +73,20 @@ def _at(values: Tensor, ends: Tensor) -> Tensor:
     return values.index_select(1, ends.reshape(-1)).unflatten(1, ends.shape)
 
 
+def _rows(moments: Sequence[Tensor]) -> Tensor:
+    """(width, groups, receivers) of each stack to (all receivers, width)."""
+    return torch.cat([moment.flatten(1) for moment in moments], dim=1).T.contiguous()
+
+
 def _statistics(parts: Sequence[tuple[Tensor, ...]], ends: Tensor, counts: Tensor, receiver: Tensor) -> Tensor:
     """Mean, standard deviation, maximum and minimum of all messages that reach each node (equation 18): (N, 4 * width); 0 where there are none."""
-    total, squares, highest, lowest = (torch.cat([moment.flatten(1) for moment in moments], dim=1) for moments in zip(*parts, strict=True))
-    zeros, place = torch.zeros_like(receiver), ends.expand(len(receiver), -1)
-    number = counts.clamp(min=1)
-    mean = zeros.index_add(1, ends, total) / number
-    variance = zeros.index_add(1, ends, squares) / number - mean.square()
-    high = zeros.scatter_reduce(1, place, highest, "amax", include_self=False)
-    low = zeros.scatter_reduce(1, place, lowest, "amin", include_self=False)
+    total, squares, highest, lowest = (_rows(moments) for moments in zip(*parts, strict=True))
+    zeros, place = torch.zeros_like(receiver), ends[:, None].expand_as(total)
+    number = counts.clamp(min=1)[:, None]
+    mean = zeros.scatter_add(0, place, total) / number
+    variance = zeros.scatter_add(0, place, squares) / number - mean.square()
+    high = zeros.scatter_reduce(0, place, highest, "amax", include_self=False)
+    low = zeros.scatter_reduce(0, place, lowest, "amin", include_self=False)
     up, down = receiver * high, receiver * low
-    spread = (receiver.square() * variance.clamp(min=0) + EPSILON).sqrt() * (counts > 0)
-    return torch.cat([receiver * mean, spread, torch.maximum(up, down), torch.minimum(up, down)]).T
+    spread = (receiver.square() * variance.clamp(min=0) + EPSILON).sqrt() * (counts > 0)[:, None]
+    return torch.cat([receiver * mean, spread, torch.maximum(up, down), torch.minimum(up, down)], dim=1)

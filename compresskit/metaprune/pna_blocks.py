@@ -18,37 +18,54 @@ AT_HAND = 1 << 18
 
 
 class Moments(Function):
-    """Sum, sum of squares, maximum and minimum over s of edges[r, s] * senders[s], for every receiver r.
+    """What messages both ways add up to: sum, sum of squares, maximum and minimum.
 
-    (width, groups, receivers, senders) and (width, groups, senders) to four times (width, groups, receivers).
+    Four times over ins, of edges[o, i] * sources[i], for every out; then four times over outs, of edges[o, i] * targets[o], for every in:
+    (width, groups, outs, ins), (width, groups, ins) and (width, groups, outs) to four of (width, groups, outs) and four of (width, groups, ins).
     """
 
     @staticmethod
-    def forward(ctx: Any, edges: Tensor, senders: Tensor) -> tuple[Tensor, ...]:
-        moments = tuple(edges.new_empty(edges.shape[:3]) for _ in range(4))
-        for part, row, total, squares, highest, lowest in _steps(edges, senders[:, :, None], *moments):
-            messages, across = part * row, part.transpose(2, 3)
-            torch.matmul(row, across, out=total[:, :, None])
-            torch.matmul(row.square(), across.square(), out=squares[:, :, None])
-            torch.amax(messages, dim=-1, out=highest)
-            torch.amin(messages, dim=-1, out=lowest)
-        ctx.save_for_backward(edges, senders, *moments[2:])
-        return moments
+    def forward(ctx: Any, edges: Tensor, sources: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        ahead, back = (tuple(torch.empty_like(ends) for _ in range(4)) for ends in (targets, sources))
+        for part, row, column, *moments in _steps(edges, sources[:, :, None], targets[..., None], *ahead, *back):
+            square = part.square()
+            torch.matmul(row, part.transpose(2, 3), out=moments[0][:, :, None])
+            torch.matmul(row.square(), square.transpose(2, 3), out=moments[1][:, :, None])
+            torch.matmul(column.transpose(2, 3), part, out=moments[4][:, :, None])
+            torch.matmul(column.square().transpose(2, 3), square, out=moments[5][:, :, None])
+            _extremes(part * row, 3, *moments[2:4])
+            _extremes(torch.mul(part, column, out=square), 2, *moments[6:])
+        ctx.save_for_backward(edges, sources, targets, *ahead[2:], *back[2:])
+        return *ahead, *back
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        edges, senders, *extremes = ctx.saved_tensors
-        by_edges, by_senders = torch.empty_like(edges), torch.empty_like(senders)
-        columns = (tensor[..., None] for tensor in (*extremes, *gradients))
-        for part, row, highest, lowest, total, squares, high, low, out, out_row in _steps(edges, senders[:, :, None], *columns, by_edges, by_senders):
-            messages = part * row
-            slope = torch.addcmul(total, messages, squares, value=2)
-            for extreme, gradient in ((highest, high), (lowest, low)):
-                hits = torch.eq(messages, extreme, out=torch.empty_like(messages))
-                slope.addcmul_(hits, gradient / hits.sum(dim=-1, keepdim=True))  # several that are equally extreme share it
-            torch.mul(slope, row, out=out)
-            torch.sum(slope.mul_(part), dim=2, out=out_row)
-        return by_edges, by_senders
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        edges, sources, targets, *extremes = ctx.saved_tensors
+        slopes = torch.empty_like(edges), torch.empty_like(sources), torch.empty_like(targets)
+        for part, row, column, *rest in _steps(edges, sources[:, :, None], targets[..., None], *extremes, *gradients, *slopes):
+            out, by_sources, by_targets = rest[12:]
+            ahead = _slope(part * row, 3, rest[:2], rest[4:8])
+            back = _slope(part * column, 2, rest[2:4], rest[8:12])
+            torch.addcmul(ahead * row, back, column, out=out)
+            torch.sum(ahead.mul_(part), dim=2, out=by_sources)
+            torch.sum(back.mul_(part), dim=3, out=by_targets)
+        return slopes
+
+
+def _extremes(messages: Tensor, dim: int, highest: Tensor, lowest: Tensor) -> None:
+    torch.amax(messages, dim=dim, out=highest)
+    torch.amin(messages, dim=dim, out=lowest)
+
+
+def _slope(messages: Tensor, dim: int, extremes: list[Tensor], gradients: list[Tensor]) -> Tensor:
+    """The gradient by messages, given those by their moments over `dim`, and the highest and the lowest of them."""
+    total, squares, *others = (gradient.unsqueeze(dim) for gradient in gradients)
+    slope = torch.addcmul(total, messages, squares, value=2)
+    hits = torch.empty_like(messages)
+    for extreme, gradient in zip(extremes, others, strict=True):
+        torch.eq(messages, extreme.unsqueeze(dim), out=hits)
+        slope.addcmul_(hits, gradient / hits.sum(dim=dim, keepdim=True))  # several that are equally extreme share it
+    return slope
 
 
 class Update(Function):
@@ -60,10 +77,7 @@ class Update(Function):
     @staticmethod
     def forward(ctx: Any, edges: Tensor, left: Tensor, right: Tensor) -> Tensor:
         ctx.save_for_backward(edges, left, right)
-        updated = torch.empty_like(edges)
-        for part, outs, ins, out in _steps(edges, left, right, updated):
-            torch.addcmul(part, part, outs @ ins, out=out)
-        return updated
+        return update_into(torch.empty_like(edges), edges, left, right)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,6 +89,13 @@ class Update(Function):
             torch.matmul(product, ins.transpose(2, 3), out=out_left)
             torch.matmul(outs.transpose(2, 3), product, out=out_right)
         return slopes
+
+
+def update_into(updated: Tensor, edges: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """What `Update` gives, written to `updated`, which may be `edges` itself."""
+    for out, part, outs, ins in _steps(updated, edges, left, right):
+        torch.addcmul(part, part, outs @ ins, out=out)
+    return updated
 
 
 def _steps(edges: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -18,20 +18,19 @@ def _numbers(*shape: int) -> torch.Tensor:
 
 
 @settings(max_examples=20)
-@given(SHAPES, st.booleans(), st.integers(1, 40))
-def test_gradients_are_those_of_finite_differences(shape: tuple[int, ...], turned: bool, at_hand: int) -> None:
+@given(SHAPES, st.integers(1, 40))
+def test_gradients_are_those_of_finite_differences(shape: tuple[int, ...], at_hand: int) -> None:
     width, groups, outs, ins = shape
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pna_blocks, "AT_HAND", at_hand)
         edges = _numbers(*shape)
-        seen = edges.transpose(2, 3) if turned else edges
-        assert torch.autograd.gradcheck(Moments.apply, (seen, _numbers(width, groups, outs if turned else ins)))
+        assert torch.autograd.gradcheck(Moments.apply, (edges, _numbers(width, groups, ins), _numbers(width, groups, outs)))
         assert torch.autograd.gradcheck(Update.apply, (edges, _numbers(width, groups, outs, 2), _numbers(width, groups, 2, ins)))
 
 
 def test_equal_extremes_share_their_gradient() -> None:
-    edges, senders = torch.zeros(1, 1, 1, 4, requires_grad=True), torch.ones(1, 1, 4)
-    _, _, highest, _ = Moments.apply(edges, senders)
+    edges = torch.zeros(1, 1, 1, 4, requires_grad=True)
+    highest = Moments.apply(edges, torch.ones(1, 1, 4), torch.ones(1, 1, 1))[2]
     highest.sum().backward()
     torch.testing.assert_close(edges.grad, torch.full((1, 1, 1, 4), 0.25))
