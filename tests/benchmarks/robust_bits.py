@@ -3,9 +3,10 @@
 Two networks that are trained already (the published ResNet-20; a small VGG-like one, which is trained first where VGG.pt does not exist) are
 trained on for a few epochs: without a penalty, with Defensive Quantization, with the L2 and with the L1 norm of the gradient, each at the
 largest strength that holds the accuracy on validation, and with the straight-through estimator at each of three widths. Each result is then
-quantized after training to (8,4), (6,4), (4,4), (8,3) and (3,3) bits of weights and activations, weights to the nearest integers. Rows
-are kept as they come in results/robust_bits.json; one that is there is not repeated. A picture is drawn beside it. Seconds of a step are in the
-trials, that without a penalty first.
+quantized after training to (8,4), (6,4) and (4,4) bits of weights and activations, weights to the nearest integers: as this package does
+("ours": a scale a channel, ranges of least squared error, corrected biases), and plainly, with a scale a tensor and the whole range ("plain",
+nearer to the thesis). Rows are kept as they come in results/robust_bits.json; one that is there is not repeated. A picture is drawn beside
+it. Seconds of a step are in the trials, that without a penalty first.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from common import RESULTS, heading, write
@@ -31,8 +33,10 @@ from compresskit.models.graph import Normalization, TensorSpec
 from compresskit.models.lift import graph_from_module
 from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
+from compresskit.quantization.bitwidths.learn import with_widths
 from compresskit.quantization.config import QuantizeConfig
-from compresskit.quantization.engine import planned, quantize
+from compresskit.quantization.engine import Quantized, planned, quantize
+from compresskit.quantization.grid import symmetric
 from compresskit.quantization.measure import onnx_accuracy
 from compresskit.quantization.network import Network
 from compresskit.quantization.prepare import prepare
@@ -43,8 +47,7 @@ from compresskit.runtime import set_threads
 from compresskit.training import TrainConfig, train
 
 NORMALIZATION = Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-TRAINED_WIDTHS = ((8, 4), (6, 4), (4, 4))
-WIDTHS = (*TRAINED_WIDTHS, (8, 3), (3, 3))
+WIDTHS = ((8, 4), (6, 4), (4, 4))
 PENALTIES: tuple[RobustMethod, ...] = ("none", "l1", "l2", "dq")
 VGG_WIDTHS = (16, 32, 64)
 VGG_IMAGES, VGG_EPOCHS = 20000, 8.0
@@ -76,14 +79,25 @@ def trained_vgg(path: Path, data: Dataset) -> nn.Module:
     return module.eval()
 
 
-def tested(network: Network, data: Dataset, seed: int) -> dict[str, float]:
-    """Accuracy in float, and at every width after training."""
+def tested(network: Network, data: Dataset, seed: int) -> dict[str, dict[str, float]]:
+    """Accuracy after training at every width, quantized as this package does, and plainly."""
     model = network.to_model()
-    found = {"FP": accuracy(model, data)}
+    found: dict[str, dict[str, float]] = {"ours": {"FP": accuracy(model, data)}, "plain": {"FP": accuracy(model, data)}}
     for weights, activations in WIDTHS:
         config = QuantizeConfig(weights=weights, activations=activations, rounding="nearest", reduce_range=False, seed=seed)
-        found[f"({weights},{activations})"] = accuracy(quantize(model, data, config).model, data)
+        width = f"({weights},{activations})"
+        found["ours"][width] = accuracy(quantize(model, data, config).model, data)
+        found["plain"][width] = accuracy(plainly(quantize(model, data, replace(config, calibration="minmax", equalize="no")), weights).model, data)
     return found
+
+
+def plainly(start: Quantized, bits: int) -> Quantized:
+    """The same with one scale for all channels of a weight, as in the thesis."""
+    grids = {}
+    for name, grid in start.weights.items():
+        whole = symmetric(start.network.constants[name], bits)
+        grids[name] = replace(grid, scale=np.full_like(grid.scale, whole.scale), low=whole.low, high=whole.high)
+    return with_widths(start, grids)
 
 
 def accuracy(model: onnx.ModelProto, data: Dataset) -> float:
@@ -108,23 +122,23 @@ def with_ste(network: Network, data: Dataset, width: tuple[int, int], epochs: fl
 def ways(epochs: float, seed: int) -> dict[str, Callable[[Network, Dataset], tuple[Network, dict[str, Any]]]]:
     found: dict[str, Callable[[Network, Dataset], tuple[Network, dict[str, Any]]]] = {"as it is": lambda network, data: (network, {})}
     found |= {name: partial(with_penalty, method=name, epochs=epochs, seed=seed) for name in PENALTIES}
-    return found | {f"STE @ ({w},{a})": partial(with_ste, width=(w, a), epochs=epochs, seed=seed) for w, a in TRAINED_WIDTHS}
+    return found | {f"STE @ ({w},{a})": partial(with_ste, width=(w, a), epochs=epochs, seed=seed) for w, a in WIDTHS}
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     nets = list(dict.fromkeys(row["net"] for row in rows))
-    figure = Figure(figsize=(6.4 * len(nets), 4.2), layout="constrained")
-    for axes, net in zip(figure.subplots(1, len(nets), squeeze=False)[0], nets, strict=True):
-        for row in (row for row in rows if row["net"] == net):
-            dashed = "--" if row["way"].startswith("STE") else "-"
-            axes.plot(
-                list(row["accuracy"]), [100 * value for value in row["accuracy"].values()], dashed, marker="o", markersize=3.5, label=row["way"]
-            )
-        axes.set_title(f"{net}: quantized after training", fontsize=10)
-        axes.set_xlabel("bits of (weights, activations)")
-        axes.set_ylabel("test accuracy, %")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+    figure = Figure(figsize=(11, 4.2 * len(nets)), layout="constrained")
+    for pair, net in zip(figure.subplots(len(nets), 2, squeeze=False), nets, strict=True):
+        for axes, how in zip(pair, ("ours", "plain"), strict=True):
+            for row in (row for row in rows if row["net"] == net):
+                values = [100 * value for value in row["accuracy"][how].values()]
+                dashed = "--" if row["way"].startswith("STE") else "-"
+                axes.plot(list(row["accuracy"][how]), values, dashed, marker="o", markersize=3.5, label=row["way"])
+            axes.set_title(f"{net}, quantized after training: {how}", fontsize=10)
+            axes.set_xlabel("bits of (weights, activations)")
+            axes.set_ylabel("test accuracy, %")
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize=7)
     figure.savefig(path, dpi=150)
 
 
