@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -18,15 +19,18 @@ def features(layout: Layout, tensors: Mapping[str, Tensor]) -> tuple[Tensor, tup
         tensors: its parameters and buffers, by name.
 
     Returns:
-        nodes: (N, len(FEATURES)).
-        blocks: (groups, outs, ins, taps) of each block.
+        nodes: (N, len(FEATURES)), in the widest type of the tensors that are read.
+        blocks: (groups, outs, ins, taps) of each block, in the same.
     """
-    read = [tensors[values.tensor] for values in layout.values]
-    like = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.zeros(()))
-    nodes = torch.tensor(DEFAULTS, dtype=like.dtype, device=like.device).repeat(layout.nodes, 1)
+    names = [*(values.tensor for values in layout.values), *(weights.tensor for block in layout.blocks for weights in block.weights)]
+    read = {name: tensors[name] for name in names}
+    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in read.values()), torch.float16)
+    tensors = {name: tensor.to(dtype) for name, tensor in read.items()}
+    device = next((tensor.device for tensor in tensors.values()), None)
+    nodes = torch.tensor(DEFAULTS, dtype=dtype, device=device).repeat(layout.nodes, 1)
     if layout.values:
         where = torch.cat([values.nodes for values in layout.values]), torch.cat([values.columns for values in layout.values])
-        nodes = nodes.index_put(where, torch.cat([tensor.reshape(-1) for tensor in read]))
+        nodes = nodes.index_put(where, torch.cat([tensors[values.tensor].reshape(-1) for values in layout.values]))
     return nodes, tuple(_block(block, tensors, nodes) for block in layout.blocks)
 
 

@@ -54,10 +54,7 @@ def _nodes(walk: Walk, node: fx.Node) -> object:
 
 def _numbered(draft: Draft) -> tuple[Ids, int]:
     """The final number of each node of `draft`, and how many there are."""
-    home = draft.home
-    while not np.array_equal(above := home[home], home):
-        home = above
-    kept, final = np.unique(home, return_inverse=True)
+    kept, final = np.unique(draft.homes(draft.home), return_inverse=True)
     return final, len(kept)
 
 

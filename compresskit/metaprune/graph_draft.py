@@ -78,6 +78,12 @@ class Draft:
         )
         return made
 
+    def homes(self, ids: Ids) -> Ids:
+        """What the nodes `ids` became."""
+        found, known = ids.copy(), ids != NOTHING
+        found[known] = self.home[ids[known]]
+        return found if np.array_equal(found, ids) else self.homes(found)
+
     def deeper(self, sources: Ids) -> int:
         """The depth behind `sources`."""
         known = sources[sources != NOTHING]

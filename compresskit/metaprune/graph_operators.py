@@ -61,11 +61,13 @@ def _passed(walk: Walk, node: fx.Node) -> Any:
 
 
 def _moved(walk: Walk, node: fx.Node) -> Any:
-    """The operator itself, run on node ids."""
+    """The operator itself, run on node ids; nothing where it moves by numbers that are computed."""
     first = node.args[0]
     sources = first if isinstance(first, list | tuple) else [first]
-    shape_only = operator_name(node).endswith("_as")
-    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda one: walk.of(one) if one in sources or shape_only else walk.constant(one))
+    followed = node.all_input_nodes if operator_name(node).endswith("_as") else sources
+    if any(operand not in followed and operand.op != "get_attr" for operand in walk.operands(node)):
+        return walk.unknown(node)
+    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda operand: walk.of(operand) if operand in followed else walk.constant(operand))
     result = node.target(*args, **kwargs)  # type: ignore[operator]
     return list(result) if isinstance(result, list | tuple) else result
 

@@ -78,7 +78,7 @@ class Walk:
         rows = compact(self.of(node)).movedim(along, 0)
         found = rows.reshape(rows.shape[0], -1).unique(dim=1).numpy()
         size = self.shape(node)[along]
-        found = np.broadcast_to(np.where(found >= SCORES, NOTHING, found), (size, found.shape[1]))
+        found = np.broadcast_to(self.draft.homes(np.where(found >= SCORES, NOTHING, found)), (size, found.shape[1]))
         highest = found.max(axis=1)
         if not ((found == highest[:, None]) | (found == NOTHING)).all():
             made = self.draft.fresh(size, self.draft.deeper(found.reshape(-1)))
@@ -107,11 +107,9 @@ class Walk:
     def leaf(self, node: fx.Node) -> nn.Module:
         return leaf(self.graph, node)
 
-    def constant(self, node: Any) -> Any:
-        """A number as it is; the value of a buffer or parameter; otherwise the shape without values."""
-        if node.op == "get_attr":
-            return operator.attrgetter(str(node.target))(self.graph.module)
-        return self.values[node.name]
+    def constant(self, node: fx.Node) -> Any:
+        """The value of a buffer or parameter; of other results the numbers, or tensors without data."""
+        return operator.attrgetter(str(node.target))(self.graph.module) if node.op == "get_attr" else self.values[node.name]
 
 
 def _nothing(value: Tensor) -> Tensor:

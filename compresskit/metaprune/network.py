@@ -30,10 +30,12 @@ def rewrite(metanetwork: Metanetwork, layout: Layout, tensors: Mapping[str, Tens
     Returns:
         the parameters that have a place in the graph; the others stay as they are.
     """
-    graph = features(layout, tensors)
+    dtype = next(metanetwork.parameters()).dtype
+    nodes, blocks = features(layout, tensors)
+    graph = nodes.to(dtype), tuple(values.to(dtype) for values in blocks)
     # Not in the handler of the error, which holds on to all that was computed.
     nodes, blocks = _attempted(metanetwork, layout, *graph) or metanetwork(layout, *graph, thrifty=True)
-    return parameters(layout, nodes, blocks)
+    return {name: tensor.to(tensors[name].dtype) for name, tensor in parameters(layout, nodes, blocks).items()}
 
 
 def _attempted(metanetwork: Metanetwork, layout: Layout, nodes: Tensor, blocks: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]] | None:

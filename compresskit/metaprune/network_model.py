@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import isqrt
+from math import isfinite, isqrt
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from compresskit.errors import UsageError
 from compresskit.metaprune.layout import FEATURES, TAP_FEATURES, Layout
 from compresskit.metaprune.pna import MessagePassing, mlp
 from compresskit.metaprune.pna_wiring import Wiring, wiring
+
+LAYERS, WIDTH = 256, 1024
+"""At most: what asks for more is damaged, or made to exhaust memory."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class MetanetworkConfig:
 
     Attributes:
         layers: rounds of message passing: how many layers away a parameter sees.
-        width: hidden dimensions of nodes and edges; even.
+        width: hidden dimensions of nodes and edges.
         node_scale, edge_scale: of what is added to nodes and edges (alpha and beta of equations 22 and 23).
         node_features, tap_features: what it reads of each node, and of each tap of a kernel.
     """
@@ -33,6 +37,18 @@ class MetanetworkConfig:
     edge_scale: float = 0.01
     node_features: int = len(FEATURES)
     tap_features: int = TAP_FEATURES
+
+    def __post_init__(self) -> None:
+        """Check the sizes.
+
+        Raises:
+            UsageError: one is out of range.
+        """
+        for name, most in (("layers", LAYERS), ("width", WIDTH)):
+            if not 1 <= getattr(self, name) <= most:
+                raise UsageError(f"a metanetwork of {getattr(self, name)} {name}: expected 1 to {most}")
+        if not (isfinite(self.node_scale) and isfinite(self.edge_scale)):
+            raise UsageError(f"a metanetwork that scales by {self.node_scale} and {self.edge_scale}: expected finite numbers")
 
 
 class Metanetwork(nn.Module):

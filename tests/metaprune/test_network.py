@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from safetensors import torch as safetensors
 from torch import Tensor
 
-from compresskit.errors import InputError
+from compresskit.errors import InputError, UsageError
 from compresskit.metaprune.features import features
 from compresskit.metaprune.graph import layout_of
 from compresskit.metaprune.layout import Layout
@@ -133,7 +136,33 @@ def test_a_metanetwork_for_other_features_is_refused() -> None:
         load(data, "mine.safetensors")
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"", lambda data: data[:30]])
-def test_a_damaged_file_is_refused(damage: object) -> None:
-    with pytest.raises(InputError, match="no whole safetensors file"):
-        load(damage(save(Metanetwork(CONFIG))))  # type: ignore[operator]
+DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "cut": (lambda data: data[:-1], "no whole safetensors file"),
+    "empty": (lambda data: b"", "no whole safetensors file"),
+    "another file": (lambda data: safetensors.save({"weight": torch.zeros(2)}), "holds no metanetwork"),
+    "another version": (lambda data: data.replace(rb"\"version\": 1", rb"\"version\": 2"), "of another version than 1"),
+    "no config": (lambda data: data.replace(rb"\"layers\"", rb"\"lagers\""), "expected numbers named layers, width"),
+    "too wide": (lambda data: data.replace(rb"\"width\": 8", rb"\"width\": 0"), "a metanetwork of 0 width: expected 1 to 1024"),
+    "of another width": (lambda data: data.replace(rb"\"width\": 8", rb"\"width\": 9"), "edge_decoder.linear.bias has the shape"),
+    "not finite": (lambda data: data[:-4] + b"\xff\xff\xff\xff", "not finite"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_file_is_refused(kind: str) -> None:
+    damage, message = DAMAGES[kind]
+    data = save(Metanetwork(CONFIG))
+    assert damage(data) != data
+    with pytest.raises(InputError, match=message):
+        load(damage(data))
+
+
+def test_a_metanetwork_of_no_layers_is_a_mistake() -> None:
+    with pytest.raises(UsageError, match="0 layers: expected 1 to 256"):
+        MetanetworkConfig(layers=0)
+
+
+def test_half_precision_is_kept(graph: ModelGraph) -> None:
+    tensors = {name: tensor.to(torch.bfloat16) if name.endswith("weight") else tensor for name, tensor in _tensors(graph).items()}
+    new = rewrite(Metanetwork(CONFIG), layout_of(graph), tensors)
+    assert {name: tensor.dtype for name, tensor in new.items()} == {name: tensors[name].dtype for name in new}
