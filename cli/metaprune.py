@@ -84,7 +84,7 @@ class MetapruneOptions(MetatrainOptions, RunOptions, ReportOptions, ModelOutputO
         ),
     ] = None
     lr: shared.LearningRate = PruneConfig.learning_rate
-    batch_size: Annotated[int | None, option(TRAINING, "Samples a step (128; 100 with --train).", "--batch-size", metavar="B", min=1)] = None
+    batch_size: Annotated[int | None, option(TRAINING, "Samples a step (128; 250 with --train).", "--batch-size", metavar="B", min=1)] = None
     optimizer: shared.Optimizer = PruneConfig.optimizer
     schedule: shared.Schedule = "one-cycle"
     label_smoothing: shared.LabelSmoothing = PruneConfig.label_smoothing

@@ -5,7 +5,7 @@ _compresskit() {
     prune)
         case "$previous" in
             --method) COMPREPLY=($(compgen -W "auto classic l1l2 3sp prospr snip grasp synflow force iter-snip magnitude random" -- "$word")); return ;;
-            --criterion) COMPREPLY=($(compgen -W "l1 l2 l1-first l2-first bn-scale taylor fpgm lamp hessian reconstruction random uniform" -- "$word")); return ;;
+            --criterion) COMPREPLY=($(compgen -W "auto l1 l2 l1-first l2-first bn-scale taylor fpgm lamp hessian reconstruction random uniform" -- "$word")); return ;;
             --scope) COMPREPLY=($(compgen -W "global layer" -- "$word")); return ;;
             --normalize) COMPREPLY=($(compgen -W "none mean max" -- "$word")); return ;;
             --recipe) COMPREPLY=($(compgen -W "thesis thesis-imagenet short" -- "$word")); return ;;
@@ -29,6 +29,17 @@ _compresskit() {
             --weights|--activations|--edges|--size|--bit-ops|--max-drop|--require-speedup|--sweep|--data|--mean|--std|--label-column|-o|--output|--plot|--report|--samples|--strength|--epochs|--lr|--batch-size|--label-smoothing|--distill|--checkpoint|--checkpoint-minutes|--arch|--input|--device|--seed|--max-bytes|-T|--threads|--config) return ;;
         esac
         [[ $word == -* ]] && COMPREPLY=($(compgen -W "--weights --activations --edges --size --bit-ops --max-drop --require-speedup --robust --sweep --data --mean --std --label-column -o --output -c --stdout --plot -f --force --json --report --method --calibration --samples --rounding --equalize --codebook --sensitivity --reduce-range --robust-method --strength --epochs --lr --batch-size --optimizer --schedule --label-smoothing --augment --distill --checkpoint --checkpoint-minutes --resume --arch --input --trust --device --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
+    metaprune)
+        case "$previous" in
+            --scope) COMPREPLY=($(compgen -W "global layer" -- "$word")); return ;;
+            --criterion) COMPREPLY=($(compgen -W "l2 l1 l2-first l1-first weights" -- "$word")); return ;;
+            --normalize) COMPREPLY=($(compgen -W "none mean max" -- "$word")); return ;;
+            --optimizer) COMPREPLY=($(compgen -W "sgd adamw" -- "$word")); return ;;
+            --schedule) COMPREPLY=($(compgen -W "one-cycle cosine multistep constant" -- "$word")); return ;;
+            --augment) COMPREPLY=($(compgen -W "auto none crop-flip" -- "$word")); return ;;
+            --speedup|--flops|--params|--size|--latency|--sparsity|--pattern|--max-drop|--data|--mean|--std|--label-column|-o|--output|--plot|--report|--metanetwork|--initial|--floor|--round-to|--alpha|--scale|--pruner-reg|--layers|--width|--epochs|--lr|--batch-size|--label-smoothing|--distill|--checkpoint|--checkpoint-minutes|--accumulate|--milestones|--tolerance|--tuning|--arch|--input|--device|--seed|--max-bytes|-T|--threads|--config) return ;;
+        esac
+        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--speedup --flops --params --size --latency --sparsity --pattern --max-drop --data --mean --std --label-column --explain -o --output -c --stdout --plot -f --force --json --report --metanetwork --initial --scope --floor --round-to --train --models --criterion --normalize --alpha --relative --absolute --scale --pruner-reg --layers --width --epochs --lr --batch-size --optimizer --schedule --label-smoothing --augment --distill --checkpoint --checkpoint-minutes --resume --accumulate --milestones --tolerance --tuning --arch --input --trust --device --seed --dry-run --max-bytes -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
     recommend)
         case "$previous" in
             --budget) COMPREPLY=($(compgen -W "small medium full" -- "$word")); return ;;
@@ -47,7 +58,7 @@ _compresskit() {
             --item|--region|--scale|-o|--output|--format|--report|--base|--max-memory|--max-macs|-T|--threads|--config) return ;;
         esac
         [[ $word == -* ]] && COMPREPLY=($(compgen -W "--item --region --scale -o --output -c --stdout --format -t --test --dry-run --info -f --force --json --report --base --max-memory --max-macs -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
-    *) COMPREPLY=($(compgen -W "prune quantize recommend encode decode --version --help" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -W "prune quantize metaprune recommend encode decode --version --help" -- "$word")) ;;
     esac
 }
 complete -o default -F _compresskit compresskit

@@ -39,7 +39,10 @@ class MetapruneConfig:
 
 @dataclass(frozen=True)
 class MetatrainConfig:
-    """Settings of meta-training; the defaults are the paper's (tables 10 and 13) but for a smaller metanetwork and a smaller big batch.
+    """Settings of meta-training; the defaults trained the metanetwork that ships.
+
+    The paper (tables 10 and 13) has 8 layers of width 32 or 64, big batches of all 50,000 images, and a `pruner_reg` of 10 beside an accuracy loss
+    that is summed over the parts of a big batch; ours is their mean.
 
     Attributes:
         epochs: passes over the training data; the metanetwork of each is kept.
@@ -56,15 +59,15 @@ class MetatrainConfig:
         tuning: training passes of a network that is rewritten to judge an epoch.
     """
 
-    epochs: int = 20
-    batch_size: int = 100
-    accumulate: int = 20
+    epochs: int = 9
+    batch_size: int = 250
+    accumulate: int = 2
     learning_rate: float = 1e-3
     weight_decay: float = 5e-4
-    milestones: tuple[int, ...] = (10,)
-    pruner_reg: float = 10.0
+    milestones: tuple[int, ...] = (3,)
+    pruner_reg: float = 0.015
     criterion: Pressed = "l2"
-    normalize: Normalizer = "max"
+    normalize: Normalizer = "mean"
     alpha: float = 4.0
     relative: bool = True
     layers: int = 4
@@ -80,7 +83,7 @@ class MetatrainConfig:
             "--epochs": (self.epochs, self.epochs >= 1, "1 or more"),
             "--batch-size": (self.batch_size, self.batch_size >= 1, "1 or more"),
             "--accumulate": (self.accumulate, self.accumulate >= 1, "1 or more"),
-            "--milestones": (self.milestones, all(0 < epoch < self.epochs for epoch in self.milestones), f"epochs from 1 to {self.epochs - 1}"),
+            "--milestones": (self.milestones, all(epoch > 0 for epoch in self.milestones), "epochs from 1 on"),
             "--pruner-reg": (self.pruner_reg, 0 <= self.pruner_reg < float("inf"), "0 or more"),
             "--criterion": (self.criterion, self.criterion in get_args(Pressed), f"one of {', '.join(get_args(Pressed))}"),
             "--alpha": (self.alpha, 0 <= self.alpha < float("inf"), "0 or more"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 import torch.distributed as dist
 
 from compresskit.data import Dataset, interface, read_data
@@ -26,6 +27,7 @@ from compresskit.report import Output
 from compresskit.runtime import Clock, seed_everything, select_device, set_threads, versions
 from compresskit.training import checkpoints
 from compresskit.training.ranks import join
+from compresskit.training.state import EpochRecord
 from compresskit.writers import write_bytes
 
 
@@ -43,29 +45,16 @@ def run(request: MetatrainRequest, progress: Progress = SILENT) -> MetatrainRepo
         graphs = _networks(request)
         data = read_data(request, interface(graphs[0]), seed=config.seed, progress=progress)
     check_classes(graphs[0], data)
-    first = join(device).rank == 0
-    kept = Epochs.beside(Path(request.output), force=request.force or request.resume)
     metanetwork = Metanetwork(MetanetworkConfig(config.layers, config.width, config.scale, config.scale))
-
-    def keep(epoch: int) -> None:
-        if first:
-            kept.save(epoch, metanetwork)
-
-    checkpointing = _checkpointing(request)
+    kept = Epochs.beside(Path(request.output), force=request.force or request.resume)
     with clock("train"):
-        history = metatrain(metanetwork, graphs, data, config, keep=keep, device=device, checkpointing=checkpointing, progress=progress)
-        _meet()
+        history = _trained(request, metanetwork, graphs, data, kept, device, progress)
     judge = Judge(graphs[0], data, config, device, progress)
     with clock("select"):
         original = judge.curve(None)
         least = original[0].accuracy - config.tolerance
         judged = select(config.epochs, lambda epoch: judge.curve(kept.read(epoch)), least)
     chosen = best(judged)
-    content = save(kept.read(chosen.epoch))
-    if first:
-        write_bytes(Path(request.output), content, force=request.force, protect=request.files_read(*request.others))
-        if checkpointing is not None:
-            checkpoints.discard(checkpointing.path)
     return MetatrainReport(
         command="metaprune --train",
         arguments=request.arguments,
@@ -84,8 +73,39 @@ def run(request: MetatrainRequest, progress: Progress = SILENT) -> MetatrainRepo
         kept=str(kept.folder),
         stages=clock.seconds,
         warnings=tuple(_warnings(chosen, least)),
-        outputs=(Output(request.output, "safetensors", len(content)),),
+        outputs=(_write(request, save(kept.read(chosen.epoch)), device),),
     )
+
+
+def _trained(
+    request: MetatrainRequest,
+    metanetwork: Metanetwork,
+    graphs: Sequence[ModelGraph],
+    data: Dataset,
+    kept: Epochs,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[EpochRecord, ...]:
+    """Train `metanetwork`, with every epoch kept by the first process; then wait for it."""
+
+    def keep(epoch: int) -> None:
+        if join(device).rank == 0:
+            kept.save(epoch, metanetwork)
+
+    checkpointing = _checkpointing(request)
+    history = metatrain(metanetwork, graphs, data, request.config, keep=keep, device=device, checkpointing=checkpointing, progress=progress)
+    if dist.is_initialized():
+        dist.barrier()
+    return history
+
+
+def _write(request: MetatrainRequest, content: bytes, device: torch.device) -> Output:
+    """Write the metanetwork, once for all processes, and remove the state of the training."""
+    if join(device).rank == 0:
+        write_bytes(Path(request.output), content, force=request.force, protect=request.files_read(*request.others))
+        if request.checkpoint is not None:
+            checkpoints.discard(Path(request.checkpoint))
+    return Output(request.output, "safetensors", len(content))
 
 
 def check_classes(graph: ModelGraph, data: Dataset) -> None:
@@ -131,12 +151,6 @@ def _faces(graph: ModelGraph) -> str:
 
 def _checkpointing(request: MetatrainRequest) -> Checkpointing | None:
     return None if request.checkpoint is None else Checkpointing(Path(request.checkpoint), request.checkpoint_minutes, request.resume)
-
-
-def _meet() -> None:
-    """Wait until the first process has written the last epoch."""
-    if dist.is_initialized():
-        dist.barrier()
 
 
 def _warnings(chosen: Judged, least: float) -> Iterator[str]:

@@ -178,7 +178,7 @@ def _settings(config: MetatrainConfig, data: Dataset, kept: Checkpointing | None
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
         schedule="multistep",
-        milestones=tuple(epoch / config.epochs for epoch in config.milestones),
+        milestones=tuple(epoch / config.epochs for epoch in config.milestones if epoch < config.epochs),
         augment=config.augment,
         channels_last=False,
         checkpoint=kept.path if kept else None,

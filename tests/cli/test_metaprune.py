@@ -74,7 +74,7 @@ def test_what_is_not_said_is_the_library_s_default(invoke: Invoke, pruning: Any)
     invoke("metaprune", "m.onnx", "--flops", "0.5", "--seed", "3")
     assert pruning.asked == MetapruneRequest(
         "m.onnx",
-        config=PruneConfig(target=Target("flops", 0.5), scope="global", normalize="max", epochs=3.0, seed=3),
+        config=PruneConfig(target=Target("flops", 0.5), criterion="l2", scope="global", epochs=3.0, seed=3),
         outputs=("m.metapruned.onnx",),
         device="auto",
         arguments=("metaprune", "m.onnx", "--flops", "0.5", "--seed", "3"),
@@ -209,7 +209,7 @@ def test_training_is_reported_and_drawn(invoke: Invoke, training: Any) -> None:
         ("--train a.pt --data d.npz -o m.onnx", "--train writes one file: name it with -o"),
         ("--train a.pt - --data d.npz -o m.safetensors", "--train learns from networks in files"),
         ("--train a.pt --data d.npz -o m.safetensors --epochs 1,2", "--epochs '1,2': expected whole numbers of epochs in --train"),
-        ("--train a.pt --data d.npz -o m.safetensors --epochs 3 --milestones 3", "--milestones takes epochs from 1 to 2"),
+        ("--train a.pt --data d.npz -o m.safetensors --milestones 0", "--milestones '0': expected whole numbers of epochs in --train"),
     ],
 )
 def test_wrong_lines_are_refused(invoke: Invoke, pruning: Any, training: Any, line: str, message: str) -> None:

@@ -17,7 +17,7 @@ from compresskit.metaprune.reports import MetapruneReport
 from compresskit.pruning.config import PruneConfig, Target
 
 SAMPLE = Path(__file__).parents[2] / "sample_data"
-CONFIG = PruneConfig(target=Target("flops", 0.35), normalize="max", scope="global", epochs=0.5)
+CONFIG = PruneConfig(target=Target("flops", 0.35), criterion="l2", scope="global", epochs=0.5)
 
 
 @pytest.fixture(autouse=True)

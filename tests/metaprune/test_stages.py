@@ -23,7 +23,7 @@ from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.recovery import Checkpointing
 from compresskit.training.evaluation import evaluate
 
-CONFIG = PruneConfig(target=Target("flops", 0.5), normalize="max", scope="global", epochs=0.5, batch_size=50)
+CONFIG = PruneConfig(target=Target("flops", 0.5), criterion="l2", scope="global", epochs=0.5, batch_size=50)
 META = MetapruneConfig(epochs=0.5)
 
 

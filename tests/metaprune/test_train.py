@@ -132,7 +132,7 @@ def test_going_on_from_a_truncated_checkpoint_ends_at_the_same_metanetwork(
     assert save(metanetwork) == save(whole)
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"milestones": (3,)}, {"pruner_reg": -1.0}, {"criterion": "l3"}, {"tolerance": 1.0}])
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"milestones": (0,)}, {"pruner_reg": -1.0}, {"criterion": "l3"}, {"tolerance": 1.0}])
 def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="takes"):
         replace(CONFIG, **wrong)  # type: ignore[arg-type]
