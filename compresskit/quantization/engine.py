@@ -31,7 +31,7 @@ from compresskit.quantization.network import Network
 from compresskit.quantization.plan import Plan, left_alone, make_plan
 from compresskit.quantization.prepare import prepare
 from compresskit.quantization.ranges import METHODS
-from compresskit.quantization.reconstruction import LEARNED_BITS, learnable, reconstructed
+from compresskit.quantization.reconstruction import LEARNED_BITS, Rounded, learnable, reconstructed
 from compresskit.quantization.saturation import saturates
 from compresskit.quantization.statistics import Statistics
 from compresskit.quantization.weights import Bits, weight_grids
@@ -235,13 +235,15 @@ def round_by_learning(
     plan, network = done.plan, done.network
     assert plan is not None, "what is rounded is chosen by what static quantization makes of the inputs"
 
-    def emit(rounded: Mapping[str, np.ndarray]) -> onnx.ModelProto:
-        return emit_static(network.edited(network.nodes, {**done.rounded, **rounded}), plan, done.weights, done.activations)
+    def emit(rounded: Rounded) -> onnx.ModelProto:
+        changed = network.edited(network.nodes, {**done.rounded, **rounded.constants})
+        return emit_static(changed, plan, {**done.weights, **rounded.grids}, done.activations)
 
     chosen = learnable(network, layers)
     feeds = Feeding(network.inputs[0], samples, len(samples), batch)
     rounded = reconstructed(network, chosen, done.weights, done.activations, emit, feeds, threads=threads, seed=seed, progress=progress)
-    return replace(done, model=emit(rounded), rounded={**done.rounded, **rounded})
+    weights, constants = {**done.weights, **rounded.grids}, {**done.rounded, **rounded.constants}
+    return replace(done, model=emit(rounded), weights=weights, rounded=constants)
 
 
 def activation_grids(plan: Plan, statistics: Mapping[str, Statistics], bits: Bits, method: str) -> dict[str, Grid]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -30,7 +31,20 @@ LEARNED_BITS = 4
 MOST_INPUTS = 4608
 """Of an output, a 3x3 kernel on 512 channels: its moments take 0.7 GB. Layers of more are rounded to the nearest."""
 
-Rounded = Mapping[str, np.ndarray]
+
+@dataclass
+class Rounded:
+    """What has been rounded so far, by name.
+
+    Attributes:
+        constants: weights that lie on their grids, and biases.
+        grids: of those weights.
+    """
+
+    constants: dict[str, np.ndarray] = field(default_factory=dict)
+    grids: dict[str, Grid] = field(default_factory=dict)
+
+
 Emit = Callable[[Rounded], onnx.ModelProto]
 
 
@@ -51,20 +65,21 @@ def reconstructed(
     threads: int = 1,
     seed: int = 0,
     progress: Progress = SILENT,
-) -> dict[str, np.ndarray]:
-    """Weights that lie on their grids, rounded for the least change of each layer's outputs, and the biases that go with them, by name.
+) -> Rounded:
+    """Weights rounded for the least change of each layer's outputs, and the biases that go with them.
 
     Args:
         network: in float.
         layers: to round, in the graph's order, as `learnable` chooses them.
-        weights, activations: grids by name.
+        weights: grids by name, which cover all weights.
+        activations: grids by name.
         emit: the quantized network, given what has been rounded so far.
         seed: of the output positions that are looked at.
 
     Raises:
         InputError: ONNX Runtime cannot run the model.
     """
-    rounded: dict[str, np.ndarray] = {}
+    rounded = Rounded()
     biases = Counter(layer.bias for layer in layers)
     float_model = network.to_model()
     with ExitStack() as stack:
@@ -75,10 +90,12 @@ def reconstructed(
             kind = activation_container(grid.bits).kind
             first.load(part_up_to(float_model, layer.output).SerializeToString())
             second.load(part_up_to(emit(rounded), f"{layer.input}_quantized", kind).SerializeToString())
-
             pairs = ((grid.dequantize(read[0].astype(np.int32)), made[0]) for made, read in feeding.answers(first, second))
             free_bias = layer.bias if biases[layer.bias] == 1 else None
-            rounded.update(fitted(layer, network.constants[layer.weight], weights[layer.weight], free_bias, pairs, np.random.default_rng(seed)))
+            constants, rounded.grids[layer.weight] = fitted(
+                layer, network.constants[layer.weight], weights[layer.weight], free_bias, pairs, np.random.default_rng(seed)
+            )
+            rounded.constants.update(constants)
             progress.advance(1)
     return rounded
 
@@ -90,14 +107,17 @@ def fitted(
     bias: str | None,
     pairs: Iterator[tuple[np.ndarray, np.ndarray]],
     rng: np.random.Generator,
-) -> dict[str, np.ndarray]:
-    """One layer's weights, and its bias where that has a name, rounded for `pairs` of what it reads now and what it put out in float."""
+) -> tuple[dict[str, np.ndarray], Grid]:
+    """One layer's weights, and its bias where that has a name, for `pairs` of what it reads now and what it put out in float; and its grid."""
     matrices = as_matrices(layer, weight)
     moments = Moments(*matrices.shape, centered=bias is not None)
     for inputs, outputs in pairs:
         places = draw_places(layer, outputs, rng)
         moments.update(input_rows(layer, weight, inputs, places, len(matrices)), output_rows(layer, outputs, places, len(matrices)))
     step = grid.scale.reshape(matrices.shape[:2])
-    found = learn_rounding(matrices, step, grid.low, grid.high, moments) * step[..., None]
+    integers, step = learn_rounding(matrices, step, grid.low, grid.high, moments)
+    found = integers * step[..., None]
     fit = {layer.weight: as_stored(layer, found, weight.shape).astype(np.float32)}
-    return fit if bias is None else fit | {bias: moments.bias(found).ravel().astype(np.float32)}
+    if bias is not None:
+        fit[bias] = moments.bias(found).ravel().astype(np.float32)
+    return fit, replace(grid, scale=step.reshape(grid.scale.shape))

@@ -37,6 +37,11 @@ def _moments(seed: int, groups: int, outputs: int, inputs: int, centered: bool =
     return weights, z, y, moments
 
 
+def _wide(step: np.ndarray) -> np.ndarray:
+    """Scales as they multiply weights."""
+    return step[..., None].astype(np.float64)
+
+
 @given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 4), st.integers(1, 7), st.booleans())
 def test_the_error_is_that_of_the_rows(seed: int, groups: int, outputs: int, inputs: int, centered: bool) -> None:
     weights, z, y, moments = _moments(seed, groups, outputs, inputs, centered)
@@ -52,12 +57,11 @@ def test_it_is_never_worse_than_the_nearest(seed: int, groups: int, outputs: int
     weights, _, _, moments = _moments(seed, groups, outputs, inputs, centered)
     top = 2 ** (bits - 1) - 1
     step = (np.abs(weights).max(axis=2) / top).astype(np.float32)
-    learned = learn_rounding(weights, step, -top, top, moments)
-    scale = step[..., None].astype(np.float64)
-    scaled = weights / scale
-    assert (moments.error(learned * scale) <= moments.error(np.rint(scaled) * scale)).all()
-    assert (np.abs(learned - scaled) < 1 + 1e-5).all()
-    assert np.abs(learned).max() <= top
+    learned, found = learn_rounding(weights, step, -top, top, moments)
+    nearest = np.rint(weights / _wide(step)) * _wide(step)
+    assert (moments.error(learned * _wide(found)) <= moments.error(nearest)).all()
+    assert (np.abs(learned - np.clip(weights / _wide(found), -top, top)) < 1 + 1e-5).all()
+    assert ((found >= 0.5 * step) & (found <= step)).all()
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -67,22 +71,24 @@ def test_no_flip_of_one_weight_makes_it_better(monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.setattr(rounding, "_LARGE", 0)
     weights, _, _, moments = _moments(3, 2, 3, 10)
     step = (np.abs(weights).max(axis=2) / 3).astype(np.float32)
-    learned = learn_rounding(weights, step, -3, 3, moments)
-    floor = np.floor(weights / step[..., None].astype(np.float64))
-    error = moments.error(learned * step[..., None])
+    learned, found = learn_rounding(weights, step, -3, 3, moments)
+    floor = np.clip(np.floor(weights / _wide(found)), -3, 2)
+    error = moments.error(learned * _wide(found))
     for at in range(10):
         flipped = learned.copy()
-        flipped[..., at] = np.clip(2 * floor[..., at] + 1 - learned[..., at], -3, 3)
-        assert (moments.error(flipped * step[..., None]) >= error * (1 - 1e-9)).all()
+        flipped[..., at] = 2 * floor[..., at] + 1 - learned[..., at]
+        inside = np.abs(weights[..., at]) < 3 * found  # beyond the grid there is no choice
+        assert ((moments.error(flipped * _wide(found)) >= error * (1 - 1e-9)) | ~inside).all()
 
 
 def test_it_is_near_the_best_of_all() -> None:
     weights, _, _, moments = _moments(5, 1, 6, 8)
     step = (np.abs(weights).max(axis=2) / 3).astype(np.float32)
-    floor = np.floor(weights / step[..., None].astype(np.float64))
-    found = moments.error(learn_rounding(weights, step, -3, 3, moments) * step[..., None])
+    floor = np.floor(weights / _wide(step))
+    learned, scales = learn_rounding(weights, step, -3, 3, moments)
+    found = moments.error(learned * _wide(scales))
     every = [moments.error(np.clip(floor + np.array(up), -3, 3) * step[..., None]) for up in itertools.product((0, 1), repeat=8)]
-    assert found.mean() < 1.3 * np.min(every, axis=0).mean()
+    assert found.mean() < 1.1 * np.min(every, axis=0).mean()  # at the largest scale; it has others too
     assert moments.error(np.rint(weights / step[..., None]) * step[..., None]).mean() > 1.5 * found.mean()
 
 
@@ -90,7 +96,7 @@ def test_weights_that_lie_on_the_grid_stay() -> None:
     weights, _, _, moments = _moments(1, 1, 2, 6)
     weights[..., ::2] = 0
     step = np.abs(weights).max(axis=2) / 3
-    assert not learn_rounding(weights, step, -3, 3, moments)[..., ::2].any()
+    assert not learn_rounding(weights, step, -3, 3, moments)[0][..., ::2].any()
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +106,7 @@ def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _quantized(model: onnx.ModelProto, dataset: Dataset, how: str, **settings: Any) -> Quantized:
-    return quantize(model, dataset, QuantizeConfig(rounding=how, calibration="minmax", equalize="no", samples=48, **settings))
+    return quantize(model, dataset, QuantizeConfig(rounding=how, calibration="minmax", equalize="no", **{"samples": 48, **settings}))
 
 
 def _noise(model: onnx.ModelProto, done: Quantized, dataset: Dataset) -> float:
@@ -140,5 +146,5 @@ def test_weights_of_two_layers_are_rounded_to_the_nearest(build: Build, weight: 
 def test_a_model_that_fixes_its_batch(build: Build, weight: Any, dataset: Dataset) -> None:
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["y"])]
     models = [build(nodes, {"w": weight(4, 3, 3, 3)}, shape=(batch, 3, 8, 8)) for batch in (5, "N")]
-    fixed, free = (_quantized(model, dataset, "learned", weights=3).rounded["w"] for model in models)
-    assert (fixed == free).mean() > 0.9
+    fixed, free = (_quantized(model, dataset, "learned", weights=3, samples=45).rounded["w"] for model in models)
+    np.testing.assert_allclose(fixed, free)  # nine whole batches, of which every place is looked at
