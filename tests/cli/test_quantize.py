@@ -81,7 +81,7 @@ def test_the_choices_are_what_is_registered() -> None:
 def test_what_is_not_said_is_the_library_s_default(invoke: Invoke, pipeline: Pipeline) -> None:
     invoke("quantize", "m.onnx", "--seed", "3")
     arguments = ("quantize", "m.onnx", "--seed", "3")
-    assert pipeline.asked == QuantizeRequest("m.onnx", QuantizeConfig(seed=3), outputs=("m.int8.onnx",), arguments=arguments)
+    assert pipeline.asked == QuantizeRequest("m.onnx", QuantizeConfig(seed=3), outputs=("m.int8.onnx",), device="auto", arguments=arguments)
 
 
 def test_everything_that_is_said_arrives(invoke: Invoke, pipeline: Pipeline) -> None:
@@ -107,11 +107,38 @@ def test_everything_that_is_said_arrives(invoke: Invoke, pipeline: Pipeline) -> 
         label_column="y",
         trust=True,
         max_bytes=1_500_000_000,
+        device="auto",
         threads=2,
         force=True,
         dry_run=True,
         arguments=tuple(line.split()),
     )
+
+
+def test_what_is_said_of_training_arrives(invoke: Invoke, pipeline: Pipeline) -> None:
+    line = (
+        "quantize net.pt --weights 4 --activations 4 --edges 8 --method lsq --data d.npz --epochs 2.5 --lr 0.01 --batch-size 32 "
+        "--optimizer sgd --schedule cosine --label-smoothing 0.1 --augment none --distill 0.5 --checkpoint state --checkpoint-minutes 2 --resume "
+        "--device cpu --seed 1"
+    )
+    assert invoke(*line.split()).code == 0
+    config = QuantizeConfig(
+        4,
+        4,
+        method="lsq",
+        edges=8,
+        epochs=2.5,
+        learning_rate=0.01,
+        batch_size=32,
+        optimizer="sgd",
+        schedule="cosine",
+        label_smoothing=0.1,
+        augment="none",
+        distill=0.5,
+        seed=1,
+    )
+    request = QuantizeRequest("net.pt", config, outputs=("net.w4a4.onnx",), data="d.npz", arguments=tuple(line.split()))
+    assert pipeline.asked == dataclasses.replace(request, checkpoint="state", checkpoint_minutes=2, resume=True, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -142,6 +169,7 @@ def test_a_pipe_in_is_a_pipe_out(invoke: Invoke, pipeline: Pipeline, report: Qua
 
 
 NO_INTEGER = "Input should be a valid integer, unable to parse string as an integer"
+TOO_MUCH = "Input should be less than or equal to 1"
 
 
 @pytest.mark.parametrize(
@@ -158,6 +186,17 @@ NO_INTEGER = "Input should be a valid integer, unable to parse string as an inte
         ("m.onnx --activations 4", "--activations goes with --data"),
         ("m.onnx --samples 4", "--samples goes with --data"),
         ("m.onnx --calibration mse", "--calibration goes with --data"),
+        ("m.onnx --method lsq", "--method lsq trains: give --data"),
+        ("m.onnx --data d --epochs 3", "--epochs goes with --method uniform, ste, dorefa or lsq"),
+        ("m.onnx --data d --checkpoint c", "--checkpoint goes with --method uniform, ste, dorefa or lsq"),
+        ("m.onnx --data d --method ste --resume", "--resume goes with --checkpoint: say which file to go on from"),
+        ("m.onnx --data d --method ste --rounding learned", "--rounding has no say in --method ste: leave one of them out"),
+        ("m.onnx --data d --method ste --codebook", "--codebook has no say in --method ste: leave one of them out"),
+        (
+            "m.onnx --data d --method ste --distill 2",
+            "invalid value for '--distill': Input should be less than or equal to 1; see compresskit quantize --help",
+        ),
+        ("m.onnx --data d --edges 1", "--edges takes 2 to 16 bits, not 1"),
         ("m.onnx -o a.pt", "cannot write a.pt: quantized models are written as .onnx"),
         ("m.onnx -o exists.onnx", "exists.onnx exists: use --force to replace it"),
         ("exists.onnx -f -o exists.onnx", "exists.onnx is an input, and inputs are never overwritten: name another file with -o"),

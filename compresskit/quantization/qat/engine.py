@@ -74,7 +74,9 @@ def train_quantized(
 def fake_quantized(start: Quantized, data: Dataset, config: QuantizeConfig) -> TrainableNetwork:
     """The network of `start` with the quantizers of `config.method` in it, as they begin."""
     quantizer = QUANTIZERS[config.method]
-    network = with_biases(start.network)
+    stored = {layer.bias for layer in start.layers}
+    corrected = {name: value for name, value in start.rounded.items() if name in stored}
+    network = with_biases(start.network.edited(start.network.nodes, corrected))
     plan = make_plan(network)
     weights = {name: quantizer.weight(grid, torch.tensor(network.constants[name])) for name, grid in start.weights.items()}
     activations = {members[0]: quantizer.activation(start.activations[members[0]]) for members in plan.sets}

@@ -34,6 +34,8 @@ class FakeQuant(nn.Module):
         self.low, self.high, self.axis = grid.low, grid.high, grid.axis
         self.register_buffer("scale", torch.tensor(grid.scale, dtype=torch.float32))
         self.register_buffer("zero", torch.tensor(grid.zero, dtype=torch.float32))
+        # Nothing but a shape, by which training tells checkpoints of other widths from its own.
+        self.register_buffer("levels", torch.empty(grid.high - grid.low + 1, 0))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.carried(x)
