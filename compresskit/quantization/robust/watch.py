@@ -59,7 +59,11 @@ class Watched(nn.Module):
             seen = {id(tensor): tensor for watch in self._watches for tensor in watch.passed if tensor.requires_grad}
         finally:
             self._forget()
-        return Pass(value, tuple(self.network.parameter(name) for name in self._weights), tuple(seen.values()))
+        return Pass(value, self.weights(), tuple(seen.values()))
+
+    def weights(self) -> tuple[Tensor, ...]:
+        """Those of the layers, each once."""
+        return tuple(self.network.parameter(name) for name in self._weights)
 
     def trained(self) -> Network:
         """The network with the weights and biases that it has now."""

@@ -52,6 +52,16 @@ def test_only_weights_and_biases_change(made: Callable[..., Robust], residual: o
     assert changed == {"w0", "w1", "w2", "w3", "w4", "b0", "b1", "b3", "b4"}
 
 
+def test_weights_that_pruning_set_to_zero_stay_there(residual: onnx.ModelProto, data: Dataset) -> None:
+    network = prepare(residual, "m")
+    zeros = {name: np.where(np.abs(value) < 0.1, 0, value).astype(np.float32) for name, value in network.constants.items() if name in ("w1", "w3")}
+    sparse = network.edited(network.nodes, zeros)
+    trained = make_robust(sparse, make_plan(sparse), data, replace(CONFIG, strength=1e-3)).network.constants
+    for name, value in zeros.items():
+        assert (trained[name][value == 0] == 0).all()
+        assert (trained[name] != value).any()
+
+
 def test_the_strongest_that_holds_is_kept(made: Callable[..., Robust]) -> None:
     done = made()
     held = [trial.strength for trial in done.trials if trial.held]
