@@ -1,14 +1,16 @@
 """Few bits after training, four ways: `python tests/benchmarks/ptq_low_bits.py DATA_FOLDER CIFAR10.npz` (JSON and a figure).
 
 Published ResNet-20s with weights and activations of few bits, everything else equal: weights rounded to the nearest, channels equalized across
-layers first, roundings learned on the calibration images, and both. Accuracy on the test images in ONNX Runtime, for three draws of 256
-calibration images; `noise` is the mean square of the change of the logits over their variance. DATA_FOLDER is that of `ptq.py`.
+layers first, roundings learned on the calibration images, and both. Accuracy on the test images in ONNX Runtime, for each seed another draw of
+256 calibration images; `noise` is the mean square of the change of the logits over their variance. DATA_FOLDER is that of `ptq.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import itertools
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -33,7 +35,6 @@ from compresskit.writers import write_bytes
 
 NETS = ("cifar10_resnet20_akamaster", "cifar10_resnet20_chenyaofo")
 WIDTHS = ((4, 8), (4, 4), (3, 3))
-SEEDS = (0, 1, 2)
 CONFIG = QuantizeConfig()
 
 
@@ -50,20 +51,21 @@ def quantized(network: Network, data: Dataset, seed: int) -> Iterator[tuple[int,
         yield weights, activations, "learned", done.model.SerializeToString(), time.perf_counter() - began
 
 
-def measure(net: str, folder: Path, archive: Path) -> Iterator[dict[str, Any]]:
-    """One network: the float model, then a row for every seed, form, width and way to round."""
+def measure(net: str, folder: Path, archive: Path, seed: int) -> list[dict[str, Any]]:
+    """One network and draw of images: a row for the float model, then one for every form, width and way to round."""
     model, data = read(folder, archive, net)
     test = data.test or data.validation
     x = normalize(torch.from_numpy(test.x), data.normalization).numpy()
     wanted = logits(model.SerializeToString(), x)
     network = prepare(model, net)
-    yield {"net": net, **compared(wanted, wanted, test.y)}
-    for seed in SEEDS:
-        for form, start in (("as they are", network), ("equalized", equalized(network))):
-            for weights, activations, rounding, found, seconds in quantized(start, data, seed):
-                widths = {"weights": weights, "activations": activations}
-                row = {"net": net, "seed": seed, **widths, "channels": form, "rounding": rounding}
-                yield {**row, **compared(logits(found, x), wanted, test.y), "bytes": len(found), "seconds": round(seconds, 1)}
+    rows: list[dict[str, Any]] = [{"net": net, "seed": seed, **compared(wanted, wanted, test.y)}]
+    for form, start in (("as they are", network), ("equalized", equalized(network))):
+        for weights, activations, rounding, found, seconds in quantized(start, data, seed):
+            widths = {"weights": weights, "activations": activations}
+            row = {"net": net, "seed": seed, **widths, "channels": form, "rounding": rounding}
+            rows.append({**row, **compared(logits(found, x), wanted, test.y), "bytes": len(found), "seconds": round(seconds, 1)})
+            print(rows[-1], file=sys.stderr, flush=True)
+    return rows
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -71,7 +73,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     keys = ("net", "weights", "activations", "channels", "rounding")
     groups: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
-        if "seed" in row:
+        if "rounding" in row:
             groups.setdefault(tuple(row[key] for key in keys), []).append(row["accuracy"])
     return [
         {**dict(zip(keys, group, strict=True)), "accuracy": round(float(np.mean(found)), 4), "least": min(found), "greatest": max(found)}
@@ -91,7 +93,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             places = np.arange(len(mine)) + (index - (len(ways) - 1) / 2) * 0.2
             axes.bar(places, heights, 0.18, yerr=spread, capsize=2, label=f"channels {way[0]}, {way[1]} rounding")
         axes.set_xticks(range(len(WIDTHS)), [f"W{weights}A{activations}" for weights, activations in WIDTHS])
-        axes.axhline(next(row["accuracy"] for row in rows if row["net"] == net and "seed" not in row), color="0.3", lw=0.8)
+        axes.axhline(next(row["accuracy"] for row in rows if row["net"] == net and "rounding" not in row), color="0.3", lw=0.8)
         axes.set(title=net, ylim=(0.4, 1.0))
         axes.grid(visible=True, axis="y", alpha=0.25)
     figure.axes[0].set_ylabel("top-1 on 5,000 test images (line: float)")
@@ -105,14 +107,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("archive", type=Path)
+    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="of the calibration images")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that the output has")
     parser.add_argument("--output", type=Path, default=RESULTS / "ptq_low_bits.json")
     options = parser.parse_args()
     set_threads(1)
-    rows = []
-    for net in NETS:
-        for row in measure(net, options.folder, options.archive):
-            rows.append(row)
-            print(row, file=sys.stderr, flush=True)
+    rows = json.loads(options.output.read_text())["rows"] if options.resume and options.output.exists() else []
+    done = {(row["net"], row["seed"]) for row in rows}
+    for seed, net in itertools.product(options.seeds, NETS):
+        if (net, seed) not in done:
+            rows += measure(net, options.folder, options.archive, seed)
             write(options.output, {**heading(1), "calibration_images": CONFIG.samples, "summary": summary(rows), "rows": rows})
     draw(rows, options.output.with_suffix(".png"))
 
