@@ -40,7 +40,7 @@ from compresskit.wording import listed
 
 CHECKED = 4
 """Samples whose integers are compared with the reference's."""
-TRIED = 64
+TRIED = 32
 """Samples that say whether equalization helps."""
 
 

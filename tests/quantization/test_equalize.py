@@ -148,11 +148,11 @@ def test_it_is_done_where_it_measures_better(
 def test_the_trial_is_of_what_comes_out(build: Build, weight: Any, dataset: Any) -> None:
     nodes, stored = _chain(weight, "relu")
     networks = [prepare(build(nodes, values), "m") for values in (stored, {**stored, "v": weight(8, 8, 3, 3)})]
-    samples = draw_samples(dataset, 64, 0)
+    samples = draw_samples(dataset, 32, 0)
     config = QuantizeConfig(3, calibration="minmax", rounding="nearest")
     for network in networks:
-        done = engine.quantize(network.to_model(), dataset, QuantizeConfig(3, calibration="minmax", rounding="nearest", equalize="no", samples=64))
-        x = samples(0, 64)
+        done = engine.quantize(network.to_model(), dataset, QuantizeConfig(3, calibration="minmax", rounding="nearest", equalize="no", samples=32))
+        x = samples(0, 32)
         want, got = (run(model.SerializeToString(), {"x": x})[0] for model in (network.to_model(), done.model))
         noise = float(((want - got) ** 2).sum() / (want**2).sum())
         assert engine._trial(network, make_plan(network), config, samples, 1) == pytest.approx(noise, rel=1e-3)
