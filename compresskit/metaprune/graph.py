@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from compresskit.metaprune.graph_draft import Attached, Draft, Ids, Layer, Role
+from compresskit.metaprune.graph_draft import Attached, Carried, Draft, Ids, Layer, Role
 from compresskit.metaprune.graph_layers import LEAVES
 from compresskit.metaprune.graph_operators import apply
 from compresskit.metaprune.graph_taps import taps
@@ -73,9 +73,8 @@ def _blocks(draft: Draft, final: Ids, shapes: dict[str, tuple[int, ...]], writte
     """A block a layer; queries, keys and values of the same inputs share one."""
     shared: dict[tuple[bytes, bytes], list[tuple[Role, Layer, Ids, Ids]]] = {}
     for layer in draft.layers:
-        if isinstance(layer, tuple):
-            sources, targets = (_tensor(final[ids])[:, None] for ids in layer)
-            yield Block("", sources, targets, taps((), None), ())
+        if isinstance(layer, Carried):
+            yield Block("", _tensor(final[layer.sources])[:, None], _tensor(final[layer.targets])[:, None], taps((), None), ())
             continue
         for role, rows in _parts(draft, layer):
             targets = final[layer.targets[0, rows]] if rows is not None else final[layer.targets]

@@ -37,6 +37,14 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Carried:
+    """Edges fixed at one, from `sources[i]` to `targets[i]`."""
+
+    sources: Ids
+    targets: Ids
+
+
+@dataclass(frozen=True)
 class Attached:
     """A tensor whose entries belong to nodes: "weight", "bias", "mean", "var" of a norm, or "layer", the bias of a layer."""
 
@@ -56,6 +64,8 @@ class Draft:
         normed: (N,) whether a norm is attached.
         joined: (N,) whether a shortcut was merged into it.
         depth: (N,) layers before it.
+        layers: what leads from nodes to nodes, in the order in which it runs.
+        attached: what belongs to nodes.
     """
 
     home: Ids = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -64,7 +74,7 @@ class Draft:
     normed: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     joined: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     depth: Ids = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    layers: list[Layer | tuple[Ids, Ids]] = field(default_factory=list)
+    layers: list[Layer | Carried] = field(default_factory=list)
     attached: list[Attached] = field(default_factory=list)
 
     def fresh(self, count: int, depth: int = 0) -> Ids:
@@ -79,8 +89,8 @@ class Draft:
         return made
 
     def homes(self, ids: Ids) -> Ids:
-        """What the nodes `ids` became."""
-        found, known = ids.copy(), ids != NOTHING
+        """What the nodes among `ids` became; other numbers stay."""
+        found, known = ids.copy(), (ids >= 0) & (ids < len(self.home))
         found[known] = self.home[ids[known]]
         return found if np.array_equal(found, ids) else self.homes(found)
 
@@ -93,7 +103,7 @@ class Draft:
         """Edges fixed at one, from `sources[i]` to `targets[i]` where both are nodes."""
         both = (sources != NOTHING) & (targets != NOTHING)
         if both.any():
-            self.layers.append((sources[both], targets[both]))
+            self.layers.append(Carried(sources[both], targets[both]))
             self.read[sources[both]] = True
 
     def station(self, sources: Ids) -> Ids:

@@ -47,7 +47,7 @@ def apply(walk: Walk, node: fx.Node) -> Any:
     if name == "scaled_dot_product_attention":
         return _attention(walk, node)
     if name == "glu":
-        return gated(walk, node)
+        return _gated(walk, node)
     if name in COMBINING or (isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags):
         return _combined(walk, node)
     return _passed(walk, node)
@@ -75,7 +75,7 @@ def _moved(walk: Walk, node: fx.Node) -> Any:
 def _padded(walk: Walk, node: fx.Node) -> Tensor:
     """Padding of a dimension along which nodes change adds places without a node."""
     ids = walk.of(node.args[0])
-    amounts: Any = node.args[1]
+    amounts: Any = fx.map_arg(node.args[1], walk.constant)
     kept = compact(ids)
     changing = [0 if ids.shape[-1 - at // 2] != kept.shape[-1 - at // 2] else amount for at, amount in enumerate(amounts)]
     return torch.constant_pad_nd(kept, changing, NOTHING).expand(walk.shape(node))
@@ -101,15 +101,21 @@ def _combined(walk: Walk, node: fx.Node) -> Tensor:
     shape = walk.shape(node)
     result, *others = [compact(walk.of(operand)) for operand in walk.operands(node)] or [torch.tensor(NOTHING)]
     for other in others:
-        result = combine(walk, result, other)
+        result = _met(walk, result, other)
     return result.expand(shape)
 
 
-def combine(walk: Walk, first: Tensor, second: Tensor) -> Tensor:
+def _gated(walk: Walk, node: fx.Node) -> Tensor:
+    """The first half of one dimension times a function of the second."""
+    first, second = walk.of(node.args[0]).chunk(2, dim=bind(node)["dim"])
+    return _met(walk, compact(first), compact(second)).expand(walk.shape(node))
+
+
+def _met(walk: Walk, first: Tensor, second: Tensor) -> Tensor:
     """The nodes of a function of two values, whose shapes broadcast."""
     one, two = torch.broadcast_tensors(first, second)
     pairs, place = np.unique(np.stack([one.reshape(-1).numpy(), two.reshape(-1).numpy()]), axis=1, return_inverse=True)
-    left, right = pairs
+    left, right = walk.draft.homes(pairs)
     result = np.maximum(left, right)  # where one is nothing, the other; products of queries and keys win over both
     both = (left != right) & (left != NOTHING) & (right != NOTHING) & (result < SCORES)
     if both.any():
@@ -127,7 +133,7 @@ def _product(walk: Walk, node: fx.Node) -> Tensor:
         numbers = left.unique()
         if len(numbers) == 1:
             queries, keys = walk.scores[int(numbers[0]) - SCORES]
-            attend(walk, queries, keys, _heads(right))
+            _attend(walk, queries, keys, _heads(right))
     elif right.shape[-2] > 1 and left.shape[-1] > 1:
         walk.scores.append((_heads(left), _heads(right.transpose(-1, -2))))
         return torch.tensor(SCORES + len(walk.scores) - 1).expand(shape)
@@ -137,7 +143,7 @@ def _product(walk: Walk, node: fx.Node) -> Tensor:
 def _attention(walk: Walk, node: fx.Node) -> Tensor:
     """(..., heads, queries, d), (..., heads, keys, d), (..., heads, keys, e) to (..., heads, queries, e)."""
     queries, keys, values = (compact(walk.of(operand)) for operand in node.args[:3])
-    attend(walk, _heads(queries), _heads(keys), _heads(values))
+    _attend(walk, _heads(queries), _heads(keys), _heads(values))
     return collapse(values, [-2], keepdim=True).expand(walk.shape(node))
 
 
@@ -146,7 +152,7 @@ def _heads(ids: Tensor) -> Ids:
     return collapse(ids, [-2], keepdim=True).reshape(-1, ids.shape[-1]).numpy()
 
 
-def attend(walk: Walk, queries: Ids, keys: Ids, values: Ids) -> None:
+def _attend(walk: Walk, queries: Ids, keys: Ids, values: Ids) -> None:
     """Let the i-th query, key and value of each head be one node, as appendix G.1 has it, where there are as many of each."""
     draft = walk.draft
     parts = [part.reshape(-1) for part in (queries, keys, values)]
@@ -156,9 +162,3 @@ def attend(walk: Walk, queries: Ids, keys: Ids, values: Ids) -> None:
         draft.merge(parts[0], parts[2], Role.QUERY)
         draft.merge(parts[1], parts[2], Role.KEY)
         draft.role[parts[2]] = Role.VALUE
-
-
-def gated(walk: Walk, node: fx.Node) -> Tensor:
-    """The first half of one dimension times a function of the second."""
-    first, second = walk.of(node.args[0]).chunk(2, dim=bind(node)["dim"])
-    return combine(walk, compact(first), compact(second)).expand(walk.shape(node))

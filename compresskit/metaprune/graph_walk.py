@@ -76,9 +76,9 @@ class Walk:
         Where several share a position (tokens of two kinds side by side), a node that they all lead to.
         """
         rows = compact(self.of(node)).movedim(along, 0)
-        found = rows.reshape(rows.shape[0], -1).unique(dim=1).numpy()
+        found = self.draft.homes(rows.reshape(rows.shape[0], -1).unique(dim=1).numpy())
         size = self.shape(node)[along]
-        found = np.broadcast_to(self.draft.homes(np.where(found >= SCORES, NOTHING, found)), (size, found.shape[1]))
+        found = np.broadcast_to(np.where(found >= SCORES, NOTHING, found), (size, found.shape[1]))
         highest = found.max(axis=1)
         if not ((found == highest[:, None]) | (found == NOTHING)).all():
             made = self.draft.fresh(size, self.draft.deeper(found.reshape(-1)))

@@ -10,8 +10,11 @@ from compresskit.metaprune.features import features, parameters
 from compresskit.metaprune.graph import layout_of
 from compresskit.metaprune.layout import FEATURES, Layout
 from compresskit.metaprune.pna_wiring import wiring
+from compresskit.models import zoo
 from compresskit.models.graph import TensorSpec
 from compresskit.models.lift import graph_from_module
+from compresskit.models.onnx_in import import_onnx
+from compresskit.models.onnx_out import export_onnx
 
 
 def _layout(net: nn.Module, *shape: int) -> Layout:
@@ -126,3 +129,31 @@ def test_nothing_between_two_layers_hides_one_from_the_other(gate: nn.Module) ->
     wires = wiring(layout, torch.device("cpu"))
     assert layout.nodes == 4 + 6 + 2
     assert (wires.incoming.tolist(), wires.outgoing.tolist()) == ([0] * 4 + [4] * 6 + [6] * 2, [6] * 4 + [2] * 6 + [0] * 2)
+
+
+class Twice(nn.Module):
+    """The value that a shortcut projects is read by itself too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.shortcut, self.beside, self.head = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        projected = self.shortcut(x)
+        total = self.body(x) + projected
+        return self.head(total + projected) + self.beside(projected)
+
+
+def test_what_became_one_node_is_read_as_one() -> None:
+    layout = _layout(Twice(), 4)
+    assert layout.nodes == 4 + 6 + 3
+    columns = {values.tensor: FEATURES[int(values.columns[0])] for values in layout.values}
+    assert sorted(columns.values()) == ["bias", "bias", "shortcut.bias", "shortcut.bias"]
+
+
+def test_a_file_in_another_format_has_the_same_graph() -> None:
+    spec = TensorSpec("x", (None, 3, 32, 32))
+    graph = graph_from_module(zoo.build("vit", width=0.125), [spec], source="vit")
+    layout, back = layout_of(graph), layout_of(import_onnx(export_onnx(graph), source="vit"))
+    assert (layout.nodes, layout.edges, [block.shape for block in layout.blocks]) == (back.nodes, back.edges, [block.shape for block in back.blocks])
+    assert layout.skipped == back.skipped
