@@ -26,6 +26,7 @@ from compresskit.pruning.step import Cut, Layout, cut_to, cut_to_measure, floore
 MULTIPLES = (8, 4, 2, 1)  # of channels, in the order in which they are tried: ONNX Runtime computes in blocks of 8 or 16
 LATENCY_MULTIPLES = (8, 4)  # at widths between these, latency is no longer what a table of operators predicts
 LEARNED_MULTIPLES = (2, 1)  # coarser ones undo what was learned: a stream of 16 channels that is to keep 11 would keep all
+RANK_MULTIPLES = (2, 1)  # likewise: a layer of 16 channels would have rank 8 or stay whole
 RANKS = "lowrank"
 SHARE = 0.5  # of the way to the target, by factors, that ranks go where widths went the rest
 
@@ -60,13 +61,13 @@ class Cutter:
         made = Cut(graph, np.zeros(0, dtype=bool), (), self.goal.whole, self.goal.whole)
         if widths:
             made = self._cut(graph, self.goal.whole * (limit / self.goal.whole) ** (1 - SHARE), widths)
-        return lower_ranks(made, self.goal, self._layout(), self.recovery)
+        return lower_ranks(made, self.goal, self._layout(RANK_MULTIPLES), self.recovery)
 
     def _cut(self, graph: ModelGraph, limit: float, blocks: Sequence[str]) -> Cut:
         prunable = open_blocks(graph, blocks)
         cost = self.goal.cost(prunable)
         scored = self.score(prunable, cost, limit)
-        make = partial(cut_to, prunable, self._floored(prunable, scored), cost, self._layout())
+        make = partial(cut_to, prunable, self._floored(prunable, scored), cost, self._layout(self._multiples()))
         last = limit == self.goal.limit
         made = cut_to_measure(make, self.goal, self.progress) if self.goal.measurable and last else make(limit)
         lone = (f"{name} is down to its last channel" for name in narrowest(prunable, made.keep))
@@ -85,14 +86,14 @@ class Cutter:
     def _floored(self, prunable: Prunable, scored: Scored) -> list[Tensor]:
         """The scores, with those out of reach that the floor keeps."""
         pairs = zip(prunable.groups, scored.scores, strict=True)
-        return [floored(found, self._layout().floor, self.widths.setdefault(group.name, group.size)) for group, found in pairs]
+        return [floored(found, self.config.floor or 0.0, self.widths.setdefault(group.name, group.size)) for group, found in pairs]
 
-    def _layout(self) -> Layout:
-        return Layout(self.config.scope or "global", self.config.floor or 0.0, self._multiples())
+    def _layout(self, multiples: tuple[int, ...]) -> Layout:
+        """Of what a run leaves: `multiples` of channels or directions, where none was asked for."""
+        asked = self.config.round_to
+        return Layout(self.config.scope or "global", self.config.floor or 0.0, multiples if asked is None else (asked,))
 
     def _multiples(self) -> tuple[int, ...]:
-        if self.config.round_to is not None:
-            return (self.config.round_to,)
         if self.goal.table is not None:
             return LATENCY_MULTIPLES
         return LEARNED_MULTIPLES if self.config.learns else MULTIPLES

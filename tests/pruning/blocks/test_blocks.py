@@ -23,18 +23,23 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class _Attention(nn.Module):
-    """Attention as exporters write it, over 5 tokens of width 12: products of matrices, in 3 heads, and an MLP behind it."""
+    """Attention as exporters write it, over 5 tokens of width 12: products of matrices, in heads, and an MLP behind it."""
 
-    def __init__(self) -> None:
+    def __init__(self, heads: int) -> None:
         super().__init__()
+        self.heads = heads
         self.query, self.key, self.value, self.output = (nn.Linear(12, 12) for _ in range(4))
         self.norm, self.up, self.down = nn.LayerNorm(12), nn.Linear(12, 20), nn.Linear(20, 12)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (layer(x).unflatten(-1, (3, 4)).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        query, key, value = (self._split(layer(x)) for layer in (self.query, self.key, self.value))
         weights = torch.softmax(query @ key.transpose(-1, -2) * 0.5, dim=-1)
-        x = self.norm(x + self.output((weights @ value).transpose(1, 2).flatten(2)))
+        mixed = weights @ value
+        x = self.norm(x + self.output(mixed if self.heads == 1 else mixed.transpose(1, 2).flatten(2)))
         return x + self.down(torch.relu(self.up(x)))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x if self.heads == 1 else x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 def _lifted(net: nn.Module, *shape: int) -> ModelGraph:
@@ -63,9 +68,11 @@ def test_a_transformer_consists_of_heads_and_mlps(name: str) -> None:
     assert all("fc" in group for group in ffn)
 
 
-def test_attention_written_as_products_is_found() -> None:
-    graph = _lifted(_Attention(), 5, 12)
-    assert _names(graph, "heads") == {"query"}
+@pytest.mark.parametrize(("heads", "opened"), [(3, {"query": 3}), (1, {"query": 12, "value": 12})])
+def test_attention_written_as_products_is_found(heads: int, opened: dict[str, int]) -> None:
+    """Several heads are cut whole; of a single one, the width in which queries meet keys, and that of the values."""
+    graph = _lifted(_Attention(heads), 5, 12)
+    assert {group.name: group.size for group in open_blocks(graph, ("heads",)).groups} == opened
     assert _names(graph, "ffn") == {"up"}
 
 
