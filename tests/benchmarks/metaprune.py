@@ -1,0 +1,191 @@
+"""Pruning with a metanetwork, without one, after sparse training, and by `prune`: `python tests/benchmarks/metaprune.py WEIGHTS CIFAR10.npz`.
+
+All methods train for the same number of epochs in all, in the same loop, at the same peak rate, on the same images; the test images are
+touched once, at the end of each run. Rows are kept as they come in results/metaprune.json, drawn in results/metaprune.png, and a run
+that is there is not repeated.
+
+    metanetwork   rewritten, trained, cut, trained
+    without                  trained, cut, trained
+    sparse                   trained with the sparsity loss of the group norms added (as DepGraph), cut, trained
+    prune                             cut, trained: `compresskit prune` at its defaults
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import RESULTS, heading, write
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from compresskit.cli.plot import Series, draw_curves
+from compresskit.data import Dataset, load_data
+from compresskit.metaprune.config import MetapruneConfig
+from compresskit.metaprune.criterion import GroupSparsity
+from compresskit.metaprune.shipped import read_metanetwork
+from compresskit.metaprune.stages import metaprune
+from compresskit.models.cost import total
+from compresskit.models.graph import ModelGraph, Normalization, TensorSpec
+from compresskit.models.lift import graph_from_module
+from compresskit.models.zoo import build_for_state
+from compresskit.progress import SILENT
+from compresskit.pruning.config import PruneConfig, Target
+from compresskit.pruning.engine import prune
+from compresskit.pruning.groups import find_groups
+from compresskit.pruning.recovery import Recovery
+from compresskit.runtime import set_threads
+from compresskit.training import TrainConfig, evaluate, train
+from compresskit.training.objectives import supervised
+
+SHAPE = (3, 32, 32)
+CHENYAOFO = Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+AKAMASTER = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+PRESSURE = 1e-4  # of the sparsity loss, beside the accuracy loss, in sparse training
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run: the uncut network, the data, and what is asked."""
+
+    graph: ModelGraph
+    data: Dataset
+    speedup: float
+    epochs: tuple[float, float]
+    seed: int
+    metanetwork: Path | None
+
+    def config(self, epochs: float) -> PruneConfig:
+        """Cuts by the criterion that a metanetwork is trained for."""
+        return PruneConfig(target=Target("flops", 1 / self.speedup), criterion="l2", scope="global", epochs=epochs, seed=self.seed)
+
+
+def with_metanetwork(task: Task) -> ModelGraph:
+    metanetwork = read_metanetwork(None if task.metanetwork is None else str(task.metanetwork))
+    return metaprune(task.graph, task.data, task.config(task.epochs[1]), MetapruneConfig(task.epochs[0]), metanetwork=metanetwork).pruned.graph
+
+
+def without(task: Task) -> ModelGraph:
+    graph = task.graph.with_module(copy.deepcopy(task.graph.module))
+    Recovery(task.graph, task.data, task.config(task.epochs[0]), CPU, None, SILENT).train(graph, phase=0, phases=1)
+    return prune(graph, task.data, task.config(task.epochs[1])).graph
+
+
+def after_sparse_training(task: Task) -> ModelGraph:
+    graph = task.graph.with_module(copy.deepcopy(task.graph.module))
+    sparsity, plain = GroupSparsity(find_groups(graph).groups), supervised()
+
+    def objective(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return plain(module, x, y) + PRESSURE * sparsity.loss(dict(module.named_parameters()))
+
+    settings = TrainConfig(epochs=task.epochs[0], lr=0.02, augment="crop-flip", seed=task.seed)
+    train(graph.module, task.data, settings, objective=objective)
+    return prune(graph, task.data, task.config(task.epochs[1])).graph
+
+
+def pruned(task: Task) -> ModelGraph:
+    config = PruneConfig(target=Target("flops", 1 / task.speedup), epochs=sum(task.epochs), seed=task.seed)
+    return prune(task.graph, task.data, config).graph
+
+
+METHODS: dict[str, Callable[[Task], ModelGraph]] = {
+    "metanetwork": with_metanetwork,
+    "without": without,
+    "sparse": after_sparse_training,
+    "prune": pruned,
+}
+
+
+def measure(method: str, task: Task) -> dict[str, Any]:
+    """One row."""
+    began = time.process_time()
+    graph = METHODS[method](task)
+    seconds = time.process_time() - began
+    assert task.data.test is not None, "the archive holds no x_test"
+    found = evaluate(graph.module, task.data.test, task.data.normalization)
+    kept = total(graph).macs / total(task.graph).macs
+    return {
+        "network": task.graph.source,
+        "method": method,
+        "speedup": task.speedup,
+        "seed": task.seed,
+        "accuracy": round(found.accuracy or 0.0, 4),
+        "reached": round(1 / kept, 3),
+        "parameters": total(graph).params,
+        "cpu_seconds": round(seconds, 1),
+    }
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over the seeds, best first within each network and speed-up."""
+    table = []
+    for key in sorted({(row["network"], row["speedup"], row["method"]) for row in rows}):
+        accuracies = [row["accuracy"] for row in rows if (row["network"], row["speedup"], row["method"]) == key]
+        sd = round(statistics.stdev(accuracies), 4) if len(accuracies) > 1 else None
+        names = dict(zip(("network", "speedup", "method"), key, strict=True))
+        table.append({**names, "runs": len(accuracies), "mean": round(statistics.mean(accuracies), 4), "sd": sd})
+    return sorted(table, key=lambda entry: (entry["network"], entry["speedup"], -entry["mean"]))
+
+
+def drawing(table: Sequence[dict[str, Any]], network: str) -> bytes:
+    mine = [entry for entry in table if entry["network"] == network]
+    methods = dict.fromkeys(entry["method"] for entry in mine)
+    series = [Series(method, [(entry["speedup"], entry["mean"]) for entry in mine if entry["method"] == method]) for method in methods]
+    return draw_curves(series, ".png", title=f"{network} on CIFAR-10, same epochs in all", x="speed-up (MACs)", y="test accuracy")
+
+
+def lifted(weights: Path) -> ModelGraph:
+    """A published network."""
+    arch = next(name for name in ("resnet20", "resnet32", "resnet44", "resnet56") if name in weights.stem)
+    module = build_for_state(arch, load_file(weights)).eval()
+    return graph_from_module(module, (TensorSpec("input", (None, *SHAPE)),), source=weights.stem)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--epochs", type=float, nargs=2, default=[0.4, 0.6], help="before and after the cut")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--speedups", type=float, nargs="+", default=[2.9, 2.3])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--metanetwork", type=Path, help="in place of the one that ships")
+    parser.add_argument("--output", type=Path, default=RESULTS / "metaprune.json")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options, threads = arguments(), set_threads(1)
+    graph, normalization = lifted(options.weights), AKAMASTER if "akamaster" in options.weights.stem else CHENYAOFO
+    data = load_data(options.data, input_shape=SHAPE, outputs=10, normalization=normalization)
+    common = {"epochs": options.epochs, "training_images": len(data.train), "pressure": PRESSURE}
+    old = json.loads(options.output.read_text()) if options.output.exists() else {"common": common, "rows": []}
+    if old["common"] != common:
+        sys.exit(f"{options.output} holds runs with other settings: remove it, or give another --output")
+    rows = old["rows"]
+    done = {(row["network"], row["method"], row["speedup"], row["seed"]) for row in rows}
+    for seed in range(options.seeds):
+        for speedup in options.speedups:
+            for method in options.methods:
+                if (graph.source, method, speedup, seed) in done:
+                    continue
+                task = Task(graph, data, speedup, tuple(options.epochs), seed, options.metanetwork)
+                rows.append(measure(method, task))
+                print(rows[-1], file=sys.stderr, flush=True)
+                table = summary(rows)
+                write(options.output, {**heading(threads), "common": common, "summary": table, "rows": rows})
+                options.output.with_suffix(".png").write_bytes(drawing(table, graph.source))
+
+
+if __name__ == "__main__":
+    main()
