@@ -7,10 +7,9 @@ from contextlib import contextmanager
 
 from compresskit.errors import InputError
 from compresskit.metaprune.layout import Layout
-from compresskit.metaprune.network import Metanetwork
+from compresskit.metaprune.network import Metanetwork, lacked_memory
 
 LIVE = 4  # how many times over the numbers of all edges are held at once: before and after a layer, and twice in between
-_SIGNS = ("can't allocate memory", "out of memory")  # of torch, on the CPU and on a GPU
 
 
 @contextmanager
@@ -26,7 +25,7 @@ def enough_memory(metanetwork: Metanetwork, layout: Layout, *, training: bool = 
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in _SIGNS):
+        if not lacked_memory(error):
             raise
         config = metanetwork.config
         copies = LIVE + (config.layers if training else 0)
