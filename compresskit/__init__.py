@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from compresskit.pruning.engine import PruneResult as PruneResult
     from compresskit.pruning.engine import prune as prune
     from compresskit.quantization.config import QuantizeConfig as QuantizeConfig
-    from compresskit.quantization.engine import Quantized as Quantized
     from compresskit.quantization.engine import quantize as quantize
+    from compresskit.quantization.quantized import Quantized as Quantized
 
 _HOMES = {
     "PruneConfig": "compresskit.pruning.config",
     "PruneResult": "compresskit.pruning.engine",
     "QuantizeConfig": "compresskit.quantization.config",
-    "Quantized": "compresskit.quantization.engine",
+    "Quantized": "compresskit.quantization.quantized",
     "Target": "compresskit.pruning.config",
     "export_onnx": "compresskit.models.onnx_out",
     "load_data": "compresskit.data",

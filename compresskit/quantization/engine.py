@@ -6,8 +6,7 @@ ModelGraph ─export─► ONNX ─prepare─► Network ─┬─ no data ─�
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -18,62 +17,24 @@ from compresskit.models.graph import ModelGraph
 from compresskit.models.onnx_out import export_onnx
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.calibrate import Samples, draw_samples, observe
-from compresskit.quantization.codebook import Codebook, codebooks
 from compresskit.quantization.config import QuantizeConfig
-from compresskit.quantization.correction import corrected_biases
-from compresskit.quantization.emit import emit_codebooks, emit_static, emit_weights
 from compresskit.quantization.equalize import equalized
 from compresskit.quantization.feeding import Feeding, output_noise
-from compresskit.quantization.grid import Grid, asymmetric
-from compresskit.quantization.integrity import Integrity, check_integers
-from compresskit.quantization.layers import Layer, find_layers
+from compresskit.quantization.integrity import check_integers
 from compresskit.quantization.network import Network
-from compresskit.quantization.plan import Plan, left_alone, make_plan
+from compresskit.quantization.plan import Plan
 from compresskit.quantization.prepare import prepare
-from compresskit.quantization.ranges import METHODS
-from compresskit.quantization.reconstruction import LEARNED_BITS, Rounded, learnable, reconstructed
+from compresskit.quantization.quantized import Quantized
+from compresskit.quantization.reconstruction import LEARNED_BITS
 from compresskit.quantization.saturation import saturates
-from compresskit.quantization.statistics import Statistics
-from compresskit.quantization.weights import Bits, weight_grids
-from compresskit.report import Skipped
-from compresskit.wording import listed
+from compresskit.quantization.static import planned, quantize_static, round_by_learning
+from compresskit.quantization.weights import Bits
+from compresskit.quantization.weights_only import quantize_by_codebook, quantize_weights
 
 CHECKED = 4
 """Samples whose integers are compared with the reference's."""
 TRIED = 32
 """Samples that say whether equalization helps."""
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """A quantized network.
-
-    Attributes:
-        model: as ONNX.
-        network: the float model, simplified and perhaps equalized, that it was made from.
-        layers: what was quantized.
-        weights: grids by the weights' names; none where codebooks take their place.
-        activations: grids by tensor; none where only weights were quantized.
-        skipped: what was left in float, and why.
-        plan, statistics: of static quantization.
-        rounded: weights that lie on their grids, not at the nearest integers, and biases that were corrected; by name.
-        equalized: whether channels were brought to like ranges across layers.
-        codebooks: by the weights' names.
-        integrity: how ONNX Runtime's integers compare with the reference's; None where nothing was compared.
-    """
-
-    model: onnx.ModelProto
-    network: Network
-    layers: tuple[Layer, ...]
-    weights: Mapping[str, Grid]
-    activations: Mapping[str, Grid]
-    skipped: tuple[Skipped, ...]
-    plan: Plan | None = None
-    statistics: Mapping[str, Statistics] = field(default_factory=dict)
-    rounded: Mapping[str, np.ndarray] = field(default_factory=dict)
-    equalized: bool = False
-    codebooks: Mapping[str, Codebook] = field(default_factory=dict)
-    integrity: Integrity | None = None
 
 
 def quantize(
@@ -159,106 +120,3 @@ def widths(plan: Plan, config: QuantizeConfig) -> tuple[Bits, Bits]:
 def learns(config: QuantizeConfig, bits: int) -> bool:
     """Whether the rounding of weights of `bits` is learned."""
     return bits <= LEARNED_BITS if config.rounding == "auto" else config.rounding == "learned"
-
-
-def quantize_weights(network: Network, bits: Bits, source: str) -> Quantized:
-    """Quantize the stored weights; everything is computed in float.
-
-    Args:
-        bits: of all weights, or of each by its name.
-
-    Raises:
-        InputError: there are none.
-    """
-    layers = find_layers(network)
-    _refuse_empty(network, layers, source)
-    grids = weight_grids(network, layers, bits)
-    return Quantized(emit_weights(network, grids), network, layers, grids, {}, tuple(left_alone(network)))
-
-
-def quantize_by_codebook(network: Network, bits: int, source: str) -> Quantized:
-    """Store the weights as indices of `bits` into codebooks; everything is computed in float.
-
-    Raises:
-        InputError: there are none.
-    """
-    layers = find_layers(network)
-    _refuse_empty(network, layers, source)
-    books = codebooks(network, layers, bits)
-    return Quantized(emit_codebooks(network, books), network, layers, {}, {}, tuple(left_alone(network)), codebooks=books)
-
-
-def planned(network: Network, source: str) -> Plan:
-    """What static quantization would make integers of.
-
-    Raises:
-        InputError: nothing.
-    """
-    plan = make_plan(network)
-    _refuse_empty(network, plan.layers, source)
-    return plan
-
-
-def quantize_static(
-    network: Network, plan: Plan, statistics: Mapping[str, Statistics], *, weights: Bits, activations: Bits, method: str
-) -> Quantized:
-    """Quantize weights (symmetric by channel) and activations (asymmetric, by tensor); correct biases.
-
-    Args:
-        statistics: of the plan's tensors.
-        weights: bits of all weights, or of each by its name.
-        activations: bits of all activations, or of each by its name; a set has the most that one of it has.
-        method: of calibration, as registered.
-    """
-    grids = activation_grids(plan, statistics, activations, method)
-    kernels = weight_grids(network, plan.layers, weights, grids)
-    corrected = corrected_biases(network, plan.layers, kernels, statistics)
-    model = emit_static(network.edited(network.nodes, corrected), plan, kernels, grids)
-    return Quantized(model, network, plan.layers, kernels, grids, plan.skipped, plan, statistics, corrected)
-
-
-def round_by_learning(
-    done: Quantized,
-    layers: Sequence[Layer],
-    samples: Samples,
-    *,
-    batch: int | None = None,
-    threads: int = 1,
-    seed: int = 0,
-    progress: Progress = SILENT,
-) -> Quantized:
-    """Static quantization with the rounding of the weights of `layers` learned, where it can be.
-
-    Raises:
-        InputError: ONNX Runtime cannot run the model.
-    """
-    plan, network = done.plan, done.network
-    assert plan is not None, "what is rounded is chosen by what static quantization makes of the inputs"
-
-    def emit(rounded: Rounded) -> onnx.ModelProto:
-        changed = network.edited(network.nodes, {**done.rounded, **rounded.constants})
-        return emit_static(changed, plan, {**done.weights, **rounded.grids}, done.activations)
-
-    chosen = learnable(network, layers)
-    feeds = Feeding(network.inputs[0], samples, len(samples), batch)
-    rounded = reconstructed(network, chosen, done.weights, done.activations, emit, feeds, threads=threads, seed=seed, progress=progress)
-    weights, constants = {**done.weights, **rounded.grids}, {**done.rounded, **rounded.constants}
-    return replace(done, model=emit(rounded), weights=weights, rounded=constants)
-
-
-def activation_grids(plan: Plan, statistics: Mapping[str, Statistics], bits: Bits, method: str) -> dict[str, Grid]:
-    """A grid for every tensor; those of one set get the same, over the union of their ranges."""
-    choose = METHODS[method]
-    grids = {}
-    for members in plan.sets:
-        width = bits if isinstance(bits, int) else max(bits[name] for name in members)
-        ranges = [choose(statistics[name], width) for name in members]
-        grid = asymmetric(min(low for low, _ in ranges), max(high for _, high in ranges), width)
-        grids.update(dict.fromkeys(members, grid))
-    return grids
-
-
-def _refuse_empty(network: Network, layers: tuple[Layer, ...], source: str) -> None:
-    if not layers:
-        kinds = listed(sorted({node.op_type for node in network.nodes})) or "none at all"
-        raise InputError(f"{source}: there is nothing to quantize: no Conv, Gemm or MatMul with stored float32 weights (its operators: {kinds})")

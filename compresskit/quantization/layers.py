@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto
 
+from compresskit.errors import InputError
 from compresskit.quantization.network import Network, attribute, is_plain, title
+from compresskit.wording import listed
 
 KINDS = ("Conv", "Gemm", "MatMul")
 
@@ -43,6 +45,19 @@ class Layer:
 def find_layers(network: Network) -> tuple[Layer, ...]:
     """Every layer, in the graph's order."""
     return tuple(layer for node in network.nodes if (layer := _layer(network, node)) is not None)
+
+
+def require_layers(network: Network, source: str) -> tuple[Layer, ...]:
+    """Every layer, in the graph's order.
+
+    Raises:
+        InputError: there is none.
+    """
+    layers = find_layers(network)
+    if not layers:
+        kinds = listed(sorted({node.op_type for node in network.nodes})) or "none at all"
+        raise InputError(f"{source}: there is nothing to quantize: no Conv, Gemm or MatMul with stored float32 weights (its operators: {kinds})")
+    return layers
 
 
 def _layer(network: Network, node: NodeProto) -> Layer | None:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from compresskit.data import Dataset
 from compresskit.models.isolated import IsolatedSession
 from compresskit.quantization.codebook import Codebook
-from compresskit.quantization.engine import Quantized
 from compresskit.quantization.grid import Grid
+from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.report import LayerRow
 from compresskit.quantization.storage import activation_container, index_container, weight_container
 from compresskit.report import Accuracy

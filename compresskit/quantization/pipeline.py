@@ -13,10 +13,11 @@ from compresskit.progress import SILENT, Progress
 from compresskit.quantization.account import Work, make_report
 from compresskit.quantization.bitwidths.learn import Mixed, learn_widths
 from compresskit.quantization.config import QuantizeConfig, QuantizeRequest
-from compresskit.quantization.engine import Quantized, quantize
+from compresskit.quantization.engine import quantize
 from compresskit.quantization.measure import onnx_accuracy
 from compresskit.quantization.network import Network
 from compresskit.quantization.qat.engine import train_quantized
+from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.report import Figures, QuantizeOutcome
 from compresskit.quantization.sensitivity import sensitivities
 from compresskit.quantization.source import Source, read_source, takes

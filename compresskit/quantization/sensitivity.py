@@ -11,10 +11,10 @@ from compresskit.data import Dataset
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.correction import corrected_biases
 from compresskit.quantization.emit import emit_codebooks, emit_static, emit_weights
-from compresskit.quantization.engine import Quantized
 from compresskit.quantization.layers import Layer
 from compresskit.quantization.measure import onnx_accuracy
 from compresskit.quantization.plan import Plan
+from compresskit.quantization.quantized import Quantized
 
 
 def sensitivities(done: Quantized, data: Dataset, *, threads: int = 1, progress: Progress = SILENT) -> Mapping[str, float]:

@@ -30,8 +30,9 @@ from compresskit.models.onnx_out import export_onnx
 from compresskit.quantization.bitwidths.cost import WIDTHS, width_cost
 from compresskit.quantization.bitwidths.learn import learn_widths, level_grids, with_widths
 from compresskit.quantization.config import QuantizeConfig
-from compresskit.quantization.engine import Quantized, quantize
+from compresskit.quantization.engine import quantize
 from compresskit.quantization.qat.engine import train_quantized
+from compresskit.quantization.quantized import Quantized
 from compresskit.runtime import set_threads
 
 BETWEEN = (0.08, 0.1, None, 0.16)  # None: what 4 bits everywhere come to

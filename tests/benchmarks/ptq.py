@@ -40,10 +40,12 @@ from compresskit.models.onnx_safety import read_onnx
 from compresskit.models.sessions import open_session
 from compresskit.quantization.calibrate import Samples, draw_samples
 from compresskit.quantization.config import QuantizeConfig
-from compresskit.quantization.engine import Quantized, quantize, quantize_static
+from compresskit.quantization.engine import quantize
 from compresskit.quantization.network import Network
 from compresskit.quantization.prepare import LOWEST_OPSET, converted
+from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.ranges import METHODS
+from compresskit.quantization.static import quantize_static
 from compresskit.runtime import set_threads
 
 NETS = ("cifar10_resnet20_akamaster", "cifar10_resnet20_chenyaofo", "cifar10_resnet56_akamaster", "cifar10_resnet56_chenyaofo")

@@ -26,10 +26,10 @@ from ptq import compared, logits, read
 from compresskit.data import Dataset, normalize
 from compresskit.quantization.calibrate import draw_samples, observe
 from compresskit.quantization.config import QuantizeConfig
-from compresskit.quantization.engine import planned, quantize_static, round_by_learning
 from compresskit.quantization.equalize import equalized
 from compresskit.quantization.network import Network
 from compresskit.quantization.prepare import prepare
+from compresskit.quantization.static import planned, quantize_static, round_by_learning
 from compresskit.runtime import set_threads
 from compresskit.writers import write_bytes
 

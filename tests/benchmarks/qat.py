@@ -28,10 +28,11 @@ from compresskit.models.graph import Normalization
 from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
 from compresskit.quantization.config import QuantizeConfig
-from compresskit.quantization.engine import Quantized, quantize
+from compresskit.quantization.engine import quantize
 from compresskit.quantization.measure import onnx_accuracy
 from compresskit.quantization.qat.engine import train_quantized
 from compresskit.quantization.qat.network import trainable
+from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.quantizers import FakeQuant
 from compresskit.runtime import set_threads
 from compresskit.training import evaluate

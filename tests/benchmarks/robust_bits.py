@@ -35,14 +35,16 @@ from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
 from compresskit.quantization.bitwidths.learn import with_widths
 from compresskit.quantization.config import QuantizeConfig
-from compresskit.quantization.engine import Quantized, planned, quantize
+from compresskit.quantization.engine import quantize
 from compresskit.quantization.grid import symmetric
 from compresskit.quantization.measure import onnx_accuracy
 from compresskit.quantization.network import Network
 from compresskit.quantization.prepare import prepare
 from compresskit.quantization.qat.engine import train_quantized
+from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.robust.config import RobustConfig, RobustMethod
 from compresskit.quantization.robust.train import make_robust
+from compresskit.quantization.static import planned
 from compresskit.runtime import set_threads
 from compresskit.training import TrainConfig, train
 

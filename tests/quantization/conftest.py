@@ -16,8 +16,9 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from compresskit.data import Dataset, Split
 from compresskit.models.graph import Normalization
 from compresskit.quantization.calibrate import observe
-from compresskit.quantization.engine import Quantized, planned, quantize_static
 from compresskit.quantization.network import Network
+from compresskit.quantization.quantized import Quantized
+from compresskit.quantization.static import planned, quantize_static
 from compresskit.quantization.statistics import Statistics
 from compresskit.quantization.weights import Bits
 

@@ -11,7 +11,7 @@ import pytest
 from onnx import helper
 
 from compresskit.models.sessions import run
-from compresskit.quantization import engine
+from compresskit.quantization import static as static_quantization
 from compresskit.quantization.correction import corrected_biases
 from compresskit.quantization.layers import find_layers
 from compresskit.quantization.network import Network
@@ -66,7 +66,7 @@ def test_few_bits_come_nearer_to_the_float_model(
     errors = []
     for off in (False, True):
         if off:
-            monkeypatch.setattr(engine, "corrected_biases", lambda *_: {})
+            monkeypatch.setattr(static_quantization, "corrected_biases", lambda *_: {})
         got = run(static(residual, weights=3).model.SerializeToString(), {"x": samples})[0]
         errors.append(float(((got - want) ** 2).mean()))
     assert errors[0] < 0.7 * errors[1]

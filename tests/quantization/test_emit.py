@@ -17,10 +17,11 @@ from compresskit.errors import GuardError
 from compresskit.models.sessions import run
 from compresskit.quantization import integrity
 from compresskit.quantization.emit import emit_weights
-from compresskit.quantization.engine import Quantized, quantize_weights
 from compresskit.quantization.integrity import check_integers
 from compresskit.quantization.network import Network
+from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.ranges import METHODS
+from compresskit.quantization.weights_only import quantize_weights
 
 Build = Callable[..., onnx.ModelProto]
 Static = Callable[..., Quantized]

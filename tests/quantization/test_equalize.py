@@ -16,12 +16,12 @@ from compresskit.models.sessions import run
 from compresskit.quantization import engine
 from compresskit.quantization.calibrate import draw_samples
 from compresskit.quantization.config import QuantizeConfig
-from compresskit.quantization.engine import quantize_weights
 from compresskit.quantization.equalize import equalized, find_pairs
 from compresskit.quantization.network import Network
 from compresskit.quantization.patches import as_matrices
 from compresskit.quantization.plan import make_plan
 from compresskit.quantization.prepare import prepare
+from compresskit.quantization.weights_only import quantize_weights
 
 Build = Callable[..., onnx.ModelProto]
 CONV = {"pads": [1, 1, 1, 1]}

@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from compresskit.errors import InputError
-from compresskit.quantization.engine import planned
 from compresskit.quantization.network import Network
 from compresskit.quantization.plan import Plan
+from compresskit.quantization.static import planned
 
 Build = Callable[..., onnx.ModelProto]
 

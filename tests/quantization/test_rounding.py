@@ -17,8 +17,9 @@ from compresskit.data import Dataset
 from compresskit.models.sessions import run
 from compresskit.quantization import rounding
 from compresskit.quantization.config import QuantizeConfig
-from compresskit.quantization.engine import Quantized, learns, quantize
+from compresskit.quantization.engine import learns, quantize
 from compresskit.quantization.moments import Moments
+from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.rounding import learn_rounding
 
 Build = Callable[..., onnx.ModelProto]

@@ -20,9 +20,10 @@ from compresskit.quantization.bitwidths.search import SEARCH, search_widths
 from compresskit.quantization.config import Quantity, QuantizeConfig
 from compresskit.quantization.correction import corrected_biases
 from compresskit.quantization.emit import emit_static
-from compresskit.quantization.engine import Quantized, weight_bits
+from compresskit.quantization.engine import weight_bits
 from compresskit.quantization.grid import Grid
 from compresskit.quantization.qat.engine import train_quantized
+from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.weights import least_scale
 from compresskit.report import SearchPoint
 from compresskit.training.tuning import Checkpointing

@@ -22,12 +22,12 @@ from compresskit.quantization.bitwidths.control import Control
 from compresskit.quantization.bitwidths.cost import WidthCost
 from compresskit.quantization.bitwidths.nested import Nested, residual_noise
 from compresskit.quantization.config import QuantizeConfig
-from compresskit.quantization.engine import Quantized
 from compresskit.quantization.grid import Grid
 from compresskit.quantization.plan import make_plan
 from compresskit.quantization.qat.engine import LEARNING_RATES, NORM_BATCH
 from compresskit.quantization.qat.network import trainable
 from compresskit.quantization.qat.norms import make_norms, settle, with_biases
+from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.quantizers import FakeQuant
 from compresskit.report import SearchPoint
 from compresskit.training import distillation, train

@@ -20,12 +20,13 @@ from compresskit.progress import SILENT, Progress
 from compresskit.quantization.calibrate import draw_samples, observe
 from compresskit.quantization.config import QuantizeConfig
 from compresskit.quantization.emit import emit_static
-from compresskit.quantization.engine import CHECKED, Quantized
+from compresskit.quantization.engine import CHECKED
 from compresskit.quantization.integrity import check_integers
 from compresskit.quantization.plan import make_plan
 from compresskit.quantization.qat.handover import hand_over
 from compresskit.quantization.qat.network import TrainableNetwork, trainable
 from compresskit.quantization.qat.norms import make_norms, settle, with_biases
+from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.quantizers import QUANTIZERS
 from compresskit.quantization.quantizers.uniform import Observer
 from compresskit.training import Objective, TrainConfig, distillation, train

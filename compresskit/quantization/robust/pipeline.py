@@ -15,7 +15,6 @@ from compresskit.guards import accuracy_guard
 from compresskit.models.checkpoint import Container, save_checkpoint
 from compresskit.models.load import load_model
 from compresskit.progress import SILENT, Progress
-from compresskit.quantization.engine import planned
 from compresskit.quantization.measure import onnx_accuracy
 from compresskit.quantization.network import Network
 from compresskit.quantization.prepare import prepare
@@ -23,6 +22,7 @@ from compresskit.quantization.robust.config import RobustConfig, RobustRequest
 from compresskit.quantization.robust.report import RobustOutcome, RobustReport
 from compresskit.quantization.robust.train import Robust, make_robust
 from compresskit.quantization.source import Source, read_source, takes
+from compresskit.quantization.static import planned
 from compresskit.report import Accuracy, ModelInfo, ModelInput, Output
 from compresskit.runtime import Clock, seed_everything, select_device, set_threads, versions
 from compresskit.training.tuning import Checkpointing

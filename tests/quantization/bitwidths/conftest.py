@@ -9,7 +9,8 @@ import pytest
 from compresskit.data import Dataset, Split
 from compresskit.models.graph import Normalization
 from compresskit.quantization.config import QuantizeConfig
-from compresskit.quantization.engine import Quantized, quantize
+from compresskit.quantization.engine import quantize
+from compresskit.quantization.quantized import Quantized
 
 CONFIG = QuantizeConfig(samples=32, rounding="nearest", epochs=3, batch_size=32, seed=1)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from compresskit.pruning.surrogate.norms import NORMS
 from compresskit.quantization.bitwidths.assign import TOLERANCE, learned_widths, nearest_widths
 from compresskit.quantization.bitwidths.cost import WIDTHS, WidthCost, width_cost
-from compresskit.quantization.engine import Quantized
+from compresskit.quantization.quantized import Quantized
 
 COST = WidthCost(("a", "b", "c"), np.array([[2.0, 4, 8], [20, 40, 80], [6, 12, 24]]), 448.0)
 

@@ -18,7 +18,7 @@ from compresskit.quantization.bitwidths.learn import Mixed, learn_widths, level_
 from compresskit.quantization.bitwidths.nested import Nested, nested_grid, residual_noise
 from compresskit.quantization.bitwidths.search import GatedNetwork, starting_gates
 from compresskit.quantization.config import Quantity, QuantizeConfig
-from compresskit.quantization.engine import Quantized
+from compresskit.quantization.quantized import Quantized
 from compresskit.training.tuning import Checkpointing
 
 Learn = Callable[..., Mixed]

@@ -19,11 +19,12 @@ from compresskit.models.sessions import run
 from compresskit.pruning.config import PruneConfig
 from compresskit.pruning.engine import prune
 from compresskit.quantization.config import METHODS, QuantizeConfig
-from compresskit.quantization.engine import Quantized, quantize
+from compresskit.quantization.engine import quantize
 from compresskit.quantization.qat import engine
 from compresskit.quantization.qat.engine import fake_quantized, train_quantized
 from compresskit.quantization.qat.handover import hand_over
 from compresskit.quantization.qat.network import trainable
+from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.quantizers import QUANTIZERS, FakeQuant
 from compresskit.training.tuning import Checkpointing
 

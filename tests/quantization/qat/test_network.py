@@ -13,8 +13,8 @@ from onnx import helper
 from torch import nn
 
 from compresskit.models.sessions import run
-from compresskit.quantization.engine import Quantized
 from compresskit.quantization.qat.network import TrainableNetwork, trainable
+from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.quantizers import FakeQuant
 
 Static = Callable[..., Quantized]
@@ -43,7 +43,7 @@ def test_the_float_network_is_the_onnx_model(residual: onnx.ModelProto, static: 
 def test_the_simulation_is_the_emitted_model(
     residual: onnx.ModelProto, static: Static, samples: np.ndarray, weights: int, activations: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("compresskit.quantization.engine.corrected_biases", lambda *_: {})
+    monkeypatch.setattr("compresskit.quantization.static.corrected_biases", lambda *_: {})
     done = static(residual, weights=weights, activations=activations)
     want = run(done.model.SerializeToString(), {"x": samples})[0]
     found = simulated(done)(torch.from_numpy(samples)).detach().numpy()
