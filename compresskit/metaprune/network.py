@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from compresskit.metaprune.features import features, parameters
@@ -43,9 +42,9 @@ def _attempted(metanetwork: Metanetwork, layout: Layout, nodes: Tensor, blocks: 
     try:
         return metanetwork(layout, nodes, blocks)
     except (MemoryError, RuntimeError) as error:
-        if torch.is_grad_enabled() and lacked_memory(error):
-            return None
-        raise
+        if not lacked_memory(error):
+            raise
+        return None
 
 
 def lacked_memory(error: BaseException) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite, isqrt
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from compresskit.errors import UsageError
 from compresskit.metaprune.layout import FEATURES, TAP_FEATURES, Layout
 from compresskit.metaprune.pna import MessagePassing, mlp
+from compresskit.metaprune.pna_blocks import update_in_place
 from compresskit.metaprune.pna_wiring import Wiring, wiring
 
 LAYERS, WIDTH = 256, 1024
@@ -72,23 +74,47 @@ class Metanetwork(nn.Module):
     def forward(self, layout: Layout, nodes: Tensor, blocks: Sequence[Tensor], *, thrifty: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The features of a graph to those of the rewritten one, both as `features` gives them; fixed edges stay.
 
-        For the gradients, the edges before each layer are kept. `thrifty` keeps them before every few layers, as many as keep memory low,
-        and computes the others again.
+        `thrifty` takes less memory and more time, to the same result. With gradients, the edges before every few layers are kept instead of
+        those before each; without, those of one stack of blocks at a time instead of all.
         """
         wires = wiring(layout, nodes.device)
         stacked = wires.stacked(blocks)
         taps = [stack.taps.to(nodes.dtype) for stack in wires.stacks]
         hidden = self.node_encoder(nodes)
-        edges = [self._encode(values, places) for values, places in zip(stacked, taps, strict=True)]
-        span = isqrt(len(self.layers)) if thrifty else 1
-        for start in range(0, len(self.layers), span):
-            run = partial(_passed, self.layers[start : start + span], wires)
-            hidden, *edges = checkpoint(run, hidden, *edges, use_reentrant=False) if thrifty else run(hidden, *edges)
+        edges: Iterable[Tensor]
+        if thrifty and not torch.is_grad_enabled():
+            hidden, edges = self._one_at_a_time(hidden, wires, stacked, taps)
+        else:
+            hidden, *edges = self._all(hidden, wires, self._edges(stacked, taps, ()), thrifty)
         changed = [
             values + self.config.edge_scale * self._decode(deep, places) if stack.free else values
             for values, deep, places, stack in zip(stacked, edges, taps, wires.stacks, strict=True)
         ]
         return nodes + self.config.node_scale * self.node_decoder(hidden), wires.unstacked(changed, blocks)
+
+    def _all(self, hidden: Tensor, wires: Wiring, edges: Iterable[Tensor], thrifty: bool) -> tuple[Tensor, ...]:
+        """Nodes and edges behind all layers."""
+        span = isqrt(len(self.layers)) if thrifty else 1
+        for start in range(0, len(self.layers), span):
+            run = partial(_passed, self.layers[start : start + span], wires)
+            hidden, *edges = checkpoint(run, hidden, *edges, use_reentrant=False) if thrifty else run(hidden, *edges)
+        return hidden, *edges
+
+    def _one_at_a_time(self, hidden: Tensor, wires: Wiring, stacked: Sequence[Tensor], taps: Sequence[Tensor]) -> tuple[Tensor, Iterator[Tensor]]:
+        """As `_all`, the edges of each stack being computed from the start whenever a layer asks for them."""
+        history: list[list[tuple[Tensor, Tensor]]] = []
+        for layer in cast("Iterable[MessagePassing]", self.layers):
+            hidden = layer.messages(hidden, wires, self._edges(stacked, taps, history))
+            history.append(layer.factors(hidden, wires))
+        return hidden, self._edges(stacked, taps, history)
+
+    def _edges(self, stacked: Sequence[Tensor], taps: Sequence[Tensor], history: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> Iterator[Tensor]:
+        """The edges of each stack behind the layers whose factors are `history`."""
+        for number, (values, places) in enumerate(zip(stacked, taps, strict=True)):
+            edges = self._encode(values, places)
+            for factors in history:
+                update_in_place(edges, *factors[number])
+            yield edges
 
     def _encode(self, values: Tensor, taps: Tensor) -> Tensor:
         """(groups, outs, ins, taps) to (width, groups, outs, ins)."""

@@ -10,12 +10,12 @@ Numbers on edges are hidden-first, (width, groups, outs, ins): every hidden dime
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from compresskit.metaprune.pna_blocks import Moments, Update, update_into
+from compresskit.metaprune.pna_blocks import Moments, Update, update_in_place
 from compresskit.metaprune.pna_wiring import Wiring
 
 EPSILON = 1e-5
@@ -45,22 +45,31 @@ class MessagePassing(nn.Module):
 
     def forward(self, nodes: Tensor, wires: Wiring, *edges: Tensor) -> tuple[Tensor, ...]:
         """(N, width) and (width, groups, outs, ins) of each stack, to the same. Without gradients, new edges take the place of the old ones."""
+        nodes = self.messages(nodes, wires, edges)
+        change = Update.apply if torch.is_grad_enabled() else update_in_place
+        return nodes, *(change(values, *factors) for values, factors in zip(edges, self.factors(nodes, wires), strict=True))
+
+    def messages(self, nodes: Tensor, wires: Wiring, edges: Iterable[Tensor]) -> Tensor:
+        """New nodes (equations 14 to 18); one stack of edges is asked for at a time."""
         sender, receiver = _columns(self.sender(nodes)), self.receiver(nodes)
-        ends = [(_at(sender, stack.sources), _at(sender, stack.targets)) for stack in wires.stacks]
-        moments = [Moments.apply(values, *both) for values, both in zip(edges, ends, strict=True)]
-        nodes = (
-            nodes
-            + self.aggregate(_statistics([found[:4] for found in moments], wires.targets, wires.incoming, receiver))
-            + self.aggregate(_statistics([found[4:] for found in moments], wires.sources, wires.outgoing, receiver * self.inverter.T))
-        )
+        moments = [
+            Moments.apply(values, _at(sender, stack.sources), _at(sender, stack.targets)) for values, stack in zip(edges, wires.stacks, strict=True)
+        ]
+        ahead = _statistics([found[:4] for found in moments], wires.targets, wires.incoming, receiver)
+        back = _statistics([found[4:] for found in moments], wires.sources, wires.outgoing, receiver * self.inverter.T)
+        return nodes + self.aggregate(ahead) + self.aggregate(back)
+
+    def factors(self, nodes: Tensor, wires: Wiring) -> list[tuple[Tensor, Tensor]]:
+        """What equation 19 multiplies the edges of each stack with, as a product of rank 2: (width, groups, outs, 2), (width, groups, 2, ins)."""
         first, second = _columns(self.edge_first(nodes)), _columns(self.edge_second(nodes))
         inverted = first * self.inverter
-        updated = []
-        for values, stack in zip(edges, wires.stacks, strict=True):
-            left = torch.stack([_at(second, stack.targets), _at(inverted, stack.targets)], dim=-1)
-            right = torch.stack([_at(first, stack.sources), _at(second, stack.sources)], dim=-2)
-            updated.append(Update.apply(values, left, right) if torch.is_grad_enabled() else update_into(values, values, left, right))
-        return nodes, *updated
+        return [
+            (
+                torch.stack([_at(second, stack.targets), _at(inverted, stack.targets)], dim=-1),
+                torch.stack([_at(first, stack.sources), _at(second, stack.sources)], dim=-2),
+            )
+            for stack in wires.stacks
+        ]
 
 
 def _columns(rows: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ class Update(Function):
     @staticmethod
     def forward(ctx: Any, edges: Tensor, left: Tensor, right: Tensor) -> Tensor:
         ctx.save_for_backward(edges, left, right)
-        return update_into(torch.empty_like(edges), edges, left, right)
+        return _updated(torch.empty_like(edges), edges, left, right)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,11 +91,15 @@ class Update(Function):
         return slopes
 
 
-def update_into(updated: Tensor, edges: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """What `Update` gives, written to `updated`, which may be `edges` itself."""
-    for out, part, outs, ins in _steps(updated, edges, left, right):
-        torch.addcmul(part, part, outs @ ins, out=out)
-    return updated
+def update_in_place(edges: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """What `Update` gives, in the place of `edges`; without gradients."""
+    return _updated(edges, edges, left, right)
+
+
+def _updated(out: Tensor, edges: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    for into, part, outs, ins in _steps(out, edges, left, right):
+        torch.addcmul(part, part, outs @ ins, out=into)
+    return out
 
 
 def _steps(edges: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
