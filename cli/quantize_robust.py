@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from rich.console import RenderableType
-
 from compresskit.errors import UsageError
 from compresskit.quantization.robust.config import RobustConfig, RobustMethod, RobustRequest
-from compresskit.quantization.robust.report import RobustReport
 from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT
 
 from .console import Console
 from .options import METHOD, TARGET, option, refuse_beside, refuse_without
 from .results import beside, check_outputs, data_fields, deliver, files_read, model_fields
-from .tables import accuracy_cell, accuracy_change, plain_table, plural, wrote
 from .targets import FORMATS, model_stem
 
 if TYPE_CHECKING:
@@ -88,6 +83,8 @@ def robust(console: Console, options: QuantizeOptions) -> None:
     # Only now, so that --help and wrong options are answered at once.
     from compresskit.quantization.robust.pipeline import run
 
+    from .robust_tables import tables
+
     with console.progress() as progress:
         outcome = run(request, progress)
     report, write = outcome.report, not options.dry_run
@@ -118,23 +115,3 @@ def _outputs(options: QuantizeOptions) -> tuple[str, ...]:
     if asked or options.model == STDOUT:
         return asked or (STDOUT,)
     return (beside(options.model, model_stem(options.model) + SUFFIX),)
-
-
-def tables(report: RobustReport) -> Iterator[RenderableType]:
-    """Accuracy before and after, every strength that was tried, and what was written."""
-    table = plain_table("", "before", "after", "change")
-    table.add_row("accuracy", accuracy_cell(report.before), accuracy_cell(report.after), accuracy_change(report.before, report.after))
-    yield table
-    yield ""
-    trials = plain_table("strength", "validation", "penalty", "held", "ms a step")
-    for trial in report.trials:
-        kept = " *" if trial.strength == report.strength else ""
-        accuracy = "diverged" if trial.accuracy is None else f"{trial.accuracy:.4f}"
-        penalty = f"{trial.penalty_before:.4g} → {trial.penalty_after:.4g}"
-        strength = "none" if trial.strength == 0 else f"{trial.strength:.3g}"
-        trials.add_row(strength + kept, accuracy, penalty, "yes" if trial.held else "no", f"{1e3 * trial.seconds:.0f}")
-    yield trials
-    yield "*: kept, the strongest that holds the accuracy on the validation split"
-    yield f"accuracy: {report.after.metric} of {plural(report.after.count, 'test sample')} in ONNX Runtime, in float"
-    yield from wrote(report.outputs)
-    yield f"seed {report.seed}, {plural(report.threads, 'thread')}, {sum(report.stages.values()):.1f} s"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-
-from rich.console import RenderableType
 
 from compresskit.errors import UsageError
 from compresskit.quantization.config import QuantizeConfig
@@ -18,7 +15,6 @@ from .console import Console
 from .options import OUTPUT, TARGET, option, refuse_beside
 from .plot import Series, check_plot, draw_curves
 from .results import check_outputs, data_fields, deliver, files_read, model_fields, protected
-from .tables import accuracy_cell, accuracy_change, plain_table, plural, ratio, size, wrote
 
 if TYPE_CHECKING:
     from compresskit.quantization.sweep import SweepReport, SweepRow
@@ -70,6 +66,8 @@ def sweep(console: Console, options: QuantizeOptions, config: QuantizeConfig, wi
     # Only now, so that --help and wrong options are answered at once.
     from compresskit.quantization.sweep import run
 
+    from .sweep_tables import tables
+
     with console.progress() as progress:
         outcome = run(request, progress)
     report, write = outcome.report, not options.dry_run
@@ -78,19 +76,6 @@ def sweep(console: Console, options: QuantizeOptions, config: QuantizeConfig, wi
     deliver(console, options, report, tables(report), outcome.standard_output, inputs=inputs, warnings=report.warnings, write=write)
     if outcome.failure is not None:
         raise outcome.failure
-
-
-def tables(report: SweepReport) -> Iterator[RenderableType]:
-    """A row a width."""
-    table = plain_table("bits", "accuracy", "change", "file", "of float")
-    table.add_row("float", accuracy_cell(report.accuracy), "", size(report.bytes), "")
-    for row in report.rows:
-        change = accuracy_change(report.accuracy, row.accuracy)
-        table.add_row(_named(row), accuracy_cell(row.accuracy), change, size(row.bytes), ratio(row.bytes, report.bytes))
-    yield table
-    yield f"accuracy: {report.accuracy.metric} of {plural(report.accuracy.count, 'test sample')} in ONNX Runtime"
-    yield from wrote(report.outputs)
-    yield f"seed {report.seed}, {plural(report.threads, 'thread')}, {sum(report.stages.values()):.1f} s"
 
 
 def draw(report: SweepReport, suffix: str) -> bytes:
@@ -111,7 +96,3 @@ def _curve(label: str, rows: tuple[SweepRow, ...] | list[SweepRow]) -> Series:
     found = [row.accuracy for row in ordered]
     intervals = [(one.low, one.high) for one in found if one.low is not None and one.high is not None]
     return Series(label, [(row.weights, row.accuracy.value) for row in ordered], intervals)
-
-
-def _named(row: SweepRow) -> str:
-    return f"W{row.weights}A{row.activations}"

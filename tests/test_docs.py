@@ -81,6 +81,8 @@ def test_every_example_is_accepted(line: str, monkeypatch: pytest.MonkeyPatch, t
         "pruning.curve.run",
         "pruning.pipeline.run",
         "quantization.pipeline.run",
+        "quantization.robust.pipeline.run",
+        "quantization.sweep.run",
         "metaprune.pipeline.run",
         "metaprune.meta_pipeline.run",
         "recommend.pipeline.run",
