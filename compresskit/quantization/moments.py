@@ -10,20 +10,42 @@ reconstruction of Nagel et al. 2020 ("Up or Down?", equation 25) without the act
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 
-class Moments:
-    """Sums over rows of inputs (G, rows, K) and outputs (G, rows, O).
+@dataclass(frozen=True)
+class LayerError:
+    """The error of a layer's outputs as a function of its weights.
 
     Attributes:
-        rows: seen.
-        centered: whether the layer has a bias that takes what is wrong on average.
+        curvature: (G, K, K): E[z z'].
+        pull: (G, O, K): E[y z'].
+        power: (G, O): E[y^2].
+        inputs, outputs: (G, K) and (G, O): E[z] and E[y].
     """
 
-    def __init__(self, groups: int, outputs: int, inputs: int, *, centered: bool) -> None:
-        self.rows = 0
-        self.centered = centered
+    curvature: np.ndarray
+    pull: np.ndarray
+    power: np.ndarray
+    inputs: np.ndarray
+    outputs: np.ndarray
+
+    def error(self, weights: np.ndarray) -> np.ndarray:
+        """(G, O) mean squared errors of weights (G, O, K), the bias at its best where it is free."""
+        return ((weights @ self.curvature - 2 * self.pull) * weights).sum(axis=2) + self.power
+
+    def bias(self, weights: np.ndarray) -> np.ndarray:
+        """(G, O): what added to the products of weights (G, O, K) makes their average that of the float network."""
+        return self.outputs - np.einsum("gok,gk->go", weights, self.inputs)
+
+
+class Moments:
+    """Sums over rows of inputs (G, rows, K) and outputs (G, rows, O)."""
+
+    def __init__(self, groups: int, outputs: int, inputs: int) -> None:
+        self._rows = 0
         self._zz = np.zeros((groups, inputs, inputs))
         self._yz = np.zeros((groups, outputs, inputs))
         self._yy = np.zeros((groups, outputs))
@@ -33,34 +55,18 @@ class Moments:
     def update(self, z: np.ndarray, y: np.ndarray) -> None:
         """Take in rows of inputs and the float network's outputs for them."""
         z, y = z.astype(np.float32), y.astype(np.float32)
-        self.rows += z.shape[1]
+        self._rows += z.shape[1]
         self._zz += z.transpose(0, 2, 1) @ z
         self._yz += y.transpose(0, 2, 1) @ z
         self._yy += (y.astype(np.float64) ** 2).sum(axis=1)
         self._z += z.sum(axis=1, dtype=np.float64)
         self._y += y.sum(axis=1, dtype=np.float64)
 
-    @property
-    def curvature(self) -> np.ndarray:
-        """(G, K, K): E[z z']."""
-        return self._zz / self.rows - self._product(self._z, self._z)
-
-    @property
-    def pull(self) -> np.ndarray:
-        """(G, O, K): E[y z']."""
-        return self._yz / self.rows - self._product(self._y, self._z)
-
-    def error(self, weights: np.ndarray) -> np.ndarray:
-        """(G, O) mean squared errors of weights (G, O, K), the bias at its best where it is free."""
-        power = self._yy / self.rows - (self._mean(self._y) ** 2 if self.centered else 0.0)
-        return ((weights @ self.curvature - 2 * self.pull) * weights).sum(axis=2) + power
-
-    def bias(self, weights: np.ndarray) -> np.ndarray:
-        """(G, O): what added to the products of weights (G, O, K) makes their average that of the float network."""
-        return self._mean(self._y) - np.einsum("gok,gk->go", weights, self._mean(self._z))
-
-    def _mean(self, sums: np.ndarray) -> np.ndarray:
-        return sums / self.rows
-
-    def _product(self, left: np.ndarray, right: np.ndarray) -> np.ndarray | float:
-        return self._mean(left)[:, :, None] * self._mean(right)[:, None, :] if self.centered else 0.0
+    def layer_error(self, *, free_bias: bool) -> LayerError:
+        """What all rows say of a layer, with a bias that takes what is wrong on average or without one."""
+        zz, yz, yy, z, y = (total / self._rows for total in (self._zz, self._yz, self._yy, self._z, self._y))
+        if free_bias:
+            zz -= z[:, :, None] * z[:, None, :]
+            yz -= y[:, :, None] * z[:, None, :]
+            yy -= y**2
+        return LayerError(zz, yz, yy, z, y)

@@ -7,7 +7,6 @@ samples ─►                            ├─► Moments ─► learn_roundin
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ from compresskit.quantization.rounding import learn_rounding
 from compresskit.quantization.storage import activation_container
 
 LEARNED_BITS = 4
-"""Weights of more bits lose next to nothing by rounding to the nearest."""
+"""For weights of more bits rounding is learned on demand only: they lose little by rounding to the nearest."""
 MOST_INPUTS = 4608
 """Of an output, a 3x3 kernel on 512 channels: its moments take 0.7 GB. Layers of more are rounded to the nearest."""
 
@@ -50,8 +49,11 @@ Emit = Callable[[Rounded], onnx.ModelProto]
 
 def learnable(network: Network, layers: Collection[Layer]) -> tuple[Layer, ...]:
     """The layers whose weights are theirs alone, and not too many an output."""
-    uses = Counter(layer.weight for layer in layers)
-    return tuple(layer for layer in layers if uses[layer.weight] == 1 and as_matrices(layer, network.constants[layer.weight]).shape[2] <= MOST_INPUTS)
+
+    def few(layer: Layer) -> bool:
+        return as_matrices(layer, network.constants[layer.weight]).shape[2] <= MOST_INPUTS
+
+    return tuple(layer for layer in layers if network.uses[layer.weight] == 1 and few(layer))
 
 
 def reconstructed(
@@ -80,7 +82,6 @@ def reconstructed(
         InputError: ONNX Runtime cannot run the model.
     """
     rounded = Rounded()
-    biases = Counter(layer.bias for layer in layers)
     float_model = network.to_model()
     with ExitStack() as stack:
         first, second = (stack.enter_context(IsolatedSession(float_model.SerializeToString(), threads=threads)) for _ in range(2))
@@ -91,7 +92,7 @@ def reconstructed(
             first.load(part_up_to(float_model, layer.output).SerializeToString())
             second.load(part_up_to(emit(rounded), f"{layer.input}_quantized", kind).SerializeToString())
             pairs = ((grid.dequantize(read[0].astype(np.int32)), made[0]) for made, read in feeding.answers(first, second))
-            free_bias = layer.bias if biases[layer.bias] == 1 else None
+            free_bias = layer.bias if layer.bias is not None and network.uses[layer.bias] == 1 else None
             constants, rounded.grids[layer.weight] = fitted(
                 layer, network.constants[layer.weight], weights[layer.weight], free_bias, pairs, np.random.default_rng(seed)
             )
@@ -110,14 +111,14 @@ def fitted(
 ) -> tuple[dict[str, np.ndarray], Grid]:
     """One layer's weights, and its bias where that has a name, for `pairs` of what it reads now and what it put out in float; and its grid."""
     matrices = as_matrices(layer, weight)
-    moments = Moments(*matrices.shape, centered=bias is not None)
+    moments = Moments(*matrices.shape)
     for inputs, outputs in pairs:
         places = draw_places(layer, outputs, rng)
         moments.update(input_rows(layer, weight, inputs, places, len(matrices)), output_rows(layer, outputs, places, len(matrices)))
-    step = grid.scale.reshape(matrices.shape[:2])
-    integers, step = learn_rounding(matrices, step, grid.low, grid.high, moments)
+    target = moments.layer_error(free_bias=bias is not None)
+    integers, step = learn_rounding(matrices, grid.scale.reshape(matrices.shape[:2]), grid.low, grid.high, target)
     found = integers * step[..., None]
     fit = {layer.weight: as_stored(layer, found, weight.shape).astype(np.float32)}
     if bias is not None:
-        fit[bias] = moments.bias(found).ravel().astype(np.float32)
+        fit[bias] = target.bias(found).ravel().astype(np.float32)
     return fit, replace(grid, scale=step.reshape(grid.scale.shape))

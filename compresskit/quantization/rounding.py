@@ -2,7 +2,7 @@
 
 AdaRound (Nagel et al. 2020, "Up or Down? Adaptive Rounding for Post-Training Quantization", section 3): roundings h in [0, 1] are relaxed to
 rectified sigmoids (equation 23), pressed to 0 or 1 by a regularizer that sharpens with time (equation 24). The error is known in closed form
-from the `Moments`, so every step sees all samples and nothing is drawn. The roundings found are then flipped one by one while that lowers
+from the layer's moments, so every step sees all samples and nothing is drawn. The roundings found are then flipped one by one while that lowers
 the error. Flips alone choose each output's scale; what is no nearer than with nearest rounding is left to that.
 """
 
@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from compresskit.quantization.moments import Moments
+from compresskit.quantization.moments import LayerError
 
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 """Of the scales that cover the largest weights: smaller ones clip these, and are finer for all others."""
@@ -62,7 +62,7 @@ class _Choices:
         return (self.fraction > 0) & (self.fraction < 1)
 
 
-def learn_rounding(weights: np.ndarray, step: np.ndarray, low: int, high: int, moments: Moments) -> Rounding:
+def learn_rounding(weights: np.ndarray, step: np.ndarray, low: int, high: int, layer: LayerError) -> Rounding:
     """The integers to round weights to, and their scales.
 
     Args:
@@ -71,35 +71,35 @@ def learn_rounding(weights: np.ndarray, step: np.ndarray, low: int, high: int, m
         low, high: the least and the greatest integer.
 
     Returns:
-        (G, O, K) integers next to weights / scale (or at an end), and (G, O) scales, from half of `step` to all of it: `moments.error` of what
+        (G, O, K) integers next to weights / scale (or at an end), and (G, O) scales, from half of `step` to all of it: `layer.error` of what
         they stand for is at most that of the nearest integers at `step`.
     """
     best = _Choices.of(weights, step, low, high).nearest, step
     for share in SHARES:
         choices = _Choices.of(weights, (step * np.float32(share)).astype(np.float32), low, high)
-        best = _better(best, (_descended(choices.nearest, choices, moments), choices.step[..., 0]), moments)
+        best = _better(best, (_descended(choices.nearest, choices, layer), choices.step[..., 0]), layer)
     if weights.size * weights.shape[2] <= _LARGE:
         choices = _Choices.of(weights, best[1], low, high)
-        start = np.where(choices.free, choices.floor + (_relaxed(choices, moments) > 0.5), choices.nearest)
-        best = _better(best, (_descended(start, choices, moments), best[1]), moments)
+        start = np.where(choices.free, choices.floor + (_relaxed(choices, layer) > 0.5), choices.nearest)
+        best = _better(best, (_descended(start, choices, layer), best[1]), layer)
     return best[0], best[1].astype(np.float32)
 
 
-def _better(one: Rounding, other: Rounding, moments: Moments) -> Rounding:
+def _better(one: Rounding, other: Rounding, layer: LayerError) -> Rounding:
     """The rounding that is nearer to the float network, for each output by itself."""
-    errors = [moments.error(integers * step[..., None].astype(np.float64)) for integers, step in (one, other)]
+    errors = [layer.error(integers * step[..., None].astype(np.float64)) for integers, step in (one, other)]
     chosen = errors[1] < errors[0]
     return np.where(chosen[..., None], other[0], one[0]), np.where(chosen, other[1], one[1])
 
 
-def _relaxed(choices: _Choices, moments: Moments) -> np.ndarray:
+def _relaxed(choices: _Choices, layer: LayerError) -> np.ndarray:
     """(G, O, K) roundings in [0, 1], nearly all at an end, by Adam on their logits."""
-    curvature = moments.curvature
+    curvature = layer.curvature
     # Roundings that are independent and uniform would make this error a weight.
     unit = np.mean(choices.step**2 * np.diagonal(curvature, axis1=1, axis2=2)[:, None, :]) / 12
     if unit <= 0:
         return choices.fraction
-    curvature, pull = (curvature / unit).astype(np.float32), (moments.pull / unit).astype(np.float32)
+    curvature, pull = (curvature / unit).astype(np.float32), (layer.pull / unit).astype(np.float32)
     floor, step = choices.floor.astype(np.float32), choices.step.astype(np.float32)
     start = np.clip(choices.fraction, 1e-3, 1 - 1e-3).astype(np.float32)
     logits = np.log((start - _GAMMA) / (_ZETA - start))
@@ -129,14 +129,14 @@ def _press(rounding: np.ndarray, time: float) -> np.ndarray | float:
     return -PRESSURE * 2 * beta * np.abs(side) ** (beta - 1) * np.sign(side)
 
 
-def _descended(integers: np.ndarray, choices: _Choices, moments: Moments) -> np.ndarray:
+def _descended(integers: np.ndarray, choices: _Choices, layer: LayerError) -> np.ndarray:
     """The integers after flips between floor and floor + 1, input by input, each of which lowers the error, until none is left.
 
     Blocks of inputs are swept by themselves; what their flips do to the other inputs' slopes is added up once a block.
     """
-    curvature, floor, free, scale = moments.curvature, choices.floor, choices.free, choices.step[..., 0]
+    curvature, floor, free, scale = layer.curvature, choices.floor, choices.free, choices.step[..., 0]
     integers = integers.copy()
-    slope = (integers * choices.step) @ curvature - moments.pull  # half the error's, by what the integers stand for
+    slope = (integers * choices.step) @ curvature - layer.pull  # half the error's, by what the integers stand for
     for _ in range(_SWEEPS):
         flipped = False
         for start in range(0, integers.shape[2], _BLOCK):

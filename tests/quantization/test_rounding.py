@@ -18,24 +18,24 @@ from compresskit.models.sessions import run
 from compresskit.quantization import rounding
 from compresskit.quantization.config import QuantizeConfig
 from compresskit.quantization.engine import learns, quantize
-from compresskit.quantization.moments import Moments
+from compresskit.quantization.moments import LayerError, Moments
 from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.rounding import learn_rounding
 
 Build = Callable[..., onnx.ModelProto]
 
 
-def _moments(seed: int, groups: int, outputs: int, inputs: int, centered: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray, Moments]:
+def _moments(seed: int, groups: int, outputs: int, inputs: int, centered: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray, LayerError]:
     """Weights, inputs that differ from those that the float network saw, its outputs, and what is remembered of both in two pieces."""
     rng = np.random.default_rng(seed)
     weights = rng.standard_normal((groups, outputs, inputs)).astype(np.float32)
     seen = rng.standard_normal((groups, 40, inputs)) @ rng.standard_normal((groups, inputs, inputs)) + 1
     y = (seen @ weights.transpose(0, 2, 1) + 0.5).astype(np.float32)
     z = (seen + 0.1 * rng.standard_normal(seen.shape)).astype(np.float32)
-    moments = Moments(groups, outputs, inputs, centered=centered)
+    moments = Moments(groups, outputs, inputs)
     for part in (slice(0, 13), slice(13, None)):
         moments.update(z[:, part], y[:, part])
-    return weights, z, y, moments
+    return weights, z, y, moments.layer_error(free_bias=centered)
 
 
 def _wide(step: np.ndarray) -> np.ndarray:
@@ -45,22 +45,22 @@ def _wide(step: np.ndarray) -> np.ndarray:
 
 @given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 4), st.integers(1, 7), st.booleans())
 def test_the_error_is_that_of_the_rows(seed: int, groups: int, outputs: int, inputs: int, centered: bool) -> None:
-    weights, z, y, moments = _moments(seed, groups, outputs, inputs, centered)
+    weights, z, y, layer = _moments(seed, groups, outputs, inputs, centered)
     weights = weights + 0.1
-    bias = moments.bias(weights)[:, None] if centered else 0.0
+    bias = layer.bias(weights)[:, None] if centered else 0.0
     want = ((y - z @ weights.transpose(0, 2, 1) - bias) ** 2).mean(axis=1)
-    np.testing.assert_allclose(moments.error(weights), want, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(layer.error(weights), want, rtol=1e-3, atol=1e-3)
 
 
 @settings(max_examples=30)
 @given(st.integers(0, 2**31), st.integers(1, 2), st.integers(1, 4), st.integers(1, 9), st.integers(2, 5), st.booleans())
 def test_it_is_never_worse_than_the_nearest(seed: int, groups: int, outputs: int, inputs: int, bits: int, centered: bool) -> None:
-    weights, _, _, moments = _moments(seed, groups, outputs, inputs, centered)
+    weights, _, _, layer = _moments(seed, groups, outputs, inputs, centered)
     top = 2 ** (bits - 1) - 1
     step = (np.abs(weights).max(axis=2) / top).astype(np.float32)
-    learned, found = learn_rounding(weights, step, -top, top, moments)
+    learned, found = learn_rounding(weights, step, -top, top, layer)
     nearest = np.rint(weights / _wide(step)) * _wide(step)
-    assert (moments.error(learned * _wide(found)) <= moments.error(nearest)).all()
+    assert (layer.error(learned * _wide(found)) <= layer.error(nearest)).all()
     assert (np.abs(learned - np.clip(weights / _wide(found), -top, top)) < 1 + 1e-5).all()
     assert ((found >= 0.5 * step) & (found <= step)).all()
 
@@ -70,34 +70,34 @@ def test_no_flip_of_one_weight_makes_it_better(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(rounding, "_BLOCK", 4)
     if large:
         monkeypatch.setattr(rounding, "_LARGE", 0)
-    weights, _, _, moments = _moments(3, 2, 3, 10)
+    weights, _, _, layer = _moments(3, 2, 3, 10)
     step = (np.abs(weights).max(axis=2) / 3).astype(np.float32)
-    learned, found = learn_rounding(weights, step, -3, 3, moments)
+    learned, found = learn_rounding(weights, step, -3, 3, layer)
     floor = np.clip(np.floor(weights / _wide(found)), -3, 2)
-    error = moments.error(learned * _wide(found))
+    error = layer.error(learned * _wide(found))
     for at in range(10):
         flipped = learned.copy()
         flipped[..., at] = 2 * floor[..., at] + 1 - learned[..., at]
         inside = np.abs(weights[..., at]) < 3 * found  # beyond the grid there is no choice
-        assert ((moments.error(flipped * _wide(found)) >= error * (1 - 1e-9)) | ~inside).all()
+        assert ((layer.error(flipped * _wide(found)) >= error * (1 - 1e-9)) | ~inside).all()
 
 
 def test_it_is_near_the_best_of_all() -> None:
-    weights, _, _, moments = _moments(5, 1, 6, 8)
+    weights, _, _, layer = _moments(5, 1, 6, 8)
     step = (np.abs(weights).max(axis=2) / 3).astype(np.float32)
     floor = np.floor(weights / _wide(step))
-    learned, scales = learn_rounding(weights, step, -3, 3, moments)
-    found = moments.error(learned * _wide(scales))
-    every = [moments.error(np.clip(floor + np.array(up), -3, 3) * step[..., None]) for up in itertools.product((0, 1), repeat=8)]
+    learned, scales = learn_rounding(weights, step, -3, 3, layer)
+    found = layer.error(learned * _wide(scales))
+    every = [layer.error(np.clip(floor + np.array(up), -3, 3) * step[..., None]) for up in itertools.product((0, 1), repeat=8)]
     assert found.mean() < 1.1 * np.min(every, axis=0).mean()  # at the largest scale; it has others too
-    assert moments.error(np.rint(weights / step[..., None]) * step[..., None]).mean() > 1.5 * found.mean()
+    assert layer.error(np.rint(weights / step[..., None]) * step[..., None]).mean() > 1.5 * found.mean()
 
 
 def test_weights_that_lie_on_the_grid_stay() -> None:
-    weights, _, _, moments = _moments(1, 1, 2, 6)
+    weights, _, _, layer = _moments(1, 1, 2, 6)
     weights[..., ::2] = 0
     step = np.abs(weights).max(axis=2) / 3
-    assert not learn_rounding(weights, step, -3, 3, moments)[0][..., ::2].any()
+    assert not learn_rounding(weights, step, -3, 3, layer)[0][..., ::2].any()
 
 
 @pytest.fixture(autouse=True)
