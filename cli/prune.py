@@ -24,7 +24,9 @@ from .targets import TargetOptions, asked_multiple, asked_sparsity, asked_target
 
 SUFFIX = ".pruned.onnx"
 # Said again here because the registries load torch; a test holds the two together.
-Criterion = Literal["l1", "l2", "l1-first", "l2-first", "bn-scale", "taylor", "fpgm", "lamp", "hessian", "reconstruction", "random", "uniform"]
+Criterion = Literal[
+    "auto", "l1", "l2", "l1-first", "l2-first", "bn-scale", "taylor", "fpgm", "lamp", "hessian", "reconstruction", "random", "uniform"
+]
 Normalizer = Literal["none", "mean", "max"]
 
 
@@ -64,8 +66,14 @@ class PruneOptions(RunOptions, ReportOptions, ModelOutputOptions, DataOptions, T
     rescale: Annotated[bool, option(METHOD, "With --init: bring the variance of the weights that stay back.", "--rescale")] = PruneConfig.rescale
     reinit: Annotated[bool, option(METHOD, "With --init: draw the weights anew after the cut.", "--reinit")] = PruneConfig.reinit
     criterion: Annotated[
-        Criterion, option(METHOD, "What makes a channel important; taylor, hessian, reconstruction need --data.", "--criterion", metavar="C")
-    ] = "l2"
+        Criterion,
+        option(
+            METHOD,
+            "What makes a channel important; auto: reconstruction where there are --data (taylor, hessian need them too), else l2.",
+            "--criterion",
+            metavar="C",
+        ),
+    ] = "auto"
     scope: Annotated[
         Literal["global", "layer"] | None,
         option(METHOD, "Compare channels across the model (global), or cut every layer alike (layer; classic does).", "--scope", metavar="WHERE"),

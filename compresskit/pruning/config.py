@@ -133,7 +133,7 @@ class PruneConfig:
         inner_steps, first_order: of prospr: steps before the loss whose change is scored, and whether to leave out second derivatives, which
             hundreds of steps need. None: its own number.
         rescale, reinit: of a fresh model that was cut: bring the variance of its weights back, or draw them anew.
-        criterion: name in `compresskit.pruning.criteria.CRITERIA`.
+        criterion: name in `compresskit.pruning.criteria.CRITERIA`. "auto": reconstruction where there are data, else l2.
         scope: "global" compares channels across the model, "layer" cuts every group alike. None: layer for a criterion, else global.
         normalize: how scores are scaled within a group before they are compared: none, mean, max.
         floor: smallest kept fraction of any group, in [0, 1). None: 0.1; for a saliency 0, which leaves a channel.
@@ -162,7 +162,7 @@ class PruneConfig:
     first_order: bool = False
     rescale: bool = False
     reinit: bool = False
-    criterion: str = "l2"
+    criterion: str = "auto"
     scope: Literal["global", "layer"] | None = None
     normalize: str = "mean"
     floor: float | None = None
@@ -210,12 +210,14 @@ class PruneConfig:
         """Whether weights are set to zero, rather than channels cut."""
         return self.sparsity is not None or self.pattern is not None
 
-    def settled(self) -> PruneConfig:
-        """The same with all decided that was left to us."""
+    def settled(self, *, data: bool = False) -> PruneConfig:
+        """The same with all decided that was left to us, given whether there are data."""
         method: Method = "classic" if self.method == "auto" else self.method
+        scored = data and not self.salient and not self.sparse
         return replace(
             self,
             method=method,
+            criterion=("reconstruction" if scored else "l2") if self.criterion == "auto" else self.criterion,
             scope=self.scope or ("layer" if method == "classic" else "global"),
             floor=(0.0 if self.salient else 0.1) if self.floor is None else self.floor,
         )

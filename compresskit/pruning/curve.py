@@ -7,7 +7,7 @@ run   ──► net.0.90.onnx, net.0.80.onnx, ... and net.curve.json, which grow
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -163,7 +163,7 @@ def _longer(report: CurveReport, point: CurvePoint, whole: Measure, opened: Open
     return replace(report, points=points, whole=whole, stages=opened.clock.seconds, warnings=_warnings(about_data(opened.data), points))
 
 
-def _warnings(general: Sequence[str] | Iterator[str], points: Sequence[CurvePoint]) -> tuple[str, ...]:
+def _warnings(general: Iterable[str], points: Sequence[CurvePoint]) -> tuple[str, ...]:
     return (*general, *(f"{spelled(point.asked)}: {warning}" for point in points for warning in point.warnings))
 
 

@@ -58,7 +58,7 @@ def prune(
     """
     if data is not None and not graph.free_batch:
         raise InputError(f"{graph.source}: its batch of {graph.inputs[0].shape[0]} is baked in, so it cannot be trained: leave out --data")
-    config = config.settled()
+    config = config.settled(data=data is not None)
     check_method(config, data=data is not None)
     check_blocks(graph, config.blocks)
     recovery = None if data is None else Recovery(graph, data, config, torch.device(device), checkpointing, progress)

@@ -132,7 +132,7 @@ def open_model(request: PruneRequest, progress: Progress = SILENT) -> Opened:
     Raises:
         CompresskitError: of the kind that the exit codes describe.
     """
-    check_method(request.config, data=request.data is not None)
+    check_method(request.config.settled(data=request.data is not None), data=request.data is not None)
     clock = Clock()
     set_threads(request.threads or 0)
     device = str(select_device(request.device))
@@ -174,7 +174,7 @@ def _latency_table(
 
 def _settled(request: PruneRequest, graph: ModelGraph, table: LatencyTable | None, threads: int) -> PruneConfig:
     """The settings with what was left to us decided."""
-    config = request.config.settled()
+    config = request.config.settled(data=request.data is not None)
     if config.round_to == 0:
         config = replace(config, round_to=table.multiple(uses(graph, table.batch)) if table else preferred_multiple(threads=threads))
     return replace(config, epochs=0.0) if request.dry_run else config

@@ -173,3 +173,17 @@ def test_what_is_no_block_is_refused(text: str) -> None:
 @pytest.mark.parametrize(("method", "learns"), [("auto", False), ("classic", False), ("l1l2", True)])
 def test_what_measured_better_is_the_default(method: Method, learns: bool) -> None:
     assert PruneConfig(target=HALF, method=method).learns == learns
+
+
+@pytest.mark.parametrize(
+    ("settings", "data", "criterion"),
+    [
+        ({}, True, "reconstruction"),
+        ({}, False, "l2"),
+        ({"criterion": "l1"}, True, "l1"),
+        ({"method": "snip"}, True, "l2"),
+        ({"target": None, "sparsity": 0.5}, True, "l2"),
+    ],
+)
+def test_data_choose_the_criterion(settings: dict[str, Any], data: bool, criterion: str) -> None:
+    assert PruneConfig(**{"target": HALF, **settings}).settled(data=data).criterion == criterion
