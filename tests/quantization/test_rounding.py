@@ -144,6 +144,23 @@ def test_weights_of_two_layers_are_rounded_to_the_nearest(build: Build, weight: 
     assert set(done.rounded) == {"v"}
 
 
+def test_a_bias_of_two_layers_stays(build: Build, weight: Any, dataset: Dataset) -> None:
+    nodes = [helper.make_node("Conv", ["x", name, "b"], [out]) for name, out in (("v", "y"), ("w", "z"))]
+    stored = {"v": weight(4, 3, 1, 1), "w": weight(4, 3, 1, 1, seed=1), "b": np.ones(4, np.float32)}
+    done = _quantized(build(nodes, stored, outputs=("y", "z")), dataset, "learned", weights=3)
+    assert set(done.rounded) == {"v", "w"}
+
+
+def test_weights_that_other_operators_read_stay(build: Build, weight: Any, dataset: Dataset) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("ReduceMax", ["w"], ["m"]),
+        helper.make_node("Add", ["c", "m"], ["y"]),
+    ]
+    done = _quantized(build(nodes, {"w": weight(4, 3, 3, 3)}), dataset, "learned", weights=3)
+    assert not done.rounded
+
+
 def test_a_model_that_fixes_its_batch(build: Build, weight: Any, dataset: Dataset) -> None:
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["y"])]
     models = [build(nodes, {"w": weight(4, 3, 3, 3)}, shape=(batch, 3, 8, 8)) for batch in (5, "N")]
