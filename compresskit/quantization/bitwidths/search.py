@@ -1,6 +1,6 @@
 """The search: a network whose weights are nested residuals, trained while their gates close.
 
-    Quantized ──► nested weights, rounded activations, norms ──train, Control──► gates ──► nearest_widths
+    Quantized ──► nested weights, rounded activations ──train, Control──► gates ──► nearest_widths
 
 Its weights are left behind, as those of the search for channels are: training under the widths that were found begins from the original ones.
 """
@@ -24,14 +24,13 @@ from compresskit.quantization.bitwidths.nested import Nested, residual_noise
 from compresskit.quantization.config import QuantizeConfig
 from compresskit.quantization.grid import Grid
 from compresskit.quantization.plan import make_plan
-from compresskit.quantization.qat.engine import LEARNING_RATES, NORM_BATCH
+from compresskit.quantization.qat.engine import LEARNING_RATES
 from compresskit.quantization.qat.network import trainable
-from compresskit.quantization.qat.norms import make_norms, settle, with_biases
 from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.quantizers import FakeQuant
 from compresskit.report import SearchPoint
 from compresskit.training import distillation, train
-from compresskit.training.tuning import Checkpointing, calibration_batches, on_device, train_config
+from compresskit.training.tuning import Checkpointing, on_device, train_config
 
 SEARCH = 0.25  # of the epochs
 RISE = 0.3  # fraction of the search in which the learning rate rises
@@ -66,18 +65,14 @@ class GatedNetwork(nn.Module):
 
     log: Tensor
 
-    def __init__(self, start: Quantized, grids: Levels, mask: Tensor, log: Tensor, data: Dataset, config: QuantizeConfig) -> None:
+    def __init__(self, start: Quantized, grids: Levels, mask: Tensor, log: Tensor, input_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.mask = nn.Parameter(mask)
         self.register_buffer("log", log)
-        network = with_biases(start.network)
-        plan = make_plan(network)
+        assert start.plan is not None, "activations have grids"
         nested = {name: Nested(levels, self.mask, row) for row, (name, levels) in enumerate(grids.items())}
-        rounded = {members[0]: FakeQuant(start.activations[members[0]]) for members in plan.sets}
-        norms = make_norms(network, plan) if min(config.batch_size, len(data.train)) >= NORM_BATCH else {}
-        self.network = trainable(network, plan, nested, rounded, norms, input_shape=data.train.x.shape[1:])
-        if norms:
-            settle(self.network, calibration_batches(data, config.batch_size, config.seed))
+        rounded = {members[0]: FakeQuant(start.activations[members[0]]) for members in start.plan.sets}
+        self.network = trainable(start.network, start.plan, nested, rounded, input_shape=input_shape)
 
     def forward(self, *inputs: Any) -> Any:
         return self.network(*inputs)
@@ -114,7 +109,7 @@ def search_widths(
     device, epochs = device or torch.device("cpu"), config.epochs * SEARCH
     steps = max(1, round(epochs * -(-len(data.train) // config.batch_size)))
     rate = TRAVEL / steps
-    module = GatedNetwork(start, grids, starting_gates(start, grids, cost), torch.zeros(min(POINTS, steps), 3), data, config)
+    module = GatedNetwork(start, grids, starting_gates(start, grids, cost), torch.zeros(min(POINTS, steps), 3), data.train.x.shape[1:])
     settings = train_config(config, data, epochs=epochs, rate=LEARNING_RATES[config.optimizer], kept=kept, phase=1)
     settings = replace(settings, schedule="constant", warmup=RISE, precision="fp32")
     objective = None

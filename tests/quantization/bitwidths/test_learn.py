@@ -147,9 +147,9 @@ def test_gates_begin_in_the_order_of_noise_for_what_they_save(start: Quantized) 
     assert np.array_equal(noise.ravel().argsort(), gates.numpy().ravel().argsort())
 
 
-def test_open_gates_compute_what_8_bits_do(start: Quantized, data: Dataset, config: QuantizeConfig) -> None:
+def test_open_gates_compute_what_8_bits_do(start: Quantized, data: Dataset) -> None:
     grids = level_grids(start, 8)
-    module = GatedNetwork(start, grids, torch.ones(5, 2), torch.zeros(4, 3), data, config).eval()
+    module = GatedNetwork(start, grids, torch.ones(5, 2), torch.zeros(4, 3), (3, 8, 8)).eval()
     assert [parameter.shape for parameter in module.parameter_groups(0.1)[2]["params"]] == [(5, 2)]
     names = [name for name, _ in module.named_parameters()]
     assert sum("mask" in name for name in names) == 1
