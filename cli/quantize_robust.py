@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from compresskit.errors import UsageError
+from compresskit.quantization.config import QuantizeConfig
 from compresskit.quantization.robust.config import RobustConfig, RobustMethod, RobustRequest
 from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT
@@ -58,7 +59,7 @@ def robust(console: Console, options: QuantizeOptions) -> None:
         strength=options.strength,
         epochs=options.epochs,
         learning_rate=options.lr,
-        batch_size=options.batch_size,
+        batch_size=_batch_size(console, options),
         optimizer=options.optimizer,
         schedule=options.schedule,
         label_smoothing=options.label_smoothing,
@@ -91,6 +92,12 @@ def robust(console: Console, options: QuantizeOptions) -> None:
     deliver(console, options, report, tables(report), outcome.standard_output, inputs=inputs, warnings=report.warnings, write=write)
     if outcome.failure is not None:
         raise outcome.failure
+
+
+def _batch_size(console: Console, options: QuantizeOptions) -> int:
+    """As asked; else one that gradients of the penalty are not all noise in, larger than that of training under quantization."""
+    unsaid = "batch_size" not in console.given and options.batch_size == QuantizeConfig.batch_size
+    return RobustConfig.batch_size if unsaid else options.batch_size
 
 
 def refuse_alone(console: Console) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from compresskit.errors import GuardError
 from compresskit.progress import SILENT, Progress
+from compresskit.quantization.robust.config import RobustConfig
 from compresskit.quantization.robust.report import RobustOutcome, RobustReport, Trial
 from compresskit.quantization.sweep import SweepOutcome, SweepReport, SweepRow
 from compresskit.report import Accuracy, ModelInfo, Output
@@ -56,6 +57,7 @@ def test_robust_in_one_line(invoke: Invoke, robust: Pipeline) -> None:
     assert done.code == 0
     assert robust.asked.outputs == ("net.robust.pt",)
     assert (robust.asked.config.method, robust.asked.config.strength, robust.asked.data) == ("l1", None, "d.npz")
+    assert robust.asked.config.batch_size == RobustConfig.batch_size
     assert "0.01 *" in done.out
     assert "diverged" in done.out
     assert "-0.20 pt" in done.out
