@@ -54,7 +54,8 @@ class QuantizeConfig(TrainingSettings):
     reduce_range: bool | None = None
     max_drop: float | None = None
     require_speedup: float | None = None
-    # Rounding makes gradients of very different size: AdamW trains what SGD has no one rate for.
+    # Rounding makes gradients of very different size: AdamW trains what SGD has no one rate for. Many small steps beat few large ones.
+    batch_size: int = field(default=32, kw_only=True)
     optimizer: Literal["sgd", "adamw"] = field(default="adamw", kw_only=True)
     distill: float = field(default=0.9, kw_only=True)
 

@@ -40,7 +40,7 @@ from compresskit.training import evaluate
 WIDTHS = ((4, 4), (4, 8), (3, 3))
 METHODS = ("ptq", "ptq-learned", "lsq", "ste", "dorefa")
 NORMALIZATION = Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-IMAGES, EPOCHS, BATCH, EDGES = 8000, 2.0, 64, 8
+IMAGES, EPOCHS, BATCH, EDGES = 8000, 2.0, 32, 8
 SIMULATED = 500
 AIMS = {"lsq_w4a4_drop": 0.01}
 

@@ -26,6 +26,7 @@ from compresskit.quantization.qat.handover import hand_over
 from compresskit.quantization.qat.network import trainable
 from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.quantizers import QUANTIZERS, FakeQuant
+from compresskit.quantization.weights import quantized_bias
 from compresskit.training.tuning import Checkpointing
 
 SAMPLE = Path(__file__).parents[3] / "sample_data"
@@ -106,25 +107,18 @@ def test_without_epochs_training_changes_nothing(start: Start, digits: Dataset) 
     assert _accuracy(done, digits) == pytest.approx(_accuracy(before, digits), abs=0.01)
 
 
-@pytest.mark.parametrize("method", ["lsq", "dorefa"])
-def test_norms_fold_without_changing_an_integer(method: Any, start: Start, digits: Dataset) -> None:
-    """Even where gains are negative or nought."""
-    config = dataclasses.replace(CONFIG, method=method)
-    module = fake_quantized(start(config), digits, config)
-    assert len(module.norms) == 9
-    rng = np.random.default_rng(0)
+def test_steps_grow_where_a_bias_would_not_fit_its_bits(start: Start, digits: Dataset) -> None:
+    module = fake_quantized(start(CONFIG), digits, CONFIG)
+    layer = module.plan.layers[1]
+    assert layer.bias is not None
     with torch.no_grad():
-        for norm in module.norms.values():
-            norm.weight *= torch.from_numpy(rng.choice([-1.5, 0.5, 1.0], norm.weight.shape).astype(np.float32))  # type: ignore[operator]
-            norm.weight[0] = 0  # type: ignore[index, operator]
+        module.weight_module(layer.weight).scale[0] = 1e-11  # type: ignore[union-attr, index]
+        module.parameter(layer.bias)[0] = 100.0
     handed = hand_over(module)
-    for layer in module.plan.layers:
-        quantizer = module.weight_module(layer.weight)
-        assert isinstance(quantizer, FakeQuant)
-        before = quantizer.grid().quantize(quantizer.carried(module.parameter(layer.weight)).detach().numpy())
-        after = handed.weights[layer.weight].quantize(handed.rounded.constants[layer.weight])
-        gains = np.ones(len(after)) if (norm := module.norm(layer.output)) is None else np.sign(norm.weight.detach().numpy())  # type: ignore[operator]
-        assert np.array_equal(after, (before * gains.reshape(-1, *[1] * (after.ndim - 1))).astype(np.int32))
+    grid, read = handed.weights[layer.weight], handed.activations[layer.input]
+    integers, scale = quantized_bias(handed.network.constants[layer.bias], read, grid)
+    assert integers[0] * scale[0] == pytest.approx(100, rel=1e-4)
+    assert np.array_equal(grid.scale[1:], module.weight_module(layer.weight).grid().scale[1:])  # type: ignore[union-attr]
 
 
 def test_an_interrupted_training_ends_in_the_same_bits(start: Start, digits: Dataset, tmp_path: Path) -> None:
@@ -169,10 +163,6 @@ def test_observers_stand_still_after_their_share_of_the_steps(start: Start, digi
     assert seen[0]
     assert not seen[-1]
     assert sum(seen) == pytest.approx(len(seen) / 2, abs=1)
-
-
-def test_small_batches_train_without_norms(start: Start, digits: Dataset) -> None:
-    assert not fake_quantized(start(CONFIG), digits, dataclasses.replace(CONFIG, batch_size=8)).norms
 
 
 def test_methods_said_twice_are_the_same() -> None:
