@@ -90,9 +90,9 @@ def _measures(before: Measure, after: Measure) -> Table:
             "latency p50 / p90", latency_cell(before.latency), latency_cell(after.latency), ratio(after.latency.p50_ms, before.latency.p50_ms)
         )
     if before.training and after.training:
-        for name, figure, spell in TRAINING:
-            first, second = figure(before.training), figure(after.training)
-            table.add_row(name, spell(first), spell(second), ratio(second, first))
+        for name, price, written in TRAINING:
+            first, second = price(before.training), price(after.training)
+            table.add_row(name, written(first), written(second), ratio(second, first))
     return table
 
 
