@@ -71,9 +71,9 @@ def lifted(module: nn.Module) -> ModelGraph:
     return graph_from_module(module, (TensorSpec("input", (None, *SHAPE)),), source=ARCH)
 
 
-def with_engine(task: Task, method: PruneMethod) -> nn.Module:
-    """Our engine, at its defaults but for the method."""
-    config = PruneConfig(target=Target("flops", task.target), method=method, epochs=task.epochs, seed=task.seed)
+def with_engine(task: Task, method: PruneMethod, criterion: str) -> nn.Module:
+    """Our engine, at its defaults but for the method and the criterion."""
+    config = PruneConfig(target=Target("flops", task.target), method=method, criterion=criterion, epochs=task.epochs, seed=task.seed)
     return prune(lifted(task.network()), task.data, config).graph.module
 
 
@@ -100,9 +100,10 @@ def with_torch_pruning(task: Task, make: Callable[..., tp.pruner.BasePruner], *,
     return module
 
 
-def defaults(method: PruneMethod) -> dict[str, Any]:
-    config = asdict(PruneConfig(target=Target("flops", 0.5), method=method).settled())
-    return {name: value for name, value in config.items() if name not in ("target", "sparsity", "pattern", "epochs", "seed", "max_drop")}
+def ours(method: PruneMethod, criterion: str) -> Method:
+    config = asdict(PruneConfig(target=Target("flops", 0.5), method=method, criterion=criterion).settled(data=True))
+    said = {name: value for name, value in config.items() if name not in ("target", "sparsity", "pattern", "epochs", "seed", "max_drop")}
+    return Method({"by": "compresskit", **said}, partial(with_engine, method=method, criterion=criterion))
 
 
 def peer(make: Callable[..., tp.pruner.BasePruner], *, sparse: bool, global_pruning: bool) -> Method:
@@ -118,8 +119,9 @@ METHODS = {
     "tp-bn-scale": peer(bn_scale, sparse=True, global_pruning=True),
     "tp-bn-scale-layer": peer(bn_scale, sparse=True, global_pruning=False),
     "uniform": Method({"by": "compresskit", **UNIFORM, "distill": 0}, with_uniform_width),
-    "ours": Method({"by": "compresskit", **defaults("classic")}, partial(with_engine, method="classic")),
-    "l1l2": Method({"by": "compresskit", **defaults("l1l2")}, partial(with_engine, method="l1l2")),
+    "ours": ours("classic", "auto"),
+    "ours-l2": ours("classic", "l2"),
+    "l1l2": ours("l1l2", "l2"),
 }
 
 
