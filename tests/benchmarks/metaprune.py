@@ -182,9 +182,15 @@ def main() -> None:
                 task = Task(graph, data, speedup, tuple(options.epochs), seed, options.metanetwork)
                 rows.append(measure(method, task))
                 print(rows[-1], file=sys.stderr, flush=True)
-                table = summary(rows)
-                write(options.output, {**heading(threads), "common": common, "summary": table, "rows": rows})
-                options.output.with_suffix(".png").write_bytes(drawing(table, graph.source))
+                keep(options.output, common, rows, threads)
+    keep(options.output, common, rows, threads)
+
+
+def keep(output: Path, common: dict[str, Any], rows: list[dict[str, Any]], threads: int) -> None:
+    """Write the table of what has been measured so far, and draw it for the network that came last."""
+    table = summary(rows)
+    write(output, {**heading(threads), "common": common, "summary": table, "rows": rows})
+    output.with_suffix(".png").write_bytes(drawing(table, rows[-1]["network"]))
 
 
 if __name__ == "__main__":
