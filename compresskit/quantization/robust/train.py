@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from compresskit.data import Dataset, batches
-from compresskit.errors import GuardError
+from compresskit.errors import GuardError, InputError
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.network import Network
 from compresskit.quantization.plan import Plan
@@ -33,6 +33,7 @@ from compresskit.training.objectives import supervised
 from compresskit.training.precision import device_of
 from compresskit.training.state import copied
 from compresskit.training.tuning import Checkpointing, on_device, train_config
+from compresskit.wording import first_line
 
 PENALIZED = 15.0
 """Epochs in which the penalty acts, at most: gradients shrink by themselves before (the thesis, appendix B.4)."""
@@ -80,7 +81,7 @@ def make_robust(
     """
     module = Watched(network, plan, input_shape=tuple(data.train.x.shape[1:]), source=source)
     with on_device(module, torch.device(device)):
-        kept, strength, trials = _found(_Trainer(module, data, config, checkpointing, progress))
+        kept, strength, trials = _found(_Trainer(module, source, data, config, checkpointing, progress))
     module.load_state_dict(kept)
     return Robust(module.trained(), strength, trials)
 
@@ -105,6 +106,7 @@ class _Trainer:
     """Trains one module, time and again."""
 
     module: Watched
+    source: str
     data: Dataset
     config: RobustConfig
     checkpointing: Checkpointing | None
@@ -127,7 +129,13 @@ class _Trainer:
     def train(self, epochs: float, objective: Objective, *, phase: int) -> TrainResult:
         settings = train_config(self.config, self.data, epochs=epochs, rate=RATES[self.config.optimizer], kept=self.checkpointing, phase=phase)
         after_step = _keeping_zeros(self.module)
-        return train(self.module, self.data, settings, objective=objective, after_step=after_step, progress=self.progress)
+        try:
+            return train(self.module, self.data, settings, objective=objective, after_step=after_step, progress=self.progress)
+        except RuntimeError as error:
+            if "is not implemented" not in str(error):
+                raise
+            reason = f"{first_line(error)}: gradients of a gradient need it; --robust-method dq does not"
+            raise InputError(f"{self.source}: {reason}") from error
 
     def validated(self) -> Evaluation:
         return evaluate(self.module, self.data.validation, self.data.normalization, batch_size=self.config.batch_size)

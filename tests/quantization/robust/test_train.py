@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from compresskit.data import Dataset, Split
-from compresskit.errors import UsageError
+from compresskit.errors import InputError, UsageError
 from compresskit.models.graph import Normalization
 from compresskit.quantization.plan import make_plan
 from compresskit.quantization.prepare import prepare
@@ -87,6 +87,15 @@ def test_a_strength_that_makes_training_diverge_does_not_hold(made: Callable[...
     done = made()
     assert [trial.accuracy is None for trial in done.trials] == [False, True]
     assert done.strength == 0
+
+
+def test_an_operator_without_a_second_derivative_is_named(made: Callable[..., Robust], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: object, **named: object) -> None:
+        raise RuntimeError("derivative for aten::grid_sampler is not implemented")
+
+    monkeypatch.setattr(search, "train", fail)
+    with pytest.raises(InputError, match="aten::grid_sampler is not implemented.*--robust-method dq"):
+        made()
 
 
 def test_the_penalty_acts_in_the_last_epochs_only(made: Callable[..., Robust], monkeypatch: pytest.MonkeyPatch) -> None:
