@@ -94,7 +94,7 @@ def test_an_operator_without_a_second_derivative_is_named(made: Callable[..., Ro
         raise RuntimeError("derivative for aten::grid_sampler is not implemented")
 
     monkeypatch.setattr(search, "train", fail)
-    with pytest.raises(InputError, match="aten::grid_sampler is not implemented.*--robust-method dq"):
+    with pytest.raises(InputError, match=r"aten::grid_sampler is not implemented.*--robust-method dq"):
         made()
 
 
