@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compresskit.errors import InputError
 from compresskit.models.graph import ModelGraph
 from compresskit.pruning.compensation import RIDGE, Moments
 
@@ -38,9 +39,16 @@ class Factors:
 
 
 def decompose(weight: Tensor, moments: Moments | None = None) -> Factors:
-    """The singular directions of `weight` (out, in, *kernel), for inputs of these moments; None: for white ones."""
+    """The singular directions of `weight` (out, in, *kernel), for inputs of these moments; None: for white ones.
+
+    Raises:
+        InputError: a weight or a moment is not finite.
+    """
     matrix = weight.detach().flatten(1).double()
-    root = None if moments is None else _root(moments.covariance())
+    covariance = None if moments is None else moments.covariance()
+    if not matrix.isfinite().all() or (covariance is not None and not covariance.isfinite().all()):
+        raise InputError("a layer cannot be factorized: its weights, or what reaches it, are not finite")
+    root = None if covariance is None else _root(covariance)
     left, values, right = torch.linalg.svd(matrix if root is None else matrix @ root, full_matrices=False)
     scaled = values[:, None] * right
     if root is not None:
@@ -61,6 +69,9 @@ def factorize(graph: ModelGraph, ranks: Mapping[str, int], moments: Mapping[str,
 
     Args:
         moments: of the inputs of layers; one that is missing is factorized for white inputs.
+
+    Raises:
+        InputError: a layer is not finite.
     """
     module = copy.deepcopy(graph.module)
     for node in list(module.graph.nodes):

@@ -46,7 +46,11 @@ def directions_of(prunable: Prunable, cost: Cost, recovery: Recovery | None) -> 
 
 
 def factors_of(graph: ModelGraph, layers: Iterable[str], moments: Mapping[str, Moments]) -> dict[str, Factors]:
-    """The directions of each layer; for the inputs that it was seen to have, where it was."""
+    """The directions of each layer; for the inputs that it was seen to have, where it was.
+
+    Raises:
+        InputError: a layer is not finite.
+    """
     return {layer: decompose(graph.module.get_parameter(f"{layer}.weight"), moments.get(layer)) for layer in layers}
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from compresskit.errors import InputError
 from compresskit.models.checkpoint import save_checkpoint
 from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph, TensorSpec
@@ -88,7 +89,7 @@ def _correlated(seed: int) -> list[tuple[Tensor, Tensor]]:
 def test_with_data_no_factors_of_that_rank_come_nearer_to_the_outputs(rank: int, seed: int, bias: bool) -> None:
     torch.manual_seed(seed)
     graph, batches = _lifted(nn.Linear(8, 6, bias=bias), 8), _correlated(seed)
-    moments = gather(graph, ["0"], batches)
+    moments = gather(graph.module, ["0"], batches)
     x = torch.cat([batch for batch, _ in batches])
 
     def spread(smaller: ModelGraph) -> float:
@@ -121,6 +122,28 @@ def test_what_was_counted_is_what_cut_and_factorized_layers_cost(name: str, quan
         smaller = factorize(cut(prunable.graph, prunable.coupling, keep), ranks, {})
         assert cost(keep) == getattr(total(smaller), FIGURES[quantity])
     assert cost(np.ones_like(keep)) == cost.whole
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_refused(value: float) -> None:
+    weight = torch.ones(3, 4)
+    weight[1, 2] = value
+    with pytest.raises(InputError, match="a layer cannot be factorized: its weights, or what reaches it, are not finite"):
+        decompose(weight)
+    graph = _lifted(nn.Linear(4, 3), 4)
+    moments = gather(graph.module, ["0"], [(torch.full((8, 4), value), torch.zeros(8))])
+    with pytest.raises(InputError, match="not finite"):
+        factorize(graph, {"0": 1}, moments)
+
+
+@pytest.mark.parametrize("dead", ["weights", "inputs"])
+def test_dead_layers_are_factorized_like_others(dead: str) -> None:
+    graph = _lifted(nn.Linear(4, 3), 4)
+    if dead == "weights":
+        nn.init.zeros_(graph.module.get_parameter("0.weight"))
+    x = torch.zeros(8, 4) if dead == "inputs" else torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    smaller = factorize(graph, {"0": 1}, gather(graph.module, ["0"], [(x, torch.zeros(8))]))
+    assert torch.allclose(smaller.module(x), graph.module(x), atol=1e-6)
 
 
 def test_factors_outlast_files(digits_net: ModelGraph) -> None:
