@@ -149,6 +149,7 @@ def main() -> None:
     parser.add_argument("resnet", type=Path)
     parser.add_argument("vgg", type=Path)
     parser.add_argument("archive", type=Path)
+    parser.add_argument("--nets", nargs="+", default=("VGG-like", "ResNet-20"))
     parser.add_argument("--images", type=int, nargs=2, default=(2560, 10240), help="to train ResNet-20 and the VGG-like network on")
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -160,9 +161,10 @@ def main() -> None:
     whole = replace(whole, validation=Split(whole.validation.x[:2000], whole.validation.y[:2000]), test=Split(test.x[:TESTED], test.y[:TESTED]))
     settings = {"images": options.images, "epochs": options.epochs, "seed": options.seed, "tested": TESTED}
     rows: list[dict[str, Any]] = json.loads(options.output.read_text())["rows"] if options.output.exists() else []
-    for net, count in zip(("VGG-like", "ResNet-20"), reversed(options.images), strict=True):
-        data = replace(whole, train=Split(whole.train.x[:count], whole.train.y[:count]))
+    for net in options.nets:
         published = net == "ResNet-20"
+        count = options.images[0 if published else 1]
+        data = replace(whole, train=Split(whole.train.x[:count], whole.train.y[:count]))
         specs = (TensorSpec("input", (None, 3, 32, 32)),)
         graph = load_model(options.resnet, arch="resnet20") if published else graph_from_module(trained_vgg(options.vgg, whole), specs, source=net)
         network = prepare(export_onnx(graph), net)
