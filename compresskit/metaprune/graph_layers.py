@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from torch import Tensor, fx, nn
 
-from compresskit.metaprune.graph_draft import NOTHING, Attached, Ids, Layer
+from compresskit.metaprune.graph_draft import Attached, Ids, Layer
+from compresskit.metaprune.graph_norms import PARTS, norm
 from compresskit.metaprune.graph_walk import Walk
 from compresskit.models.leaves import BatchNorm
 
@@ -80,30 +80,20 @@ def embedding(walk: Walk, node: fx.Node) -> Tensor:
 
 @_leaf(BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm)
 def channel_norm(walk: Walk, node: fx.Node) -> Tensor:
-    """Its parameters go to the nodes before it."""
+    """Over dimension 1."""
     return _norm(walk, node, 1)
 
 
 @_leaf(nn.LayerNorm)
 def layer_norm(walk: Walk, node: fx.Node) -> Tensor:
-    """As `channel_norm`, over the last dimension."""
+    """Over the last dimension; over several there is no conversion."""
     module: Any = walk.leaf(node)
     return _norm(walk, node, -1) if len(module.normalized_shape) == 1 else unchanged(walk, node)
 
 
 def _norm(walk: Walk, node: fx.Node, along: int) -> Tensor:
-    """Nodes that have a norm already, or that the value shares with others, are followed by nodes for this one."""
-    source = node.all_input_nodes[0]
-    before, draft = walk.channels(source, along), walk.draft
-    own = (before != NOTHING).all() and len(np.unique(before)) == len(before) and (draft.home[before] == before).all()
-    after = before if own and not draft.normed[before].any() else draft.station(before)
-    draft.normed[after] = True
-    module = walk.leaf(node)
-    for part, name in (("weight", "weight"), ("bias", "bias"), ("mean", "running_mean"), ("var", "running_var")):
-        tensor = getattr(module, name, None)
-        if tensor is not None and walk.take(tensor):
-            draft.attached.append(Attached(walk.names[id(tensor)], part, after))
-    return walk.spread(node, after, along) if after is not before else walk.of(source)
+    tensors = {name: getattr(walk.leaf(node), name, None) for name in PARTS}
+    return norm(walk, node, node.all_input_nodes[0], along, {name: tensor for name, tensor in tensors.items() if tensor is not None})
 
 
 @_leaf(nn.Dropout, nn.Identity, nn.PReLU)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from compresskit.metaprune.graph_draft import NOTHING, Ids, Role
+from compresskit.metaprune.graph_norms import functional_norm, gain
 from compresskit.metaprune.graph_walk import SCORES, Walk, collapse, compact
 from compresskit.models.lift import bind
 from compresskit.pruning.rules.base import axes, operator_name
@@ -48,6 +49,8 @@ def apply(walk: Walk, node: fx.Node) -> Any:
         return _attention(walk, node)
     if name == "glu":
         return _gated(walk, node)
+    if name == "instance_norm":
+        return functional_norm(walk, node)
     if name in COMBINING or (isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags):
         return _combined(walk, node)
     return _passed(walk, node)
@@ -98,6 +101,9 @@ def _reduced(walk: Walk, node: fx.Node) -> Tensor:
 
 def _combined(walk: Walk, node: fx.Node) -> Tensor:
     """Any function of its operands, position by position."""
+    gained = gain(walk, node)
+    if gained is not None:
+        return gained
     shape = walk.shape(node)
     result, *others = [compact(walk.of(operand)) for operand in walk.operands(node)] or [torch.tensor(NOTHING)]
     for other in others:

@@ -5,7 +5,8 @@ move elements run as they are, on these numbers, so that nodes are exact through
 
     conv (N, 2, 2, 2) ──► [[0 0] [1 1]] (a node a channel) ──flatten──► 0 0 0 0 1 1 1 1 ──► linear: weight i leads from the i-th of them
 
-(Pruning's coupling knows less and more: channels that can only be cut together, lost behind a layer norm, and one for a whole head.)
+Pruning's coupling will not do: it knows what can only be cut together, takes a residual stage or a head for one channel a place, and forgets what
+no cut may touch, as behind a layer norm. Where it knows both ends of a weight, the two agree (a test).
 """
 
 from __future__ import annotations

@@ -103,10 +103,32 @@ def test_kernels_in_one_and_three_dimensions() -> None:
     assert layout.blocks[1].sources.unique(return_counts=True)[1].tolist() == [24] * 4  # a flattened image: each channel several times
 
 
+class Gained(nn.Module):
+    """Gains and offsets of channels, and an offset of positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8, affine=True), nn.Linear(8, 2)
+        self.scale, self.shift, self.positions = (nn.Parameter(torch.ones(shape)) for shape in ((8, 1, 1), (8,), (36, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.norm(self.scale * self.conv(x)).flatten(2).transpose(1, 2)
+        return self.head(tokens + self.shift + self.positions).mean(1)
+
+
+def test_gains_and_offsets_are_norms() -> None:
+    layout = _layout(Gained(), 3, 8, 8)
+    assert layout.nodes == 3 + 8 + 8 + 8 + 2  # a node has one norm: what a second and a third belong to follow it
+    columns = {values.tensor: FEATURES[int(values.columns[0])] for values in layout.values}
+    norms = {"scale": "norm.weight", "norm.weight": "norm.weight", "norm.bias": "norm.bias", "shift": "norm.bias"}
+    assert columns == {"conv.bias": "bias", **norms, "head.bias": "bias"}
+    assert [skipped.group for skipped in layout.skipped] == ["positions"]
+
+
 class Odd(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.gain, self.slope, self.norm = nn.Conv2d(3, 8, 3), nn.Parameter(torch.ones(8, 1, 1)), nn.PReLU(8), nn.LayerNorm([8, 6, 6])
+        self.conv, self.gain, self.slope, self.norm = nn.Conv2d(3, 8, 3), nn.Parameter(torch.ones(8, 6, 6)), nn.PReLU(8), nn.LayerNorm([8, 6, 6])
         self.rest, self.head = nn.LSTM(6, 5, batch_first=True), nn.Linear(5, 2)
 
     def forward(self, x: Tensor) -> Tensor:
