@@ -22,12 +22,12 @@ from compresskit.metaprune.train import metatrain
 from compresskit.models.graph import ModelGraph
 from compresskit.models.load import load_model
 from compresskit.progress import SILENT, Progress
-from compresskit.pruning.recovery import Checkpointing
 from compresskit.report import Output
 from compresskit.runtime import Clock, seed_everything, select_device, set_threads, versions
 from compresskit.training import checkpoints
 from compresskit.training.ranks import join
 from compresskit.training.state import EpochRecord
+from compresskit.training.tuning import Checkpointing
 from compresskit.writers import write_bytes
 
 

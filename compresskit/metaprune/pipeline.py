@@ -15,7 +15,7 @@ from compresskit.pruning.engine import PruneResult
 from compresskit.pruning.opened import Opened
 from compresskit.pruning.pipeline import PruneOutcome, checkpointing
 from compresskit.pruning.pipeline import run as run_pruning
-from compresskit.pruning.recovery import Checkpointing
+from compresskit.training.tuning import Checkpointing
 
 SHIPPED = "shipped"
 

@@ -25,9 +25,10 @@ from compresskit.progress import SILENT, Progress
 from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.engine import PruneResult, prune
 from compresskit.pruning.goal import set_goal
-from compresskit.pruning.recovery import Checkpointing, Recovery
+from compresskit.pruning.recovery import Recovery
 from compresskit.report import Accuracy
 from compresskit.training.evaluation import as_accuracy, evaluate
+from compresskit.training.tuning import Checkpointing
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,13 @@ from compresskit.models.graph import ModelGraph, Normalization
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.criteria.magnitude import NORMS
 from compresskit.pruning.groups import find_groups
-from compresskit.pruning.recovery import Checkpointing
 from compresskit.pruning.sparsity import sparse_weights
 from compresskit.training import Objective, TrainConfig, train
 from compresskit.training.objectives import loss
 from compresskit.training.pointwise import unit_strides
 from compresskit.training.precision import lay_out
 from compresskit.training.state import EpochRecord
+from compresskit.training.tuning import Checkpointing
 
 
 @dataclass(frozen=True)

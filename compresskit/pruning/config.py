@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from compresskit.errors import UsageError
-from compresskit.recipes import RECIPES, RecipeName
+from compresskit.recipes import RECIPES, RecipeName, TrainingSettings
 from compresskit.requests import CompressRequest, ModelRequest
 
 Method = Literal["auto", "classic", "l1l2", "3sp", "prospr", "snip", "grasp", "synflow", "force", "iter-snip", "magnitude", "random"]
@@ -115,8 +115,8 @@ def parse_blocks(text: str) -> tuple[BlockName, ...]:
 
 
 @dataclass(frozen=True)
-class PruneConfig:
-    """Settings of one pruning run; the defaults are what the benchmarks found best.
+class PruneConfig(TrainingSettings):
+    """Settings of one pruning run, and of the training in it; the defaults are what the benchmarks found best.
 
     Attributes:
         target: what to reach by cutting whole channels; exclusive with `sparsity`.
@@ -140,13 +140,9 @@ class PruneConfig:
         steps: number of cuts on the way to the target, with recovery between them when there is data.
         round_to: channel multiple to keep widths at; 0 measures what ONNX Runtime rewards here ("auto"); None: 8, on which its kernels
             waste least, or the largest of 4, 2 and 1 that lets the target be hit (2 or 1 where widths are learned; never for a latency).
-        epochs: training passes in all, recoveries included; 0 measures accuracy without training.
-        learning_rate: peak learning rate; None chooses one for the optimizer, and for a fresh model a higher one.
-        milestones: fractions of a training after which the schedule "multistep" divides the rate by ten.
-        weight_decay: on weights, not on biases and norms.
         recipe: what the settings of training were taken from, see `from_recipe`.
-        distill: weight of the uncut model's outputs in the training loss; 0: labels only. With the same epochs, 0.5 gained 0.8 points on a
-            thousand digits, and lost 0.3 on CIFAR-10 (tests/benchmarks/distillation.py).
+        distill: labels only, by default: with the same epochs, 0.5 gained 0.8 points on a thousand digits, and lost 0.3 on CIFAR-10
+            (tests/benchmarks/distillation.py).
         max_drop: largest accuracy loss allowed on the test split, as a fraction; None: no guard.
     """
 
@@ -168,18 +164,7 @@ class PruneConfig:
     floor: float | None = None
     steps: int = 1
     round_to: int | None = None
-    epochs: float = 5.0
-    batch_size: int = 128
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float | None = None
-    schedule: Literal["one-cycle", "cosine", "multistep", "constant"] = "one-cycle"
-    milestones: tuple[float, ...] = (0.5, 0.75)
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
-    augment: Literal["auto", "none", "crop-flip"] = "auto"
-    distill: float = 0.0
     max_drop: float | None = None
-    seed: int = 0
     recipe: RecipeName | None = None
 
     @classmethod
@@ -223,6 +208,7 @@ class PruneConfig:
         )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.target is None) == (self.sparsity is None):
             raise UsageError("say what to reach: one of --flops, --params, --size, --latency or --sparsity")
         if self.learns and self.steps > 1:
@@ -232,12 +218,8 @@ class PruneConfig:
             "--floor": (self.floor, self.floor is None or 0 <= self.floor < 1, "a kept fraction from 0 to below 1"),
             "--steps": (self.steps, self.steps >= 1, "1 or more"),
             "--round-to": (self.round_to, self.round_to is None or self.round_to >= 0, "1 or more, or 0 for auto"),
-            "--epochs": (self.epochs, 0 <= self.epochs < float("inf"), "0 or more"),
-            "--batch-size": (self.batch_size, self.batch_size >= 1, "1 or more"),
-            "--weight-decay": (self.weight_decay, 0 <= self.weight_decay < float("inf"), "0 or more"),
             "--inner-steps": (self.inner_steps, self.inner_steps is None or self.inner_steps >= 0, "0 or more"),
             "--smoothing": (self.smoothing, 0 <= self.smoothing < float("inf"), "0 or more"),
-            "--distill": (self.distill, 0 <= self.distill <= 1, "a weight from 0 to 1"),
         }
         for name, (value, holds, expected) in checks.items():
             if not holds:

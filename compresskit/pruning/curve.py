@@ -22,10 +22,10 @@ from compresskit.pruning.curve_report import CurveOutcome, CurvePoint, CurveRepo
 from compresskit.pruning.engine import prune
 from compresskit.pruning.opened import Finished, Opened, open_model
 from compresskit.pruning.pipeline import about_data, about_result, checkpointing
-from compresskit.pruning.recovery import Checkpointing
 from compresskit.pruning.result import PruneResult
 from compresskit.report import Measure, Output
 from compresskit.runtime import seed_everything, versions
+from compresskit.training.tuning import Checkpointing
 from compresskit.writers import check_target, write_bytes
 
 

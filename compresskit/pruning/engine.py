@@ -25,7 +25,7 @@ from compresskit.pruning.criteria import CRITERIA
 from compresskit.pruning.cutter import Cutter
 from compresskit.pruning.goal import Goal, set_goal
 from compresskit.pruning.lowrank import directions_of
-from compresskit.pruning.recovery import Checkpointing, Recovery
+from compresskit.pruning.recovery import Recovery
 from compresskit.pruning.result import PruneResult
 from compresskit.pruning.scoring import Scored, Scorer, by_criterion, by_saliency, check_method
 from compresskit.pruning.sparsify import sparsify
@@ -33,6 +33,7 @@ from compresskit.pruning.step import Cut
 from compresskit.pruning.surrogate.learn import Learned, learn
 from compresskit.pruning.target import CLOSE, staying
 from compresskit.training.state import EpochRecord
+from compresskit.training.tuning import Checkpointing
 
 
 def prune(

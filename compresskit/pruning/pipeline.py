@@ -16,9 +16,9 @@ from compresskit.pruning.config import PruneConfig, PruneRequest
 from compresskit.pruning.engine import PruneResult, prune
 from compresskit.pruning.measure import layer_rows
 from compresskit.pruning.opened import Finished, Opened, open_model
-from compresskit.pruning.recovery import Checkpointing
 from compresskit.report import Measure, Output, Report, Target
 from compresskit.runtime import versions
+from compresskit.training.tuning import Checkpointing
 from compresskit.writers import write_bytes
 
 STDOUT = "-"

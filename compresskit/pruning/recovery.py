@@ -4,52 +4,30 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from compresskit.data import Dataset, batches
+from compresskit.data import Dataset
 from compresskit.models.graph import ModelGraph
 from compresskit.progress import Progress
 from compresskit.pruning.config import PruneConfig
 from compresskit.pruning.criteria import CRITERIA
 from compresskit.report import Training
-from compresskit.training import Objective, TrainConfig, checkpoints, distillation, recalibrate_batchnorm, train
+from compresskit.training import Objective, TrainConfig, distillation, recalibrate_batchnorm, train
 from compresskit.training.cost import training_cost
 from compresskit.training.objectives import supervised
 from compresskit.training.state import EpochRecord
+from compresskit.training.tuning import Checkpointing, calibration_batches, on_device, train_config
 
-CALIBRATION_SAMPLES = 1024
 PREPARATION = 1 / 3  # fraction of the epochs that goes before the cut, for criteria that prepare the model
 SEARCH = 0.2  # likewise, for masks that learn the widths
 RISE = 0.3  # fraction of the search in which the learning rate rises
 RECOVERY = 0.4  # fraction of the epochs that is spent between the steps, where there are several
 LEARNING_RATES = {"sgd": 0.02, "adamw": 1e-3}
 FRESH_LEARNING_RATES = {"sgd": 0.1, "adamw": 3e-3}  # of models that were not trained before
-SMALLEST_PHOTO = 24  # pixels; below, and in gray, a mirrored image may mean something else (digits do)
-
-
-@dataclass(frozen=True)
-class Checkpointing:
-    """Where and how often the state of training is kept."""
-
-    path: Path
-    minutes: float = 5.0
-    resume: bool = False
-
-    def phase(self, index: int) -> Path:
-        """The file of one phase of training: the last phase has index 0."""
-        return self.path if index == 0 else self.path.with_name(f"{self.path.name}.{index}")
-
-    def discard(self, phases: int) -> None:
-        """Remove the files of `phases` phases, and of the one before them, preparation."""
-        for index in range(phases + 1):
-            checkpoints.discard(self.phase(index))
 
 
 @dataclass(frozen=True)
@@ -58,6 +36,7 @@ class Recovery:
 
     Attributes:
         teacher: the uncut model.
+        config: settled.
         device: where to train; graphs come and go on the CPU.
     """
 
@@ -69,10 +48,8 @@ class Recovery:
     progress: Progress
 
     def calibration(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of the first `CALIBRATION_SAMPLES` of a seeded order of the training samples, on the CPU."""
-        order = torch.Generator().manual_seed(self.config.seed)
-        count = -(-min(CALIBRATION_SAMPLES, len(self.data.train)) // self.config.batch_size)
-        return islice(batches(self.data.train, self.data.normalization, self.config.batch_size, shuffle=order), count)
+        """Some batches of the training samples, on the CPU."""
+        return calibration_batches(self.data, self.config.batch_size, self.config.seed)
 
     def renew_norms(self, graph: ModelGraph) -> None:
         """Estimate the statistics of batch norms anew, in place."""
@@ -112,7 +89,7 @@ class Recovery:
         settings = self._settings(self.config.epochs, phase=0)
         if settings is None:
             return None
-        with self._on_device(graph.module):
+        with on_device(graph.module, self.device):
             return training_cost(graph.module, self.data, settings)
 
     def _run(
@@ -125,17 +102,9 @@ class Recovery:
     ) -> tuple[EpochRecord, ...]:
         if settings is None:
             return ()
-        with self._on_device(module):
+        with on_device(module, self.device):
             trained = train(module, self.data, settings, objective=objective, after_step=after_step, parameters=parameters, progress=self.progress)
             return trained.history
-
-    @contextmanager
-    def _on_device(self, module: nn.Module) -> Iterator[None]:
-        module.to(self.device)
-        try:
-            yield
-        finally:
-            module.to("cpu")
 
     def _share(self, phase: int, phases: int) -> float:
         """This phase's part of the epochs that preparation or the search leave."""
@@ -149,30 +118,8 @@ class Recovery:
         """What is asked of training in a phase; None where it has no epochs."""
         if epochs <= 0:
             return None
-        config, kept = self.config, self.checkpointing
-        rate = config.learning_rate or (FRESH_LEARNING_RATES if config.init else LEARNING_RATES)[config.optimizer]
-        return TrainConfig(
-            epochs=epochs,
-            batch_size=config.batch_size,
-            optimizer=config.optimizer,
-            lr=rate,
-            weight_decay=config.weight_decay,
-            schedule=config.schedule,
-            milestones=config.milestones,
-            label_smoothing=config.label_smoothing,
-            augment=self._augment(),
-            checkpoint=kept.phase(phase) if kept else None,
-            checkpoint_minutes=kept.minutes if kept else TrainConfig.checkpoint_minutes,
-            resume=kept.resume if kept else False,
-            seed=config.seed,
-        )
-
-    def _augment(self) -> Literal["none", "crop-flip"]:
-        if self.config.augment != "auto":
-            return self.config.augment
-        sizes = sorted(self.data.train.x.shape[1:])
-        photo = len(sizes) == 3 and sizes[0] == 3 and sizes[1] >= SMALLEST_PHOTO and self.data.train.y.ndim <= 2  # a map would have to move along
-        return "crop-flip" if photo else "none"
+        rate = (FRESH_LEARNING_RATES if self.config.init else LEARNING_RATES)[self.config.optimizer]
+        return train_config(self.config, self.data, epochs=epochs, rate=rate, kept=self.checkpointing, phase=phase)
 
     def _objective(self) -> Objective | None:
         """Distillation for classes; None (the default loss) for numbers, or where it is switched off."""

@@ -20,8 +20,8 @@ from compresskit.metaprune.stages import metaprune
 from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph
 from compresskit.pruning.config import PruneConfig, Target
-from compresskit.pruning.recovery import Checkpointing
 from compresskit.training.evaluation import evaluate
+from compresskit.training.tuning import Checkpointing
 
 CONFIG = PruneConfig(target=Target("flops", 0.5), criterion="l2", scope="global", epochs=0.5, batch_size=50)
 META = MetapruneConfig(epochs=0.5)

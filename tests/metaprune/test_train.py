@@ -18,9 +18,9 @@ from compresskit.metaprune.config import MetatrainConfig
 from compresskit.metaprune.network import Metanetwork, rewrite, save
 from compresskit.metaprune.train import data_model, meta_objective, metatrain
 from compresskit.models.graph import ModelGraph
-from compresskit.pruning.recovery import Checkpointing
 from compresskit.training import checkpoints
 from compresskit.training.objectives import loss
+from compresskit.training.tuning import Checkpointing
 
 CONFIG = MetatrainConfig(epochs=3, batch_size=50, accumulate=2, milestones=(2,), pruner_reg=0.5, layers=2, width=8)
 

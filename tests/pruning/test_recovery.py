@@ -20,15 +20,16 @@ from compresskit.progress import SILENT
 from compresskit.pruning import recovery
 from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.engine import prune
-from compresskit.pruning.recovery import CALIBRATION_SAMPLES, Checkpointing, Recovery
+from compresskit.pruning.recovery import Recovery
 from compresskit.training import TrainConfig, checkpoints
+from compresskit.training.tuning import CALIBRATION_SAMPLES, Checkpointing
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = PruneConfig(target=Target("flops", 0.5), epochs=2.0, batch_size=64, seed=3)
 
 
 def make(graph: ModelGraph, data: Dataset, config: PruneConfig = CONFIG, kept: Checkpointing | None = None) -> Recovery:
-    return Recovery(graph, data, config, torch.device("cpu"), kept, SILENT)
+    return Recovery(graph, data, config.settled(), torch.device("cpu"), kept, SILENT)
 
 
 @pytest.fixture

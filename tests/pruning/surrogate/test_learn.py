@@ -19,8 +19,8 @@ from compresskit.pruning.config import BlockName, PruneConfig, Quantity, Target
 from compresskit.pruning.cut import widths
 from compresskit.pruning.engine import prune
 from compresskit.pruning.groups import find_groups
-from compresskit.pruning.recovery import Checkpointing
 from compresskit.pruning.surrogate.learn import starting, starting_ranks
+from compresskit.training.tuning import Checkpointing
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = PruneConfig(target=Target("flops", 0.3), method="l1l2", epochs=3.0, batch_size=32, round_to=1)

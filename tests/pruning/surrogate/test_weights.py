@@ -14,11 +14,11 @@ from compresskit.models.graph import ModelGraph, TensorSpec
 from compresskit.models.lift import graph_from_module
 from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.engine import prune
-from compresskit.pruning.recovery import Checkpointing
 from compresskit.pruning.sparsity import sparse_weights
 from compresskit.pruning.surrogate.cost import WeightCount
 from compresskit.pruning.surrogate.norms import NORMS
 from compresskit.pruning.surrogate.weights import MaskedWeights
+from compresskit.training.tuning import Checkpointing
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = PruneConfig(sparsity=0.8, method="l1l2", epochs=2.0, batch_size=32)
