@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 from torch import Tensor
 
+from compresskit.errors import TargetError
 from compresskit.models.graph import ModelGraph
 from compresskit.progress import Progress
 from compresskit.pruning.at_init import narrowest, reinit, rescale
@@ -60,7 +62,8 @@ class Cutter:
         widths = [name for name in self.config.blocks if name != RANKS]
         made = Cut(graph, np.zeros(0, dtype=bool), (), self.goal.whole, self.goal.whole)
         if widths:
-            made = self._cut(graph, self.goal.whole * (limit / self.goal.whole) ** (1 - SHARE), widths)
+            with suppress(TargetError):  # where no width can fall, ranks go the whole way
+                made = self._cut(graph, self.goal.whole * (limit / self.goal.whole) ** (1 - SHARE), widths)
         return lower_ranks(made, self.goal, self._layout(RANK_MULTIPLES), self.recovery)
 
     def _cut(self, graph: ModelGraph, limit: float, blocks: Sequence[str]) -> Cut:

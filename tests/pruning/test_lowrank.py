@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from dataclasses import replace
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from compresskit.models.graph import ModelGraph
 from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
 from compresskit.models.parity import check_parity
+from compresskit.pruning import cutter
 from compresskit.pruning.blocks import open_blocks
 from compresskit.pruning.config import BlockName, PruneConfig, Quantity, Target
 from compresskit.pruning.cut import widths
@@ -107,6 +109,16 @@ def test_the_floor_of_ranks_holds_and_what_it_forbids_is_said(digits_net: ModelG
     result = prune(digits_net, None, replace(CONFIG, target=Target("flops", 0.05), floor=0.25))
     assert (result.met, result.out_of_reach) == (False, True)
     assert all(rank >= 0.25 * full[layer] for layer, rank in _ranks(result.graph).items())
+
+
+def test_where_no_width_can_fall_ranks_go_the_whole_way(digits_net: ModelGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> NoReturn:
+        raise TargetError("nothing can be cut")
+
+    monkeypatch.setattr(cutter, "cut_to", refuse)
+    result = prune(digits_net, None, replace(CONFIG, blocks=BOTH))
+    alone = prune(digits_net, None, CONFIG)
+    assert (result.met, _ranks(result.graph)) == (True, _ranks(alone.graph))
 
 
 def test_where_no_rank_may_fall_nothing_is_cut(digits_net: ModelGraph) -> None:
