@@ -74,14 +74,17 @@ def learn_rounding(weights: np.ndarray, step: np.ndarray, low: int, high: int, l
         (G, O, K) integers next to weights / scale (or at an end), and (G, O) scales, from half of `step` to all of it: `layer.error` of what
         they stand for is at most that of the nearest integers at `step`.
     """
-    best = _Choices.of(weights, step, low, high).nearest, step
+    nearest = _Choices.of(weights, step, low, high).nearest, step
+    damped = layer.damped(weights)
+    best: Rounding = nearest
     for share in SHARES:
         choices = _Choices.of(weights, (step * np.float32(share)).astype(np.float32), low, high)
-        best = _better(best, (_descended(choices.nearest, choices, layer), choices.step[..., 0]), layer)
+        best = _better(best, (_descended(choices.nearest, choices, damped), choices.step[..., 0]), damped)
     if weights.size * weights.shape[2] <= _LARGE:
         choices = _Choices.of(weights, best[1], low, high)
-        start = np.where(choices.free, choices.floor + (_relaxed(choices, layer) > 0.5), choices.nearest)
-        best = _better(best, (_descended(start, choices, layer), best[1]), layer)
+        start = np.where(choices.free, choices.floor + (_relaxed(choices, damped) > 0.5), choices.nearest)
+        best = _better(best, (_descended(start, choices, damped), best[1]), damped)
+    best = _better(nearest, best, layer)
     return best[0], best[1].astype(np.float32)
 
 

@@ -74,12 +74,39 @@ def test_no_flip_of_one_weight_makes_it_better(monkeypatch: pytest.MonkeyPatch, 
     step = (np.abs(weights).max(axis=2) / 3).astype(np.float32)
     learned, found = learn_rounding(weights, step, -3, 3, layer)
     floor = np.clip(np.floor(weights / _wide(found)), -3, 2)
-    error = layer.error(learned * _wide(found))
+    damped = layer.damped(weights)
+    error = damped.error(learned * _wide(found))
     for at in range(10):
         flipped = learned.copy()
         flipped[..., at] = 2 * floor[..., at] + 1 - learned[..., at]
         inside = np.abs(weights[..., at]) < 3 * found  # beyond the grid there is no choice
-        assert ((layer.error(flipped * _wide(found)) >= error * (1 - 1e-9)) | ~inside).all()
+        assert ((damped.error(flipped * _wide(found)) >= error * (1 - 1e-9)) | ~inside).all()
+
+
+@given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 5))
+def test_damping_is_noise_of_the_inputs(seed: int, groups: int, inputs: int) -> None:
+    weights, _, _, layer = _moments(seed, groups, 2, inputs)
+    other = weights + np.random.default_rng(seed).standard_normal(weights.shape)
+    variance = np.diagonal(layer.curvature, axis1=1, axis2=2)[:, None] * 0.5 * inputs / 40
+    want = layer.error(other) + ((other - weights) ** 2 * variance).sum(axis=2)
+    np.testing.assert_allclose(layer.damped(weights).error(other), want, rtol=1e-6, atol=1e-6)
+
+
+def test_few_rows_do_no_harm() -> None:
+    rng = np.random.default_rng(0)
+    mix = rng.standard_normal((64, 64)) * (np.arange(1, 65) ** -0.7)[:, None]
+    weights = rng.standard_normal((1, 10, 64)).astype(np.float32)
+    step = (np.abs(weights).max(axis=2) / 7).astype(np.float32)
+    errors = []
+    for rows in (8, 4000):
+        z = np.maximum(rng.standard_normal((1, rows, 64)) @ mix, 0)
+        moments = Moments(1, 10, 64)
+        moments.update(z, z @ weights.transpose(0, 2, 1))
+        errors.append(moments.layer_error(free_bias=True))
+    few, many = errors
+    learned, found = learn_rounding(weights, step, -7, 7, few)
+    nearest = np.rint(weights / _wide(step)) * _wide(step)
+    assert many.error(learned * _wide(found)).mean() < 0.9 * many.error(nearest).mean()
 
 
 def test_it_is_near_the_best_of_all() -> None:
