@@ -77,6 +77,8 @@ class Metanetwork(nn.Module):
         `thrifty` takes less memory and more time, to the same result. With gradients, the edges before every few layers are kept instead of
         those before each; without, those of one stack of blocks at a time instead of all.
         """
+        if not layout.blocks:  # nothing to pass a message along
+            return nodes, ()
         wires = wiring(layout, nodes.device)
         stacked = wires.stacked(blocks)
         taps = [stack.taps.to(nodes.dtype) for stack in wires.stacks]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from safetensors import torch as safetensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from compresskit.errors import InputError, UsageError
 from compresskit.metaprune.features import features
@@ -91,6 +91,32 @@ def test_a_rewritten_network_runs_and_the_metanetwork_learns_from_it(graph: Mode
     assert all(new[name].shape == tensors[name].shape and not torch.equal(new[name], tensors[name]) for name in new)
     torch.func.functional_call(graph.module, {**tensors, **new}, (torch.randn(2, 3, 8, 8),)).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in metanetwork.parameters())
+
+
+def test_renumbered_channels_are_rewritten_alike() -> None:
+    """Channels have no order: what comes out for a network with its channels renumbered is what came out, renumbered. Kernels are of all sizes."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 7), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 5, groups=6), nn.Conv2d(6, 4, 1), nn.Flatten(), nn.Linear(64, 2)
+    )
+    graph = graph_from_module(net, [TensorSpec("x", (None, 3, 14, 14))], source="test")
+    layout, tensors, order = layout_of(graph), _tensors(graph), torch.randperm(6, generator=torch.Generator().manual_seed(1))
+
+    def renumbered(named: dict[str, Tensor]) -> dict[str, Tensor]:
+        made = {name: tensor[order] if tensor.ndim and len(tensor) == 6 else tensor for name, tensor in named.items()}
+        return {**made, "4.weight": named["4.weight"][:, order]}
+
+    torch.manual_seed(0)
+    metanetwork = Metanetwork(CONFIG)
+    before, after = rewrite(metanetwork, layout, tensors), rewrite(metanetwork, layout, renumbered(tensors))
+    for name, tensor in renumbered(before).items():
+        torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6)
+
+
+def test_a_network_without_weights_stays() -> None:
+    bare = graph_from_module(nn.BatchNorm2d(3), [TensorSpec("x", (None, 3, 4, 4))], source="test")
+    tensors = _tensors(bare)
+    new = rewrite(Metanetwork(CONFIG), layout_of(bare), tensors)
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in new.items())
 
 
 def test_thrift_changes_nothing(graph: ModelGraph) -> None:
