@@ -31,7 +31,8 @@ from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.quantizers import QUANTIZERS
 from compresskit.quantization.quantizers.uniform import Observer
 from compresskit.training import Objective, TrainConfig, distillation, train
-from compresskit.training.tuning import Checkpointing, on_device, train_config
+from compresskit.training.objectives import check_targets, predict
+from compresskit.training.tuning import Checkpointing, calibration_batches, on_device, train_config
 
 LEARNING_RATES = {"sgd": 1e-4, "adamw": 2e-4}
 FREEZE = 0.5
@@ -58,13 +59,15 @@ def train_quantized(
     Raises:
         GuardError: training diverged, or ONNX Runtime computes other integers than the model says.
         UsageError: an unknown method, or settings that training refuses.
-        InputError: an operator that torch cannot run here.
+        InputError: an operator that torch cannot run here, or labels that the model has no outputs for.
     """
     module = fake_quantized(start, data, config)
     if config.epochs > 0:
         device = device or torch.device("cpu")
         settings = replace(train_config(config, data, epochs=config.epochs, rate=LEARNING_RATES[config.optimizer], kept=kept), precision="fp32")
         teacher = trainable(start.network, make_plan(start.network), input_shape=data.train.x.shape[1:]).to(device)
+        x, _ = next(calibration_batches(data, settings.batch_size, config.seed))
+        check_targets(predict(teacher, x.to(device)), data.train.y)
         with on_device(module, device):
             after_step = _after_step(module, data, settings)
             train(module, data, settings, objective=_objective(teacher, data, config), after_step=after_step, progress=progress)
@@ -124,5 +127,14 @@ def _quantized(start: Quantized, module: TrainableNetwork, data: Dataset, config
     x = samples(0, batch or CHECKED)
     feeds = {start.network.inputs[0]: np.resize(x, (batch or CHECKED, *x.shape[1:]))}
     integrity = check_integers(model, feeds, threads=threads)
-    grids = {"weights": handed.weights, "activations": handed.activations}
-    return replace(start, model=model, network=handed.network, plan=plan, statistics=statistics, rounded={}, integrity=integrity, **grids)
+    return replace(
+        start,
+        model=model,
+        network=handed.network,
+        weights=handed.weights,
+        activations=handed.activations,
+        plan=plan,
+        statistics=statistics,
+        rounded={},
+        integrity=integrity,
+    )

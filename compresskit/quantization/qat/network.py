@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compresskit.errors import InputError
+from compresskit.models.graph import random_inputs
 from compresskit.models.onnx_batch import rebatched
 from compresskit.models.onnx_ops.linear import LINEAR
 from compresskit.models.onnx_ops.values import Value, tensor
@@ -37,7 +39,6 @@ def trainable(
     plan: Plan,
     weights: Mapping[str, nn.Module] = NOTHING,
     activations: Mapping[str, nn.Module] = NOTHING,
-    norms: Mapping[str, nn.Module] = NOTHING,
     *,
     input_shape: tuple[int, ...] | None = None,
     source: str = "the model",
@@ -48,13 +49,16 @@ def trainable(
         network: prepared.
         weights: what stands before stored weights, by their names; weights without an entry stay as they are.
         activations: what stands behind activations, by the first tensor of each of the plan's sets; likewise.
-        norms: what follows layers at once, by the layers' outputs.
         input_shape: sizes of the input behind its batch axis, where the file leaves them open.
 
     Raises:
-        InputError: an operator that torch cannot run here, or a node that cannot be read exactly.
+        InputError: an operator that torch cannot run here, a node that cannot be read exactly, or a batch that the file fixes and that samples
+            do not share alike.
     """
-    return TrainableNetwork(network, plan, weights, activations, norms, input_shape, source)
+    module = TrainableNetwork(network, plan, weights, activations, input_shape, source)
+    if network.fixed_batch is not None:
+        _check_batch(module)
+    return module
 
 
 class TrainableNetwork(nn.Module):
@@ -62,7 +66,8 @@ class TrainableNetwork(nn.Module):
 
     Attributes:
         network, plan: that it was made from.
-        weight_modules, activation_modules, norms: as given, by the same names.
+        inputs: what it takes.
+        weight_modules, activation_modules: as given, by the same names.
     """
 
     def __init__(
@@ -71,7 +76,6 @@ class TrainableNetwork(nn.Module):
         plan: Plan,
         weights: Mapping[str, nn.Module],
         activations: Mapping[str, nn.Module],
-        norms: Mapping[str, nn.Module],
         input_shape: tuple[int, ...] | None,
         source: str,
     ) -> None:
@@ -82,7 +86,7 @@ class TrainableNetwork(nn.Module):
         # Naming the tensors as outputs keeps them: nothing is merged across them.
         wanted = list(dict.fromkeys((*network.outputs, *plan.tensors, *(layer.output for layer in plan.layers))))
         planned = plan_steps(read_nodes(model, source), read_initializers(model, source), inputs, wanted, source)
-        self._inputs = [spec.name for spec in inputs]
+        self.inputs = inputs
         self._baked = inputs[0].sized(1)[0]
         self._results = planned.results[: len(network.outputs)]
         self._layers = {layer.output: layer for layer in plan.layers}
@@ -93,7 +97,6 @@ class TrainableNetwork(nn.Module):
         self._moved = {name for node in integer if node.op in MOVING for name in node.outputs}
         self.weight_modules = nn.ModuleDict({_key(name): module for name, module in weights.items()})
         self.activation_modules = nn.ModuleDict({_key(name): module for name, module in activations.items()})
-        self.norms = nn.ModuleDict({_key(name): module for name, module in norms.items()})
         stored = {name for layer in plan.layers for name in (layer.weight, layer.bias) if name is not None}
         self._learned = nn.ParameterDict({_key(name): nn.Parameter(torch.tensor(network.constants[name])) for name in sorted(stored)})
         others = [step.arguments for step in self._steps if step.node.outputs[0] not in self._layers]
@@ -112,16 +115,12 @@ class TrainableNetwork(nn.Module):
         """What stands behind the activation `name`: that of its set."""
         return self.activation_modules[_key(self._stems[name])] if name in self._stems else None
 
-    def norm(self, name: str) -> nn.Module | None:
-        """What follows the layer that makes `name`."""
-        return getattr(self.norms, _key(name), None)
-
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         values: dict[str, Value] = {}
         rounded: dict[str, Value] = {}
-        for name, value in zip(self._inputs, inputs, strict=True):
-            values[name] = value
-            self._round(name, values, rounded)
+        for spec, value in zip(self.inputs, inputs, strict=True):
+            values[spec.name] = value
+            self._round(spec.name, values, rounded)
         for step in self._steps:
             node = step.node
             given = ChainMap(rounded, values) if node.outputs[0] in self.plan.integer else values
@@ -131,8 +130,7 @@ class TrainableNetwork(nn.Module):
             with naming(node, self.source):
                 arguments = rebatched(step, arguments, self._baked, inputs[0].shape[0])
             for name, result in zip(node.outputs, call(node, arguments, self.source), strict=False):
-                norm = self.norm(name)
-                values[name] = result if norm is None else norm(result)
+                values[name] = result
                 self._round(name, values, rounded)
             for name in step.dead:
                 values.pop(name, None)
@@ -168,6 +166,30 @@ class TrainableNetwork(nn.Module):
         if isinstance(argument, Weight):
             return getattr(self, _key(argument.path), None)
         return argument
+
+
+@torch.no_grad()
+def _check_batch(module: TrainableNetwork) -> None:
+    """See that several of the file's batches at once give what they give one by one.
+
+    Raises:
+        InputError: they do not.
+    """
+    size = module.inputs[0].sized(1)[0]
+    samples = random_inputs(module.inputs, 3 * size, free_batch=True)
+    pieces = [tuple(sample[start : start + size] for sample in samples) for start in range(0, 3 * size, size)]
+    try:
+        together, *alone = (_flat(module(*given)) for given in (samples, *pieces))
+        agree = torch.allclose(torch.cat(together, 1), torch.cat([torch.cat(one, 1) for one in alone]), rtol=1e-4, atol=1e-4)
+    except (InputError, RuntimeError):
+        agree = False
+    if not agree:
+        raise InputError(f"{module.source} fixes its batch at {size}, and cannot be trained at another: export it with an open batch")
+
+
+def _flat(outputs: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
+    """Outputs as one row a sample each."""
+    return [output.flatten(1) for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
 
 def _with_ends(steps: Sequence[Step], results: Sequence[Argument]) -> tuple[Step, ...]:

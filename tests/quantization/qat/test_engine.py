@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from compresskit.data import Dataset, load_data
-from compresskit.errors import UsageError
+from compresskit.errors import InputError, UsageError
 from compresskit.models.graph import ModelGraph
 from compresskit.models.load import load_model
 from compresskit.models.sessions import run
@@ -163,6 +163,12 @@ def test_observers_stand_still_after_their_share_of_the_steps(start: Start, digi
     assert seen[0]
     assert not seen[-1]
     assert sum(seen) == pytest.approx(len(seen) / 2, abs=1)
+
+
+def test_labels_beyond_the_outputs_are_refused(start: Start, digits: Dataset) -> None:
+    more = dataclasses.replace(digits, train=dataclasses.replace(digits.train, y=digits.train.y + 5), classes=15)
+    with pytest.raises(InputError, match="the labels run from 5 to 14, but the model has 10 outputs"):
+        train_quantized(start(CONFIG), more, CONFIG)
 
 
 def test_methods_said_twice_are_the_same() -> None:

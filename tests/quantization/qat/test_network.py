@@ -12,7 +12,10 @@ import torch
 from onnx import helper
 from torch import nn
 
+from compresskit.errors import InputError
 from compresskit.models.sessions import run
+from compresskit.quantization.network import Network
+from compresskit.quantization.plan import make_plan
 from compresskit.quantization.qat.network import TrainableNetwork, trainable
 from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.quantizers import FakeQuant
@@ -120,3 +123,15 @@ def test_a_batch_that_the_file_fixes_is_freed(build: Any, weight: Any, static: S
     found = trainable(done.network, done.plan)(torch.from_numpy(x)).detach().numpy()
     want = np.concatenate([run(model.SerializeToString(), {"x": one[None]})[0] for one in x])
     assert np.allclose(found, want, atol=1e-5)
+
+
+def test_a_batch_that_cannot_be_freed_is_refused(build: Any, weight: Any) -> None:
+    """Samples of one batch see each other here."""
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["h"]),
+        helper.make_node("Softmax", ["h"], ["s"], axis=0),
+        helper.make_node("Gemm", ["s", "v"], ["y"]),
+    ]
+    network = Network.of(build(nodes, {"w": weight(6, 6), "v": weight(6, 2)}, shape=(2, 6)))
+    with pytest.raises(InputError, match=r"m\.onnx fixes its batch at 2, and cannot be trained at another"):
+        trainable(network, make_plan(network), source="m.onnx")
