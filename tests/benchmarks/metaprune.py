@@ -4,10 +4,11 @@ All methods train for the same number of epochs in all, in the same loop, at the
 touched once, at the end of each run. Rows are kept as they come in results/metaprune.json, drawn in results/metaprune.png, and a run
 that is there is not repeated.
 
-    metanetwork   rewritten, trained, cut, trained
-    without                  trained, cut, trained
-    sparse                   trained with the sparsity loss of the group norms added (as DepGraph), cut, trained
-    prune                             cut, trained: `compresskit prune` at its defaults
+    metanetwork         rewritten, trained, cut, trained
+    metanetwork-layer   the same, with the same fraction cut from every layer, as `prune` does
+    without                        trained, cut, trained
+    sparse                         trained with the sparsity loss of the group norms added (as DepGraph), cut, trained
+    prune                                   cut, trained: `compresskit prune` at its defaults
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from common import RESULTS, heading, write
@@ -65,14 +67,14 @@ class Task:
     seed: int
     metanetwork: Path | None
 
-    def config(self, epochs: float) -> PruneConfig:
+    def config(self, epochs: float, scope: Literal["global", "layer"] = "global") -> PruneConfig:
         """Cuts by the criterion that a metanetwork is trained for."""
-        return PruneConfig(target=Target("flops", 1 / self.speedup), criterion="l2", scope="global", epochs=epochs, seed=self.seed)
+        return PruneConfig(target=Target("flops", 1 / self.speedup), criterion="l2", scope=scope, epochs=epochs, seed=self.seed)
 
 
-def with_metanetwork(task: Task) -> ModelGraph:
+def with_metanetwork(task: Task, scope: Literal["global", "layer"] = "global") -> ModelGraph:
     metanetwork = read_metanetwork(None if task.metanetwork is None else str(task.metanetwork))
-    return metaprune(task.graph, task.data, task.config(task.epochs[1]), MetapruneConfig(task.epochs[0]), metanetwork=metanetwork).pruned.graph
+    return metaprune(task.graph, task.data, task.config(task.epochs[1], scope), MetapruneConfig(task.epochs[0]), metanetwork=metanetwork).pruned.graph
 
 
 def without(task: Task) -> ModelGraph:
@@ -100,6 +102,7 @@ def pruned(task: Task) -> ModelGraph:
 
 METHODS: dict[str, Callable[[Task], ModelGraph]] = {
     "metanetwork": with_metanetwork,
+    "metanetwork-layer": partial(with_metanetwork, scope="layer"),
     "without": without,
     "sparse": after_sparse_training,
     "prune": pruned,
