@@ -25,6 +25,7 @@ from compresskit.report import SearchPoint
 from compresskit.training.state import EpochRecord
 
 LOWEST = 0.2  # of the masks to begin with; the highest is near 1
+BESIDE_RANKS = 0.6  # the lowest of channels, where ranks are open too: those have to fall a long way before they pay, and need a lead
 RATE = 0.002  # of the masks, for any optimizer; at ten times this, noise decides between channels
 POINTS = 64  # of the path that is reported
 
@@ -68,7 +69,8 @@ def learn(
     """
     surrogate = Surrogate(prunable, cost, recovery.device)
     steps = recovery.search_steps()
-    start = torch.cat([*(starting(score) for score in scores), *starting_ranks(directions.scores)])
+    lowest = BESIDE_RANKS if prunable.ranks else LOWEST
+    start = torch.cat([*(starting(score, lowest) for score in scores), *starting_ranks(directions.scores)])
     masked = Masked(prunable, start, torch.zeros(min(POINTS, steps), 3), directions.factors)
     after_step = Control(masked, surrogate, NORMS["l1l2"], goal, torch.tensor(floors, device=recovery.device), steps, RATE)
     history = recovery.search(masked, parameter_groups(masked, RATE), after_step)
@@ -77,13 +79,13 @@ def learn(
     return Learned(prunable.graph, (*channels, *parts[len(scores) :]), history, path_of(masked.log) if history else ())
 
 
-def starting(scores: Tensor) -> Tensor:
+def starting(scores: Tensor, lowest: float = LOWEST) -> Tensor:
     """Masks from the scores of one group, (size,): evenly spaced in the order of the scores, as masks of ones would have no gradient.
 
     Ranks, because every criterion has a scale of its own, and because no mask may begin so small that noise decides about it.
     """
     ranks = scores.argsort(stable=True).argsort()
-    return LOWEST + (1 - LOWEST) * (ranks + 0.5) / len(scores)
+    return lowest + (1 - lowest) * (ranks + 0.5) / len(scores)
 
 
 def starting_ranks(scores: Sequence[Tensor]) -> list[Tensor]:
