@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import numpy as np
@@ -13,13 +14,18 @@ from compresskit.metaprune.criterion import GroupSparsity, Sparsity, WeightSpars
 from compresskit.models.load import load_model
 from compresskit.pruning.criteria import CRITERIA, Context, normalize
 from compresskit.pruning.criteria.magnitude import NORMS, GroupNorm
-from compresskit.pruning.groups import Group, Slices, find_groups
+from compresskit.pruning.groups import Group, Prunable, Slices, find_groups
 
 
 def row(values: list[float]) -> tuple[Group, dict[str, Tensor]]:
     """A group of channels that have one weight each."""
     places = np.arange(len(values))
     return Group("row", len(values), (Slices("w", 0, "out", places, places),)), {"w": torch.tensor(values).unsqueeze(1)}
+
+
+@functools.cache
+def zoo(architecture: str) -> Prunable:
+    return find_groups(load_model(architecture))
 
 
 def agree(sparsity: Sparsity, weights: dict[str, Tensor]) -> None:
@@ -37,7 +43,7 @@ def agree(sparsity: Sparsity, weights: dict[str, Tensor]) -> None:
     [("l2", "max", 4.0, False), ("l2", "mean", 4.0, True), ("l1-first", "mean", 2.0, False), ("l2-first", "none", 0.0, False)],
 )
 def test_injected_gradients_are_those_of_the_loss(architecture: str, norm: str, normalize: str, alpha: float, relative: bool) -> None:
-    prunable = find_groups(load_model(architecture))
+    prunable = zoo(architecture)
     agree(GroupSparsity(prunable.groups, NORMS[norm], normalize, alpha, relative), dict(prunable.graph.module.named_parameters()))
 
 
@@ -95,7 +101,7 @@ def test_channels_without_weights_are_left_out() -> None:
 
 @pytest.mark.parametrize("how", ["none", "mean", "max"])
 def test_importances_are_those_of_the_criterion(how: Literal["none", "mean", "max"]) -> None:
-    prunable = find_groups(load_model("resnet8"))
+    prunable = zoo("resnet8")
     expected = CRITERIA["l2"](Context(prunable.graph.module, prunable.groups))
     found = GroupSparsity(prunable.groups, normalize=how).importances(dict(prunable.graph.module.named_parameters()))
     for scores, reference in zip(found, expected, strict=True):
