@@ -108,7 +108,7 @@ class Recovery:
 
     def _share(self, phase: int, phases: int) -> float:
         """This phase's part of the epochs that preparation or the search leave."""
-        before = SEARCH if self.config.learns else PREPARATION if CRITERIA[self.config.criterion].penalty else 0
+        before = SEARCH if self.config.learns else PREPARATION if CRITERIA[self.config.settled(data=True).criterion].penalty else 0
         epochs = self.config.epochs * (1 - before)
         if phases == 1:
             return epochs
