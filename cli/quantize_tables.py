@@ -63,6 +63,8 @@ def _layers(rows: Sequence[LayerRow], total: int) -> Table:
 def _closing(report: QuantizeReport) -> Iterator[str]:
     """What was done, what the figures are of, what was checked and written."""
     yield f"{report.scheme}: weights are {report.weights_are}, activations are {report.activations_are}"
+    if report.settings.get("method", "ptq") != "ptq":
+        yield f"trained under quantization: {report.settings['method']}, {report.settings['epochs']:g} epochs"
     if report.equalized:
         yield "channels were brought to like ranges across layers first"
     learned = sum(row.rounding == "learned" for row in report.layers)

@@ -248,6 +248,12 @@ def test_the_tables(invoke: Invoke, pipeline: Pipeline) -> None:
     assert all(f"layer{index}.conv" in full and f"node{index % 7}" in full for index in range(11))
 
 
+def test_how_it_was_trained_is_said(invoke: Invoke, pipeline: Pipeline, report: QuantizeReport) -> None:
+    assert "trained" not in invoke("quantize", "m.onnx").out
+    pipeline.outcome = QuantizeOutcome(dataclasses.replace(report, settings={"weights": 4, "method": "lsq", "epochs": 2.5}))
+    assert "trained under quantization: lsq, 2.5 epochs" in invoke("quantize", "m.onnx").out
+
+
 def test_what_was_not_measured_is_not_shown(invoke: Invoke, pipeline: Pipeline, report: QuantizeReport) -> None:
     before, after = (dataclasses.replace(figures, accuracy=None) for figures in (report.before, report.after))
     bare = dataclasses.replace(report, before=before, after=after, layers=(), skipped=(), integers=None, warnings=(), outputs=())
