@@ -13,7 +13,7 @@ from torch import Tensor
 
 from compresskit.errors import TargetError
 from compresskit.models.graph import ModelGraph
-from compresskit.pruning.blocks import open_blocks
+from compresskit.pruning.blocks import BLOCKS, open_blocks
 from compresskit.pruning.compensation import Moments, fits, gather
 from compresskit.pruning.factors import Factors, decompose, factorize
 from compresskit.pruning.footprint import Cost
@@ -21,6 +21,7 @@ from compresskit.pruning.goal import Goal
 from compresskit.pruning.groups import Prunable
 from compresskit.pruning.recovery import Recovery
 from compresskit.pruning.step import Cut, Layout, floored, plan_to
+from compresskit.report import Skipped
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def lower_ranks(cut: Cut, goal: Goal, layout: Layout, recovery: Recovery | None)
     found = directions_of(prunable, cost, recovery)
     held = [floored(score, layout.floor, len(score)) for score in found.scores]
     search = partial(plan_to, prunable, held, cost, replace(layout, scope="global"))
-    skipped = (*cut.skipped, *prunable.skipped)
+    closed = BLOCKS["lowrank"].open(prunable).closed
+    skipped = (*cut.skipped, *(Skipped(layer, reason) for layer, reason in closed.items()))  # of widths, `cut` has said why they stay
     try:
         chosen = search(goal.limit)
         least = chosen.reached if chosen.met else search(0.0).reached

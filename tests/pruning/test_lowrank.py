@@ -111,6 +111,12 @@ def test_the_floor_of_ranks_holds_and_what_it_forbids_is_said(digits_net: ModelG
     assert all(rank >= 0.25 * full[layer] for layer, rank in _ranks(result.graph).items())
 
 
+def test_what_stays_whole_is_said_once(digits_net: ModelGraph) -> None:
+    skipped = prune(digits_net, None, replace(CONFIG, blocks=BOTH)).skipped
+    assert len(set(skipped)) == len(skipped)
+    assert not any("not among --blocks" in skip.reason for skip in skipped)
+
+
 def test_where_no_width_can_fall_ranks_go_the_whole_way(digits_net: ModelGraph, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> NoReturn:
         raise TargetError("nothing can be cut")
