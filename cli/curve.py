@@ -102,6 +102,8 @@ def _check(console: Console, options: PruneOptions, request: CurveRequest, input
     """
     if options.plot and options.plot != STDOUT:
         check_plot(Path(options.plot), "--plot")
+    if request.state.exists() and not (options.force or options.resume):
+        raise UsageError(f"{request.state} exists: go on from it with --resume, or use --force to replace it")
     models = (str(request.state), *map(str, map(request.model, request.fractions))) if request.folder.is_dir() else ()
     lenient = replace(options, force=options.force or options.resume)
     check_outputs(console, lenient, models, what="the models", inputs=inputs, drawings={"--plot": options.plot})

@@ -139,11 +139,14 @@ def test_a_dry_run_writes_nothing(invoke: Invoke, curve: Any) -> None:
         ("--curve 0.5", "m.0.50.onnx exists: use --force to replace it"),
         ("--curve 0.4 --report m.0.50.onnx", "m.0.50.onnx exists: use --force to replace it"),
         ("--curve 0.5 -f --report m.curve.json", "m.curve.json is named twice as an output"),
+        ("--curve 0.4 -o begun/", "begun/m.curve.json exists: go on from it with --resume, or use --force to replace it"),
         ("--curve 0.5 -f --plot c.gif", "cannot draw c.gif: the suffix decides the format, one of .png, .svg, .pdf"),
     ],
 )
 def test_refused_before_any_work(invoke: Invoke, curve: Any, arguments: str, message: str) -> None:
     Path("m.0.50.onnx").write_bytes(b"old")
+    Path("begun").mkdir()
+    Path("begun/m.curve.json").write_bytes(b"old")
     done = invoke("prune", "m.onnx", *arguments.split())
     assert (done.code, done.out, done.err) == (2, "", f"compresskit: error: {message}\n")
     assert curve.request is None
