@@ -14,6 +14,7 @@ from compresskit.pruning.config import PruneConfig
 from compresskit.pruning.cut import cut
 from compresskit.pruning.footprint import footprint
 from compresskit.pruning.groups import find_groups
+from compresskit.pruning.recovery import Recovery
 from compresskit.pruning.scoring import by_criterion
 from compresskit.pruning.target import plan
 from compresskit.training.evaluation import as_accuracy, evaluate
@@ -38,12 +39,12 @@ def pruning_curve(
 
     Raises:
         TargetError: nothing at all can be cut.
-        UsageError: the criterion needs data; it is applied without.
     """
     config = config.settled()
+    recovery = Recovery(graph, data, config, torch.device(device), None, progress)
     prunable = find_groups(graph)
     cost = footprint(prunable.graph, prunable.coupling, "flops")
-    scores = by_criterion(config, None)(prunable, cost, cost.whole).scores
+    scores = by_criterion(config, recovery)(prunable, cost, cost.whole).scores
     progress.stage("curve", total=len(speedups))
     points = []
     for speedup in speedups:

@@ -135,6 +135,7 @@ def metaprune(
         InputError: the data do not fit the model, its batch is baked in, or memory runs out.
     """
     meta = meta or MetapruneConfig()
+    # Settled as without data: the norms that metanetworks are trained for, in the place of the criterion that prune would choose.
     way = _Way(data, config.settled(), meta, torch.device(device), table, checkpointing, progress)
     steps = [way.stage("original", 0.0, graph)]
     start = graph

@@ -8,7 +8,7 @@ that is there is not repeated.
     metanetwork-layer   the same, with the same fraction cut from every layer, as `prune` does
     without                        trained, cut, trained
     sparse                         trained with the sparsity loss of the group norms added (as DepGraph), cut, trained
-    prune                                   cut, trained: `compresskit prune` at its defaults
+    prune                                   cut, trained: `compresskit prune --criterion l2`, the same fraction from every layer
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def after_sparse_training(task: Task) -> ModelGraph:
 
 
 def pruned(task: Task) -> ModelGraph:
-    config = PruneConfig(target=Target("flops", 1 / task.speedup), epochs=sum(task.epochs), seed=task.seed)
+    config = PruneConfig(target=Target("flops", 1 / task.speedup), criterion="l2", epochs=sum(task.epochs), seed=task.seed)
     return prune(task.graph, task.data, config).graph
 
 

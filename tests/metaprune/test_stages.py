@@ -71,6 +71,12 @@ def test_the_curve_starts_whole_and_ends_at_the_floor(digits_net: ModelGraph, di
     assert points[-1].accuracy < points[0].accuracy
 
 
+def test_curves_are_of_criteria_that_need_data_too(digits_net: ModelGraph, digits: Dataset) -> None:
+    by_norm, by_taylor = (pruning_curve(digits_net, digits, replace(CONFIG, criterion=name), speedups=(1, 3)) for name in ("l2", "taylor"))
+    assert by_norm[0] == by_taylor[0]
+    assert by_norm[1] != by_taylor[1]
+
+
 def test_rewriting_changes_what_the_metanetwork_changes(digits_net: ModelGraph, metanetwork: Metanetwork) -> None:
     """With decoders of zeros nothing, and with others only parameters."""
     changed, unconverted = rewritten(digits_net, metanetwork)
