@@ -111,7 +111,7 @@ def summary(rows: list[Row]) -> dict[str, Any]:
     judged = [row for row in rows if "outcome" in row]
     counts = {
         method: {outcome: sum(row["method"] == method and row["outcome"] == outcome for row in judged) for outcome in ("met", "near", "refuses")}
-        for method in METHODS
+        for method in dict.fromkeys(row["method"] for row in judged)
     }
     return {"summary": {"counts": counts, "others": [row for row in judged if row["outcome"] != "met"]}}
 
