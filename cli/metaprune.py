@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from compresskit.errors import UsageError
 from compresskit.metaprune.config import MetapruneConfig, MetapruneRequest
 from compresskit.pruning.config import PruneConfig, Target
-from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import write_bytes
 
 from . import options as shared
@@ -33,7 +31,7 @@ from .options import (
     takes,
 )
 from .plot import Series, draw_curves
-from .results import check_outputs, data_fields, deliver, files_read, model_fields, protected
+from .results import check_outputs, check_resume, data_fields, deliver, drawn_seed, files_read, model_fields, protected, run_fields
 from .targets import TargetOptions, asked_multiple, asked_sparsity, asked_target, model_outputs
 
 if TYPE_CHECKING:
@@ -136,24 +134,16 @@ def metaprune(console: Console, options: MetapruneOptions) -> None:
 
 
 def _request(console: Console, options: MetapruneOptions, outputs: tuple[str, ...]) -> MetapruneRequest:
-    if options.resume and options.checkpoint is None:
-        raise UsageError("--resume goes with --checkpoint: say which file to go on from")
+    check_resume(resume=options.resume, checkpoint=options.checkpoint)
     initial, rewriting, pruning = _epochs(options)
     return MetapruneRequest(
         **model_fields(console, options),
         **data_fields(options),
+        **run_fields(console, options),
         config=_config(options, pruning),
         meta=MetapruneConfig(rewriting, options.initial, initial, curve=options.plot is not None, explain=options.explain),
         metanetwork=options.metanetwork,
         outputs=outputs,
-        device=options.device,
-        threads=options.threads,
-        force=options.force,
-        checkpoint=options.checkpoint,
-        resume=options.resume,
-        checkpoint_minutes=options.checkpoint_minutes,
-        dry_run=options.dry_run,
-        arguments=console.arguments,
     )
 
 
@@ -178,7 +168,7 @@ def _config(options: MetapruneOptions, epochs: float) -> PruneConfig:
         augment=options.augment,
         distill=options.distill,
         max_drop=options.max_drop,
-        seed=secrets.randbelow(SEED_LIMIT) if options.seed is None else options.seed,
+        seed=drawn_seed(options.seed),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,13 +10,12 @@ import typer
 
 from compresskit.errors import UsageError
 from compresskit.metaprune.config import MetatrainConfig, MetatrainRequest, Normalizer, Pressed
-from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT, write_bytes
 
 from .console import Console
 from .options import METHOD, TRAINING, option
 from .plot import Series, draw_curves
-from .results import check_outputs, data_fields, deliver, files_read, model_fields, protected
+from .results import check_outputs, check_resume, data_fields, deliver, drawn_seed, files_read, model_fields, protected, run_fields
 
 if TYPE_CHECKING:
     from .metaprune import MetapruneOptions
@@ -96,22 +94,15 @@ def _request(console: Console, options: MetapruneOptions, networks: tuple[str, .
         raise UsageError("--train needs the data that the networks were trained on: give --data")
     if len(options.output or ()) != 1 or options.stdout or not str(options.output[0]).endswith(SUFFIX):  # type: ignore[index]
         raise UsageError(f"--train writes one file: name it with -o, such as -o meta{SUFFIX}")
-    if options.resume and options.checkpoint is None:
-        raise UsageError("--resume goes with --checkpoint: say which file to go on from")
+    check_resume(resume=options.resume, checkpoint=options.checkpoint)
     assert options.output is not None
     return MetatrainRequest(
         **{**model_fields(console, options), "model": networks[0]},
         **data_fields(options),
+        **run_fields(console, options),
         config=_config(options),
         others=networks[1:],
         output=options.output[0],
-        device=options.device,
-        threads=options.threads,
-        force=options.force,
-        checkpoint=options.checkpoint,
-        resume=options.resume,
-        checkpoint_minutes=options.checkpoint_minutes,
-        arguments=console.arguments,
     )
 
 
@@ -136,7 +127,7 @@ def _config(options: MetapruneOptions) -> MetatrainConfig:
         scale=options.scale,
         tolerance=options.tolerance,
         tuning=options.tuning,
-        seed=secrets.randbelow(SEED_LIMIT) if options.seed is None else options.seed,
+        seed=drawn_seed(options.seed),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +10,6 @@ from compresskit.errors import UsageError
 from compresskit.pruning.config import Method, PruneConfig, PruneRequest, TableRequest, Target, parse_blocks
 from compresskit.pruning.curve_config import parse_curve
 from compresskit.recipes import RecipeName
-from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT, write_bytes
 
 from . import options as shared
@@ -19,7 +17,7 @@ from .console import Console
 from .curve import prune_curve
 from .options import METHOD, TARGET, TRAINING, DataOptions, ModelOptions, ModelOutputOptions, ReportOptions, RunOptions, option, refuse_beside, takes
 from .plot import draw_widths
-from .results import check_outputs, data_fields, deliver, files_read, model_fields, protected
+from .results import check_outputs, check_resume, data_fields, deliver, drawn_seed, files_read, model_fields, protected, run_fields
 from .targets import TargetOptions, asked_multiple, asked_sparsity, asked_target, model_outputs
 
 SUFFIX = ".pruned.onnx"
@@ -155,8 +153,7 @@ def prune(console: Console, options: PruneOptions) -> None:
     if options.curve is not None:
         prune_curve(console, options, parse_curve(options.curve), lambda target: _request(console, options, _config(options, target), ()))
         return
-    if options.resume and options.checkpoint is None:
-        raise UsageError("--resume goes with --checkpoint: say which file to go on from")
+    check_resume(resume=options.resume, checkpoint=options.checkpoint)
     config, inputs = _config(options, asked_target(options)), files_read(options.model, options.data, options.table)
     outputs = model_outputs(options, options.model, SUFFIX)
     check_outputs(console, options, outputs, what="the model", inputs=inputs, drawings={"--plot": options.plot})
@@ -223,7 +220,7 @@ def _config(options: PruneOptions, target: Target | None) -> PruneConfig:
         round_to=asked_multiple(options.round_to),
         distill=options.distill,
         max_drop=options.max_drop,
-        seed=secrets.randbelow(SEED_LIMIT) if options.seed is None else options.seed,
+        seed=drawn_seed(options.seed),
     )
 
 
@@ -237,15 +234,8 @@ def _request(console: Console, options: PruneOptions, config: PruneConfig, outpu
     return PruneRequest(
         **model_fields(console, options),
         **data_fields(options),
+        **run_fields(console, options),
         config=config,
         outputs=outputs,
-        device=options.device,
-        threads=options.threads,
-        force=options.force,
-        checkpoint=options.checkpoint,
-        resume=options.resume,
-        checkpoint_minutes=options.checkpoint_minutes,
         table=options.table,
-        dry_run=options.dry_run,
-        arguments=console.arguments,
     )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from compresskit.errors import UsageError
 from compresskit.quantization.config import Method, QuantizeConfig, QuantizeRequest
-from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT
 
 from . import options as shared
@@ -17,7 +15,7 @@ from .console import Console
 from .options import METHOD, OUTPUT, TARGET, DataOptions, ModelOptions, ReportOptions, RunOptions, option, takes
 from .quantize_robust import RobustOptions, refuse_alone, robust
 from .quantize_sweep import SweepOptions, sweep
-from .results import beside, check_outputs, data_fields, deliver, files_read, model_fields
+from .results import beside, check_outputs, check_resume, data_fields, deliver, drawn_seed, files_read, model_fields, run_fields
 
 SUFFIX = ".onnx"
 # Said again here because the registry loads numpy; a test holds the two together.
@@ -116,8 +114,7 @@ def quantize(console: Console, options: QuantizeOptions) -> None:
       compresskit quantize robust.pt --sweep 8,6,5,4,3 --data digits.npz --plot sweep.png
       cat model.onnx | compresskit quantize - --data digits.npz -o - > model.int8.onnx
     """
-    if options.resume and options.checkpoint is None:
-        raise UsageError("--resume goes with --checkpoint: say which file to go on from")
+    check_resume(resume=options.resume, checkpoint=options.checkpoint)
     if options.robust:
         robust(console, options)
         return
@@ -226,7 +223,7 @@ def _config(options: QuantizeOptions) -> QuantizeConfig:
         label_smoothing=options.label_smoothing,
         augment=options.augment,
         distill=options.distill,
-        seed=secrets.randbelow(SEED_LIMIT) if options.seed is None else options.seed,
+        seed=drawn_seed(options.seed),
     )
 
 
@@ -234,14 +231,7 @@ def _request(console: Console, options: QuantizeOptions, outputs: tuple[str, ...
     return QuantizeRequest(
         **model_fields(console, options),
         **data_fields(options),
+        **run_fields(console, options),
         config=_config(options),
         outputs=outputs,
-        device=options.device,
-        checkpoint=options.checkpoint,
-        checkpoint_minutes=options.checkpoint_minutes,
-        resume=options.resume,
-        threads=options.threads,
-        force=options.force,
-        dry_run=options.dry_run,
-        arguments=console.arguments,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 from compresskit.errors import UsageError
 from compresskit.quantization.config import QuantizeConfig
 from compresskit.quantization.robust.config import RobustConfig, RobustMethod, RobustRequest
-from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT
 
 from .console import Console
 from .options import METHOD, TARGET, option, refuse_beside, refuse_without
-from .results import beside, check_outputs, data_fields, deliver, files_read, model_fields
+from .results import beside, check_outputs, data_fields, deliver, drawn_seed, files_read, model_fields, run_fields
 from .targets import FORMATS, model_stem
 
 if TYPE_CHECKING:
@@ -65,21 +63,14 @@ def robust(console: Console, options: QuantizeOptions) -> None:
         label_smoothing=options.label_smoothing,
         augment=options.augment,
         max_drop=options.max_drop,
-        seed=secrets.randbelow(SEED_LIMIT) if options.seed is None else options.seed,
+        seed=drawn_seed(options.seed),
     )
     request = RobustRequest(
         **model_fields(console, options),
         **data_fields(options),
+        **run_fields(console, options),
         config=config,
         outputs=outputs,
-        device=options.device,
-        checkpoint=options.checkpoint,
-        checkpoint_minutes=options.checkpoint_minutes,
-        resume=options.resume,
-        threads=options.threads,
-        force=options.force,
-        dry_run=options.dry_run,
-        arguments=console.arguments,
     )
     # Only now, so that --help and wrong options are answered at once.
     from compresskit.quantization.robust.pipeline import run

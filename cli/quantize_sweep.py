@@ -14,7 +14,7 @@ from compresskit.writers import STDOUT, write_bytes
 from .console import Console
 from .options import OUTPUT, TARGET, option, refuse_beside
 from .plot import Series, check_plot, draw_curves
-from .results import check_outputs, data_fields, deliver, files_read, model_fields, protected
+from .results import check_outputs, data_fields, deliver, files_read, model_fields, protected, run_fields
 
 if TYPE_CHECKING:
     from compresskit.quantization.sweep import SweepReport, SweepRow
@@ -56,12 +56,9 @@ def sweep(console: Console, options: QuantizeOptions, config: QuantizeConfig, wi
     request = SweepRequest(
         **model_fields(console, options),
         **data_fields(options),
+        **run_fields(console, options),
         configs=parse_widths(widths, config),
         outputs=outputs,
-        threads=options.threads,
-        force=options.force,
-        dry_run=options.dry_run,
-        arguments=console.arguments,
     )
     # Only now, so that --help and wrong options are answered at once.
     from compresskit.quantization.sweep import run

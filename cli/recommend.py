@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,6 @@ from compresskit.errors import UsageError
 from compresskit.pruning.config import parse_target
 from compresskit.recommend.config import RecommendConfig, RecommendRequest
 from compresskit.recommend.constraints import Constraints
-from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT
 
 from . import options as shared
@@ -36,7 +34,7 @@ from .options import (
 )
 from .recommend_generate import GENERATE_ONLY, GenerateOptions, generate
 from .recommend_train import TRAINING_ONLY, train
-from .results import beside, check_outputs, data_fields, deliver, files_read, model_fields
+from .results import beside, check_outputs, data_fields, deliver, drawn_seed, files_read, model_fields, run_fields
 
 SUFFIX = ".recommended.onnx"
 
@@ -103,13 +101,10 @@ def recommend(console: Console, options: RecommendOptions) -> None:
     request = RecommendRequest(
         **model_fields(console, options),
         **{**data_fields(options), "data": data},
+        **run_fields(console, options),
         config=_config(options),
         outputs=outputs,
         predictor=options.predictor,
-        threads=options.threads,
-        force=options.force,
-        dry_run=options.dry_run,
-        arguments=console.arguments,
     )
     # Only now, so that --help and wrong options are answered at once.
     from compresskit.recommend.pipeline import run
@@ -172,7 +167,7 @@ def _place(text: str | None) -> int | None:
 
 
 def _seed(options: RecommendOptions) -> int:
-    return secrets.randbelow(SEED_LIMIT) if options.seed is None else options.seed
+    return drawn_seed(options.seed)
 
 
 def _one(data: list[str] | None) -> str | None:

@@ -13,7 +13,7 @@ from . import options as shared
 from .console import Console
 from .options import OUTPUT, TRAINING, option
 from .recommend_train import TrainOptions
-from .results import check_outputs, deliver
+from .results import check_outputs, check_resume, deliver
 
 GENERATE_ONLY = frozenset({"epochs", "plot", "checkpoint", "checkpoint_minutes", "resume"})
 """Options that have no say without --generate."""
@@ -39,8 +39,7 @@ def generate(console: Console, options: GenerateOptions, count: int, data: str |
         raise UsageError("--generate goes with --data: say what to imitate")
     if len(outputs) != 1 or outputs[0] == STDOUT:
         raise UsageError("--generate writes one file: name it with -o, such as -o eval.npz")
-    if options.resume and options.checkpoint is None:
-        raise UsageError("--resume goes with --checkpoint: say which file to go on from")
+    check_resume(resume=options.resume, checkpoint=options.checkpoint)
     inputs = tuple(data.split(","))
     check_outputs(console, options, outputs, what="the samples", inputs=inputs, drawings={"--plot": options.plot})
     request = GenerateRequest(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compresskit.errors import UsageError
 from compresskit.report import JsonReport
+from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT, check_target, write_bytes
 
 from .console import Console
-from .options import DataOptions, ModelOptions, ReportOptions, byte_count, numbers, shape
+from .options import DataOptions, ModelOptions, ReportOptions, RunOptions, byte_count, numbers, shape
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -64,6 +66,27 @@ def data_fields(options: DataOptions) -> dict[str, Any]:
         "std": numbers(options.std, "--std"),
         "label_column": options.label_column,
     }
+
+
+def run_fields(console: Console, options: RunOptions) -> dict[str, Any]:
+    """What a request says of the run and of its training: of these fields those that `options` has."""
+    names = ("device", "threads", "force", "checkpoint", "resume", "checkpoint_minutes", "dry_run")
+    return {**{name: getattr(options, name) for name in names if hasattr(options, name)}, "arguments": console.arguments}
+
+
+def check_resume(*, resume: bool, checkpoint: str | None) -> None:
+    """Refuse to go on from nowhere.
+
+    Raises:
+        UsageError: --resume without --checkpoint.
+    """
+    if resume and checkpoint is None:
+        raise UsageError("--resume goes with --checkpoint: say which file to go on from")
+
+
+def drawn_seed(seed: int | None) -> int:
+    """`seed` if it was given, else one that is drawn, and reported."""
+    return secrets.randbelow(SEED_LIMIT) if seed is None else seed
 
 
 def files_read(model: str, data: str | None, *others: str | None) -> tuple[str, ...]:

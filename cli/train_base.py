@@ -13,7 +13,7 @@ from compresskit.writers import STDOUT, check_target
 from . import options as shared
 from .console import Console
 from .options import DATA, METHOD, RUN, TRAINING, ReportOptions, RunOptions, option
-from .results import check_outputs, deliver
+from .results import check_outputs, check_resume, deliver
 
 # Said again here because the library's table loads torch; a test holds the two together.
 Modality = Literal["image", "gray", "audio", "volume", "globe"]
@@ -64,8 +64,7 @@ def _request(console: Console, options: TrainBaseOptions, inputs: tuple[str, ...
         raise UsageError("--train-base writes a file: name it with -o, such as -o brain.base.safetensors")
     if STDOUT in inputs:
         raise UsageError("--train-base reads files and folders, not the standard input")
-    if options.resume and options.checkpoint is None:
-        raise UsageError("--resume goes with --checkpoint: say which file to go on from")
+    check_resume(resume=options.resume, checkpoint=options.checkpoint)
     return TrainBaseRequest(
         inputs=inputs,
         modality=options.modality,
