@@ -7,17 +7,18 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from compresskit.data import Dataset
+from compresskit.models.info import model_info
 from compresskit.quantization.bitwidths.assign import TOLERANCE
 from compresskit.quantization.bitwidths.cost import WIDTHS
 from compresskit.quantization.bitwidths.learn import Mixed
 from compresskit.quantization.config import QuantizeConfig, QuantizeRequest
-from compresskit.quantization.engine import Quantized
 from compresskit.quantization.measure import layer_rows, runs_in_integers
 from compresskit.quantization.network import opset_of
+from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.report import Figures, Integers, QuantizeReport
 from compresskit.quantization.source import Source
 from compresskit.recipes import TrainingSettings
-from compresskit.report import ModelInfo, ModelInput, Output, Target
+from compresskit.report import Output, Target
 from compresskit.runtime import versions
 
 FEW_SAMPLES = 16
@@ -61,7 +62,7 @@ def make_report(request: QuantizeRequest, work: Work, threads: int, seconds: dic
         versions=versions(),
         seed=config.seed,
         threads=threads,
-        model=_info(work.source),
+        model=model_info(work.source.name, work.source.arch, work.source.inputs),
         settings=_settings(config, work.data),
         scheme=_scheme(config, static=static),
         weights_are="integers" if work.fused else "indices" if done.codebooks else "storage",
@@ -91,15 +92,10 @@ def _integers(done: Quantized) -> Integers | None:
     return None if found is None or not found.nodes else Integers(found.nodes, found.integers, found.equal, found.worst)
 
 
-def _info(source: Source) -> ModelInfo:
-    inputs = tuple(ModelInput(spec.name, spec.shape, str(spec.dtype).removeprefix("torch.")) for spec in source.inputs)
-    return ModelInfo(source.name, source.arch, inputs)
-
-
 def _settings(config: QuantizeConfig, data: Dataset | None) -> dict[str, Any]:
     """What was asked for; of training only where there was any."""
     idle = {"seed"} if config.trains else {field.name for field in fields(TrainingSettings)}
-    settings = {name: value for name, value in asdict(config).items() if name not in idle}
+    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items() if name not in idle}
     if data is not None:
         mean, std = list(data.normalization.mean), list(data.normalization.std)
         settings["normalization"] = {"mean": mean, "std": std, "source": data.normalization_source}
