@@ -15,6 +15,7 @@ import torch
 from compresskit.data import Dataset, interface, read_data
 from compresskit.errors import UsageError
 from compresskit.models.graph import ModelGraph, random_inputs
+from compresskit.models.info import model_info
 from compresskit.models.latency import compare, preferred_multiple
 from compresskit.models.latency_file import cached_table, is_local, table_for
 from compresskit.models.latency_operators import uses
@@ -27,7 +28,7 @@ from compresskit.pruning.config import PruneConfig, PruneRequest
 from compresskit.pruning.measure import measure, settle_threads, test_accuracy
 from compresskit.pruning.recovery import Recovery
 from compresskit.pruning.scoring import check_method
-from compresskit.report import Accuracy, Measure, ModelInfo, ModelInput, Parity, Training
+from compresskit.report import Accuracy, Measure, ModelInfo, Parity, Training
 from compresskit.runtime import Clock, seed_everything, select_device, set_threads
 
 
@@ -113,8 +114,7 @@ class Opened:
 
     def info(self) -> ModelInfo:
         """The model, for a report."""
-        inputs = tuple(ModelInput(spec.name, spec.shape, str(spec.dtype).removeprefix("torch.")) for spec in self.graph.inputs)
-        return ModelInfo(self.graph.source, self.graph.arch, inputs)
+        return model_info(self.graph.source, self.graph.arch, self.graph.inputs)
 
     def settings(self) -> dict[str, Any]:
         """All settings but target and seed, and the normalization in force, as JSON gives them back."""

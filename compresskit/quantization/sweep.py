@@ -10,6 +10,7 @@ from typing import Any
 from compresskit.data import read_data
 from compresskit.errors import CompresskitError, GuardError, InputError
 from compresskit.guards import accuracy_guard
+from compresskit.models.info import model_info
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.config import QuantizeConfig
 from compresskit.quantization.engine import quantize
@@ -17,7 +18,7 @@ from compresskit.quantization.measure import onnx_accuracy
 from compresskit.quantization.source import read_source, takes
 from compresskit.quantization.sweep_request import SweepRequest
 from compresskit.recipes import TrainingSettings
-from compresskit.report import Accuracy, JsonReport, ModelInfo, ModelInput, Output
+from compresskit.report import Accuracy, JsonReport, ModelInfo, Output
 from compresskit.runtime import Clock, seed_everything, set_threads, versions
 from compresskit.writers import STDOUT, write_bytes
 
@@ -113,14 +114,13 @@ def run(request: SweepRequest, progress: Progress = SILENT) -> SweepOutcome:
             smallest = model
     failure = GuardError(_too_low(first, rows)) if request.outputs and smallest is None else None
     written = _write(request, smallest) if smallest is not None and not request.dry_run else []
-    inputs = tuple(ModelInput(spec.name, spec.shape, str(spec.dtype).removeprefix("torch.")) for spec in source.inputs)
     report = SweepReport(
         command="quantize",
         arguments=request.arguments,
         versions=versions(),
         seed=first.seed,
         threads=threads,
-        model=ModelInfo(source.name, source.arch, inputs),
+        model=model_info(source.name, source.arch, source.inputs),
         settings={key: value for key, value in asdict(first).items() if key not in _OTHER},
         accuracy=before,
         bytes=len(original),

@@ -10,6 +10,7 @@ from pathlib import Path
 from compresskit.data import Dataset, interface, read_data
 from compresskit.errors import InputError, TargetError, UsageError
 from compresskit.models.graph import ModelGraph
+from compresskit.models.info import model_info
 from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
 from compresskit.progress import SILENT, Progress
@@ -28,7 +29,7 @@ from compresskit.recommend.settings import FLOAT_BITS, Setting
 from compresskit.recommend.table import Problem
 from compresskit.recommend.timing import latencies
 from compresskit.recommend.trials import Compressed, compress, nonzero
-from compresskit.report import ModelInfo, ModelInput, Output
+from compresskit.report import Output
 from compresskit.runtime import Clock, seed_everything, set_threads, versions
 from compresskit.writers import STDOUT, write_bytes
 
@@ -85,7 +86,7 @@ def run(request: RecommendRequest, progress: Progress = SILENT) -> RecommendOutc
         versions=versions(),
         seed=config.seed,
         threads=threads,
-        model=_info(graph),
+        model=model_info(graph.source, graph.arch, graph.inputs),
         predictor=source.name,
         metric="retained accuracy" if data is None else "top-1" if better else "rmse",
         original=None if data is None else problem.original,
@@ -170,11 +171,6 @@ def _explained(predictor: Predictor, problem: Problem, setting: Setting) -> tupl
 def _said(candidate: Candidate) -> str:
     parts = [f"{candidate.prediction.setting} ({candidate.compression:.3g} times smaller, {candidate.prediction.quality:.3f} expected"]
     return ", ".join(parts + ([f"{candidate.latency:.3g} ms"] if candidate.latency is not None else [])) + ")"
-
-
-def _info(graph: ModelGraph) -> ModelInfo:
-    inputs = tuple(ModelInput(spec.name, spec.shape, str(spec.dtype).removeprefix("torch.")) for spec in graph.inputs)
-    return ModelInfo(graph.source, graph.arch, inputs)
 
 
 def _warnings(data: Dataset | None, unlike: bool) -> Iterator[str]:

@@ -13,6 +13,7 @@ from compresskit.data import Dataset, read_data
 from compresskit.errors import InputError, UsageError
 from compresskit.guards import accuracy_guard
 from compresskit.models.checkpoint import Container, save_checkpoint
+from compresskit.models.info import model_info
 from compresskit.models.load import load_model
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.measure import onnx_accuracy
@@ -23,7 +24,7 @@ from compresskit.quantization.robust.report import RobustOutcome, RobustReport
 from compresskit.quantization.robust.train import Robust, make_robust
 from compresskit.quantization.source import Source, read_source, takes
 from compresskit.quantization.static import planned
-from compresskit.report import Accuracy, ModelInfo, ModelInput, Output
+from compresskit.report import Accuracy, Output
 from compresskit.runtime import Clock, seed_everything, select_device, set_threads, versions
 from compresskit.training.tuning import Checkpointing
 from compresskit.writers import STDOUT, write_bytes
@@ -70,7 +71,7 @@ def run(request: RobustRequest, progress: Progress = SILENT) -> RobustOutcome:
         seed=config.seed,
         device=str(device),
         threads=threads,
-        model=_info(source),
+        model=model_info(source.name, source.arch, source.inputs),
         settings=_settings(config, data),
         strength=done.strength,
         trials=done.trials,
@@ -103,11 +104,6 @@ def _checkpoint(exported: bytes, source: Source, data: Dataset, container: Conta
     """The same model as a checkpoint of ours, which names what ONNX has no place for."""
     graph = replace(load_model(exported), source=source.name, normalization=data.normalization, classes=source.classes)
     return save_checkpoint(graph, container)
-
-
-def _info(source: Source) -> ModelInfo:
-    inputs = tuple(ModelInput(spec.name, spec.shape, str(spec.dtype).removeprefix("torch.")) for spec in source.inputs)
-    return ModelInfo(source.name, source.arch, inputs)
 
 
 def _settings(config: RobustConfig, data: Dataset) -> dict[str, Any]:
