@@ -10,7 +10,7 @@ import typer
 
 from compresskit.errors import UsageError
 from compresskit.pruning.config import parse_target
-from compresskit.recommend.config import RecommendConfig, RecommendRequest
+from compresskit.recommend.config import RecommendConfig, RecommendRequest, TrainRequest
 from compresskit.recommend.constraints import Constraints
 from compresskit.writers import STDOUT
 
@@ -122,13 +122,16 @@ def _train_or_generate(console: Console, options: RecommendOptions) -> None:
     """Do what needs no model to recommend for."""
     everything = {field.name for field in fields(RecommendOptions)}
     common = {field.name for part in (ReportOptions, RunOptions) for field in fields(part)} | {"data", "output", "seed", "max_bytes"}
+    common -= {"threads"}
     data, outputs = tuple(options.data or ()), tuple(options.output or ())
     limit = byte_count(options.max_bytes, "--max-bytes")
     if options.generate is None:
         refuse_beside(console, "--train", everything - common - TRAINING_ONLY - {"train", "budget", "trust"})
-        train(console, options, data, outputs, seed=_seed(options), trust=options.trust, max_bytes=limit)
+        # A drawn seed would make other trials of every run, and none could go on where another stopped.
+        seed = TrainRequest.seed if options.seed is None else options.seed
+        train(console, options, data, outputs, seed=seed, trust=options.trust, max_bytes=limit)
         return
-    refuse_beside(console, "--generate", everything - common - GENERATE_ONLY - {"generate", "input", "label_column"})
+    refuse_beside(console, "--generate", everything - common - GENERATE_ONLY - {"generate", "input", "label_column", "threads"})
     given = {"input_shape": shape(options.input, "--input"), "label_column": options.label_column}
     generate(console, options, options.generate, _one(options.data), outputs, seed=_seed(options), max_bytes=limit, **given)
 

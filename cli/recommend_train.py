@@ -41,7 +41,6 @@ def train(
         raise UsageError("--train goes with --models and --data: say what to try settings on")
     if len(outputs) != 1 or outputs[0] == STDOUT:
         raise UsageError("--train writes one file: name it with -o, such as -o my.predictor")
-    check_outputs(console, options, outputs, what="the predictor", inputs=data, drawings={})
     request = TrainRequest(
         models=options.models,
         data=data,
@@ -56,10 +55,12 @@ def train(
         force=options.force,
         arguments=console.arguments,
     )
+    inputs = tuple(map(str, request.files_read()))
+    check_outputs(console, options, outputs, what="the predictor", inputs=inputs, drawings={})
     from compresskit.recommend.sweep import run
 
     from .recommend_tables import training_tables
 
     with console.progress() as progress:
         report = run(request, progress)
-    deliver(console, options, report, training_tables(report, verbose=options.verbose > 0), inputs=data)
+    deliver(console, options, report, training_tables(report, verbose=options.verbose > 0), inputs=inputs)

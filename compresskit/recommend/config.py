@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 
 from compresskit.errors import UsageError
 from compresskit.recommend.constraints import Constraints
 from compresskit.requests import CompressRequest
+
+MODEL_SUFFIXES = (".pt", ".safetensors", ".onnx")
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,15 @@ class TrainRequest:
     max_bytes: int | None = None
     force: bool = False
     arguments: tuple[str, ...] = ()
+
+    def model_files(self) -> tuple[Path, ...]:
+        """What trials are done on, in an order that does not depend on the file system."""
+        return tuple(sorted(path for path in Path(self.models).glob("*") if path.suffix in MODEL_SUFFIXES))
+
+    def files_read(self) -> tuple[Path, ...]:
+        """The files that are read, and so never written: the models, and the data, each of which may be several files."""
+        names = (name for one in self.data for name in one.split(","))
+        return (*self.model_files(), *(path for path in map(Path, names) if path.exists()))
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from compresskit.cluster import on_cluster
 from compresskit.data import interface, read_data
-from compresskit.errors import InputError
+from compresskit.errors import InputError, UsageError
 from compresskit.models.load import load_model
 from compresskit.parallel import mapped
 from compresskit.progress import SILENT, Progress
-from compresskit.recommend.config import TrainRequest
+from compresskit.recommend.config import MODEL_SUFFIXES, TrainRequest
 from compresskit.recommend.evaluate import cross_validated
 from compresskit.recommend.features import problem as describe
 from compresskit.recommend.predictor import FEWEST_ARCHITECTURES, fit_both
@@ -31,7 +31,6 @@ from compresskit.requests import CompressRequest
 from compresskit.runtime import Clock, versions
 from compresskit.writers import check_target
 
-MODEL_SUFFIXES = (".pt", ".safetensors", ".onnx")
 FEWEST_TO_JUDGE = 4
 """Architectures: below, a quarter of them is none."""
 
@@ -72,10 +71,10 @@ def run(request: TrainRequest, progress: Progress = SILENT) -> TrainReport:
         CompresskitError: of the kind that the exit codes describe.
     """
     output = Path(request.output)
-    check_target(output, force=request.force)
     folder = output.with_name(output.name + ".trials")
     clock = Clock()
     jobs = tuple(_jobs(request, folder))
+    check_target(output, force=request.force, protect=request.files_read())
     with clock("trials"):
         progress.stage("trials", len(jobs))
         done = []
@@ -123,16 +122,25 @@ def work(job: Job) -> Done:
 
 
 def _jobs(request: TrainRequest, folder: Path) -> Iterator[Job]:
-    """One job a pair of model and data."""
-    models = sorted(path for path in Path(request.models).glob("*") if path.suffix in MODEL_SUFFIXES)
+    """One job a pair of model and data.
+
+    Raises:
+        InputError: there are no models.
+        UsageError: two pairs have one name, which their trials would share.
+    """
+    models = request.model_files()
     if not models:
         raise InputError(f"{request.models}: no models: expected a folder of {', '.join(MODEL_SUFFIXES)}")
     settings = grid()
     share = None if request.trials is None else max(1, request.trials // (len(models) * len(request.data)))
+    named: set[str] = set()
     for model in models:
         for data in request.data:
             asked = CompressRequest(str(model), data=data, trust=request.trust, max_bytes=request.max_bytes)
             name = f"{model.stem}/{Path(data).stem}"
+            if name in named:
+                raise UsageError(f"two pairs of model and data would be called {name}: rename a file")
+            named.add(name)
             chosen = settings if share is None else _spread(settings, share, name)
             yield Job(name, asked, chosen, request.budget, request.seed, str(folder / "store"))
 

@@ -108,6 +108,20 @@ def test_training_and_generating_have_requests_of_their_own(invoke: Invoke, aske
     assert "100 samples of 3 x 32 x 32" in done.out
 
 
+def test_every_run_of_a_training_makes_the_same_trials_unless_told_otherwise(invoke: Invoke, asked: list[Any]) -> None:
+    for seed in ((), (), ("--seed", "3")):
+        assert invoke("recommend", "--train", "--models", "nets", "--data", "a.npz", "-o", "p.json", *seed).code == 0
+    assert [request.seed for request in asked] == [TrainRequest.seed, TrainRequest.seed, 3]
+
+
+def test_models_to_train_on_are_never_overwritten(invoke: Invoke, asked: list[Any], tmp_path: Path) -> None:
+    (tmp_path / "m.pt").touch()
+    for output in (("-o", str(tmp_path / "m.pt")), ("-o", str(tmp_path / "p.json"), "--report", str(tmp_path / "m.pt"))):
+        done = invoke("recommend", "--train", "--models", str(tmp_path), "--data", "a.npz", "--force", *output)
+        assert (done.code, asked) == (2, [])
+        assert "is an input" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -124,6 +138,7 @@ def test_training_and_generating_have_requests_of_their_own(invoke: Invoke, aske
         (("--train", "--models", "nets"), "--train goes with --models and --data"),
         (("--train", "--models", "nets", "--data", "a"), "name it with -o"),
         (("--train", "--compression", "3"), "--compression has no say in --train"),
+        (("--train", "--threads", "3"), "--threads has no say in --train"),
         (("--generate", "5", "-o", "x.npz"), "--generate goes with --data"),
         (("--generate", "5", "--data", "a"), "name it with -o"),
         (("--generate", "5", "--explain"), "--explain has no say in --generate"),

@@ -75,6 +75,16 @@ def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
         sweep(TrainRequest(str(tmp_path), (DIGITS,), str(tmp_path / "p.json")))
 
 
+def test_inputs_are_never_overwritten_and_never_confused(trained: Path, tmp_path: Path) -> None:
+    model = trained.parent / "a.pt"
+    with pytest.raises(UsageError, match="is an input"):
+        sweep(TrainRequest(str(trained.parent), (DIGITS,), str(model), force=True))
+    (tmp_path / "a.pt").write_bytes(model.read_bytes())
+    (tmp_path / "a.safetensors").touch()
+    with pytest.raises(UsageError, match="would be called a/digits"):
+        sweep(TrainRequest(str(tmp_path), (DIGITS,), str(tmp_path / "p.json")))
+
+
 def _request(predictor: Path, **constraints: float) -> RecommendRequest:
     return RecommendRequest(
         str(SAMPLES / "digits_resnet.pt"), RecommendConfig(Constraints(**constraints)), data=DIGITS, predictor=str(predictor), threads=1
