@@ -133,17 +133,17 @@ def check_outputs(
         drawings: files that are written beside it, by option.
 
     Raises:
-        UsageError: an output exists, is an input or is named twice; two things want the standard output, or it is a terminal and the product
-            would go there.
+        UsageError: an output exists, is an input or is named twice, or the checkpoint of `options`, where they have one, is an input or an output;
+            two things want the standard output, or it is a terminal and the product would go there.
         OutputError: a folder is missing or read-only.
     """
-    besides = {"--report": options.report, **drawings}
+    besides, checkpoint = {"--report": options.report, **drawings}, getattr(options, "checkpoint", None)
     for flag, name in besides.items():
         if name == STDOUT:
             raise UsageError(f"{flag} takes a file: only --json prints on the standard output")
     names = [name for name in (*outputs, *besides.values()) if name]
     for name in names:
-        if names.count(name) > 1:
+        if [*names, checkpoint].count(name) > 1:
             raise UsageError(f"{'the standard output' if name == STDOUT else name} is named twice as an output")
     if STDOUT in outputs and options.json:
         raise UsageError(f"--json and {what} both want the standard output: name a file with -o, or the report's with --report")
@@ -152,6 +152,8 @@ def check_outputs(
     for name in names:
         if name != STDOUT:
             check_target(Path(name), force=options.force, protect=protected(inputs))
+    if checkpoint is not None:  # that of an earlier run may be there: training looks into it
+        check_target(Path(checkpoint), force=True, protect=protected(inputs))
 
 
 def deliver(

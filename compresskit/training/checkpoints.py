@@ -79,6 +79,16 @@ def _body(path: Path) -> bytes | None:
 
 
 def discard(path: Path) -> None:
-    """Remove the checkpoints of a run that is over."""
-    path.unlink(missing_ok=True)
-    previous(path).unlink(missing_ok=True)
+    """Remove the checkpoints of a run that is over; a file that is none stays: a run that trained nothing has not looked at what is there."""
+    for candidate in (path, previous(path)):
+        if _is_ours(candidate):
+            candidate.unlink(missing_ok=True)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether `path` is a checkpoint, whole or damaged."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False

@@ -86,3 +86,14 @@ def test_a_checkpoint_that_cannot_be_written_leaves_a_whole_one(path: Path, monk
     with pytest.raises(OutputError, match="no space left on device"):
         checkpoints.save(path, {"step": 1})
     assert _step(path) == 0
+
+
+def test_only_checkpoints_are_discarded(path: Path) -> None:
+    path.write_bytes(b"a model, named by mistake")
+    checkpoints.discard(path)
+    assert path.read_bytes() == b"a model, named by mistake"
+    path.unlink()
+    checkpoints.save(path, {"step": 0})
+    checkpoints.save(path, {"step": 1})
+    checkpoints.discard(path)
+    assert list(path.parent.iterdir()) == []
