@@ -39,7 +39,9 @@ def prune_curve(console: Console, options: PruneOptions, fractions: tuple[float,
     request = request_for(Target("flops", fractions[0]))
     asked = _seeded(options, CurveRequest(request, fractions, folder, model_stem(options.model)))
     inputs = files_read(options.model, options.data)
-    _check(console, options, asked, inputs)
+    # What a run that was interrupted left, --resume replaces.
+    replacing = replace(options, force=options.force or options.resume)
+    _check(console, replacing, asked, inputs)
     # Only now, so that --help and wrong options are answered at once.
     from compresskit.pruning.curve import run
 
@@ -49,9 +51,9 @@ def prune_curve(console: Console, options: PruneOptions, fractions: tuple[float,
         outcome = run(asked, progress)
     report, write = outcome.report, not options.dry_run
     if options.plot and write and report.points:
-        write_bytes(Path(options.plot), draw(report, Path(options.plot).suffix), force=options.force or options.resume, protect=protected(inputs))
+        write_bytes(Path(options.plot), draw(report, Path(options.plot).suffix), force=replacing.force, protect=protected(inputs))
     warnings = report.warnings if write else (f"dry run: {len(report.points)} models would be written to {asked.folder}", *report.warnings)
-    deliver(console, options, report, curve_tables(report, asked.state if write else None), inputs=inputs, warnings=warnings, write=write)
+    deliver(console, replacing, report, curve_tables(report, asked.state if write else None), inputs=inputs, warnings=warnings, write=write)
     if outcome.failure is not None:
         raise outcome.failure
 
@@ -82,7 +84,8 @@ def _folder(options: PruneOptions) -> Path:
     if options.output is None:
         return Path(options.model).parent if Path(options.model).is_file() else Path()
     if len(options.output) > 1 or not is_folder(options.output[0]):
-        raise UsageError(f"--curve writes a model for every point: -o takes one folder, as in -o {Path(options.output[0]).stem}/")
+        example = "curve" if options.output[0] == STDOUT else Path(options.output[0]).stem
+        raise UsageError(f"--curve writes a model for every point: -o takes one folder, as in -o {example}/")
     return Path(options.output[0])
 
 
@@ -102,8 +105,7 @@ def _check(console: Console, options: PruneOptions, request: CurveRequest, input
     """
     if options.plot and options.plot != STDOUT:
         check_plot(Path(options.plot), "--plot")
-    if request.state.exists() and not (options.force or options.resume):
+    if request.state.exists() and not options.force:
         raise UsageError(f"{request.state} exists: go on from it with --resume, or use --force to replace it")
     models = (str(request.state), *map(str, map(request.model, request.fractions))) if request.folder.is_dir() else ()
-    lenient = replace(options, force=options.force or options.resume)
-    check_outputs(console, lenient, models, what="the models", inputs=inputs, drawings={"--plot": options.plot})
+    check_outputs(console, options, models, what="the models", inputs=inputs, drawings={"--plot": options.plot})

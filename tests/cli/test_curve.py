@@ -116,6 +116,15 @@ def test_going_on_takes_the_seed_that_was_drawn(invoke: Invoke, curve: Any, curv
     assert curve.asked.prune.config.seed == 8
 
 
+def test_going_on_replaces_the_report_and_the_drawing(invoke: Invoke, curve: Any, curve_report: CurveReport) -> None:
+    line = ("prune", "m.onnx", "--curve", "0.75,0.125", "--report", "r.json", "--plot", "c.svg")
+    assert invoke(*line).code == 0
+    Path("r.json").write_text("of the run before")
+    assert invoke(*line).code == 2
+    assert invoke(*line, "--resume").code == 0
+    assert CurveReport.from_json(Path("r.json").read_text()) == curve_report
+
+
 def test_a_dry_run_writes_nothing(invoke: Invoke, curve: Any) -> None:
     done = invoke("prune", "m.onnx", "--curve", "0.75,0.125", "--dry-run", "--plot", "c.png", "--report", "r.json")
     assert (done.code, list(Path().iterdir())) == (0, [])
@@ -135,6 +144,7 @@ def test_a_dry_run_writes_nothing(invoke: Invoke, curve: Any) -> None:
         ("--curve 0.5 --max-drop 0.1", "--max-drop has no say in --curve: leave one of them out"),
         ("--curve 0.5 -c", "--stdout has no say in --curve: leave one of them out"),
         ("--curve 0.5 -o small.onnx", "--curve writes a model for every point: -o takes one folder, as in -o small/"),
+        ("--curve 0.5 -o -", "--curve writes a model for every point: -o takes one folder, as in -o curve/"),
         ("--curve 0.5 -o a/ -o b/", "--curve writes a model for every point: -o takes one folder, as in -o a/"),
         ("--curve 0.5", "m.0.50.onnx exists: use --force to replace it"),
         ("--curve 0.4 --report m.0.50.onnx", "m.0.50.onnx exists: use --force to replace it"),
