@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -122,3 +123,7 @@ class GenerateRequest:
     max_bytes: int | None = None
     force: bool = False
     arguments: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epochs < math.inf:
+            raise UsageError(f"--epochs takes a number above 0, not {self.epochs:g}")

@@ -97,11 +97,11 @@ def _prepared(data: Dataset) -> _Prepared:
     """Pixels as they are; rows standardized, the target in a last column where it is a number."""
     x, y = data.train.x, data.train.y
     if data.train.x.ndim == 4:
-        images = x if x.dtype == np.uint8 else _standardized(x, x)
+        images = x if x.dtype == np.uint8 else _standardized(x)
         return _Prepared(Split(images, y), _HALVES if x.dtype == np.uint8 else Normalization((0.0,), (1.0,)))
     rows = x.astype(np.float32) if data.classes is not None else np.column_stack([x, y]).astype(np.float32)
     labels = y if data.classes is not None else np.zeros(len(y), np.int64)
-    return _Prepared(Split(_standardized(rows, rows), labels), Normalization((0.0,), (1.0,)))
+    return _Prepared(Split(_standardized(rows), labels), Normalization((0.0,), (1.0,)))
 
 
 def _drawn(denoiser: Denoiser, data: Dataset, prepared: _Prepared, config: GenerateConfig, progress: Progress) -> Split:
@@ -131,8 +131,8 @@ def _batches(
         progress.advance(len(chosen))
 
 
-def _standardized(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    mean, std = _moments(reference)
+def _standardized(values: np.ndarray) -> np.ndarray:
+    mean, std = _moments(values)
     return ((values - mean) / std).astype(np.float32)
 
 

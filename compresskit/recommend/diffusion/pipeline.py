@@ -32,6 +32,8 @@ def run(request: GenerateRequest, progress: Progress = SILENT) -> GenerateReport
     output = Path(request.output)
     if output.suffix != ".npz":
         raise UsageError(f"cannot write {output}: generated samples are written as .npz")
+    if request.plot is not None and Path(request.plot).suffix.lower() != ".png":
+        raise UsageError(f"cannot write {request.plot}: --plot draws a .png")
     protect = [path for path in map(Path, request.data.split(",")) if path.exists()]
     check_target(output, force=request.force, protect=protect)
     clock = Clock()
@@ -41,6 +43,8 @@ def run(request: GenerateRequest, progress: Progress = SILENT) -> GenerateReport
         progress.stage("read")
         shape = request.input_shape or sample_shape(request.data, label_column=request.label_column, limits=limits)
         data = load_data(request.data, input_shape=shape, seed=request.seed, label_column=request.label_column, limits=limits, progress=progress)
+        if request.plot is not None:
+            _check_pictures(data.train)
     kept = None if request.checkpoint is None else Path(request.checkpoint)
     config = GenerateConfig(
         request.count, epochs=request.epochs, checkpoint=kept, checkpoint_minutes=request.checkpoint_minutes, resume=request.resume, seed=request.seed
@@ -62,14 +66,18 @@ def run(request: GenerateRequest, progress: Progress = SILENT) -> GenerateReport
     )
 
 
-def contact_sheet(split: Split) -> bytes:
-    """A PNG of some samples of each class, a row a class.
+def _check_pictures(split: Split) -> None:
+    """Find out, before anything is trained, whether samples can be drawn.
 
     Raises:
-        UsageError: the samples are no pictures of one or three channels.
+        UsageError: they are no pictures of one or three channels.
     """
     if split.x.ndim != 4 or split.x.shape[1] not in (1, 3) or split.x.dtype != np.uint8:
         raise UsageError("--plot draws samples of 1 or 3 channels of pixels, and these are others")
+
+
+def contact_sheet(split: Split) -> bytes:
+    """A PNG of some samples of each class, a row a class; `split` holds pictures of one or three channels."""
     channels, height, width = split.x.shape[1:]
     classes = np.unique(split.y)
     sheet = np.zeros((len(classes) * height, SHOWN * width, channels), np.uint8)
