@@ -7,7 +7,7 @@ of the best candidate; the error of the first is what it falls short by.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -29,7 +29,7 @@ Ranker = Callable[[Problem, Sequence[Trial]], list[Trial]]
 
 @dataclass(frozen=True)
 class Metrics:
-    """Averages over splits, problems and constraints.
+    """Averages over splits, problems and constraints; None where a table is too small to have any.
 
     Attributes:
         top5, top1: fraction of recommendations that hit.
@@ -39,9 +39,9 @@ class Metrics:
         coverage: fraction of real qualities inside the predicted intervals.
     """
 
-    top5: float
-    top1: float
-    error: float
+    top5: float | None
+    top1: float | None
+    error: float | None
     mae: float | None = None
     tau: float | None = None
     coverage: float | None = None
@@ -126,7 +126,7 @@ def judged(table: Table, rank: Ranker, predictor: Predictor | None = None) -> Me
     if predictor is None:
         return Metrics(*figures)
     mae, coverage = _prediction_errors(table, predictor)
-    return Metrics(*figures, mae, float(np.nanmean(taus)), coverage)
+    return Metrics(*figures, mae, _mean(taus), coverage)
 
 
 def judged_by_accuracy(table: Table, predictor: Predictor) -> Metrics:
@@ -146,14 +146,18 @@ def judged_by_accuracy(table: Table, predictor: Predictor) -> Metrics:
             hits1.append(meets[0])
             errors.append(abs(math.log10(max(good) / chosen[0].setting.compression)))
     mae, coverage = _prediction_errors(table, predictor)
-    top5, top1, error = (float(np.mean(values)) if values else math.nan for values in (hits5, hits1, errors))
-    return Metrics(top5, top1, error, mae, None, coverage)
+    return Metrics(_mean(hits5), _mean(hits1), _mean(errors), mae, None, coverage)
 
 
 def averaged(every: Sequence[Metrics]) -> Metrics:
     """The mean of each figure."""
-    columns = {field.name: [value for one in every if (value := getattr(one, field.name)) is not None] for field in fields(Metrics)}
-    return Metrics(**{name: float(np.nanmean(values)) if values else None for name, values in columns.items()})  # type: ignore[arg-type]
+    return Metrics(**{field.name: _mean([getattr(one, field.name) for one in every]) for field in fields(Metrics)})
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are known: neither None nor NaN."""
+    known = [value for value in values if value is not None and not math.isnan(value)]
+    return float(np.mean(known)) if known else None
 
 
 def kendall(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> float:
