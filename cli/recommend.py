@@ -137,10 +137,13 @@ def _train_or_generate(console: Console, options: RecommendOptions) -> None:
 
 
 def _config(options: RecommendOptions) -> RecommendConfig:
-    if options.min_accuracy is not None and options.max_error is not None:
-        raise UsageError("--min-accuracy is for classes and --max-error for numbers: give one")
-    quality = options.min_accuracy if options.min_accuracy is not None else options.max_error
-    constraints = Constraints(options.compression, quality, byte_count(options.size, "--size"), _milliseconds(options.latency))
+    constraints = Constraints(
+        compression=options.compression,
+        accuracy=options.min_accuracy,
+        error=options.max_error,
+        size=byte_count(options.size, "--size"),
+        latency=_milliseconds(options.latency),
+    )
     return RecommendConfig(
         constraints,
         top=options.top,

@@ -14,20 +14,30 @@ class Constraints:
 
     Attributes:
         compression: at least.
-        quality: at least (accuracy), or at most (RMSE).
+        accuracy: at least, where there are classes.
+        error: RMSE, at most, where targets are numbers.
         size: bytes of parameters, at most.
         latency: milliseconds, at most.
     """
 
     compression: float | None = None
-    quality: float | None = None
+    accuracy: float | None = None
+    error: float | None = None
     size: float | None = None
     latency: float | None = None
 
     def __post_init__(self) -> None:
-        given = {"--compression": self.compression, "--min-accuracy": self.quality, "--size": self.size, "--latency": self.latency}
+        if self.accuracy is not None and self.error is not None:
+            raise UsageError("--min-accuracy is for classes and --max-error for numbers: give one")
+        given = {
+            "--compression": self.compression,
+            "--min-accuracy": self.accuracy,
+            "--max-error": self.error,
+            "--size": self.size,
+            "--latency": self.latency,
+        }
         if all(value is None for value in given.values()):
-            raise UsageError("say what to meet: --compression, --min-accuracy, --size or --latency")
+            raise UsageError("say what to meet: --compression, --min-accuracy (or --max-error), --size or --latency")
         for name, value in given.items():
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{name} takes a number above 0, not {value:g}")

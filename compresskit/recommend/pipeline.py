@@ -62,15 +62,16 @@ def run(request: RecommendRequest, progress: Progress = SILENT) -> RecommendOutc
     with clock("describe"):
         progress.stage("describe")
         problem = describe(graph, data, name=graph.source, data_name=request.data or "")
-        if problem.original == problem.trivial:
+        if problem.hopeless:
             raise InputError(f"{graph.source} is no better than a constant answer on {request.data}: there is no accuracy to keep")
+    better = data is None or data.classes is not None
+    _check_constraints(config, higher_is_better=better)
     predictor = predictors.for_problem(problem)
     settings = [setting for setting in predictor.settings if runs_on(setting, graph, data=True)]
     with clock("time"):
         times = latencies(graph, data, settings, threads=threads, progress=progress) if config.constraints.latency is not None else {}
     with clock("predict"):
         candidates = _candidates(predictor, problem, settings, nonzero(graph), times)
-    better = data is None or data.classes is not None
     met = shortlist(candidates, config.constraints, higher_is_better=better)
     if not met:
         near = nearest(candidates, config.constraints, higher_is_better=better)
@@ -104,6 +105,18 @@ def run(request: RecommendRequest, progress: Progress = SILENT) -> RecommendOutc
         outputs=outputs,
     )
     return RecommendOutcome(report, standard_output)
+
+
+def _check_constraints(config: RecommendConfig, *, higher_is_better: bool) -> None:
+    """Refuse to hold an accuracy to what an error was asked to be, or the other way round.
+
+    Raises:
+        UsageError: one of them is asked for where the other is measured.
+    """
+    if higher_is_better and config.constraints.error is not None:
+        raise UsageError("--max-error is for --data whose targets are numbers: give --min-accuracy here")
+    if not higher_is_better and config.constraints.accuracy is not None:
+        raise UsageError("--min-accuracy is for --data with classes: give --max-error here")
 
 
 def _candidates(predictor: Predictor, problem: Problem, settings: Sequence[Setting], parameters: int, times: dict[Setting, float]) -> list[Candidate]:

@@ -129,9 +129,9 @@ def fit(table: Table, config: TreeConfig = PAPER, *, features: Callable[[str], b
     Raises:
         InputError: there are fewer architectures than intervals need.
     """
-    models = sorted({problem.model for problem in table.problems.values()})
+    models = sorted({table.problems[trial.problem].model for trial in table.trials})
     if len(models) < FEWEST_ARCHITECTURES:
-        raise InputError(f"the table has trials of {len(models)} architectures: a predictor needs {FEWEST_ARCHITECTURES} or more")
+        raise InputError(f"a predictor needs trials of {FEWEST_ARCHITECTURES} architectures or more: the table has those of {len(models)}")
     everything = _fitted(table, table.trials, config, features)
     residuals: list[tuple[float, float]] = []
     for held in folds(models, min(5, len(models)), config.seed):

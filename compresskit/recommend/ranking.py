@@ -36,7 +36,7 @@ class Candidate:
 def shortlist(candidates: Sequence[Candidate], constraints: Constraints, *, higher_is_better: bool = True) -> list[Candidate]:
     """Those that meet the constraints: the best quality first; where a quality is asked for, the highest compression first."""
     found = [candidate for candidate in candidates if _shortfall(candidate, constraints, higher_is_better) <= 0]
-    if constraints.quality is not None:
+    if constraints.accuracy is not None or constraints.error is not None:
         return sorted(found, key=lambda c: (-c.compression, *_by_quality(c, higher_is_better)))
     return sorted(found, key=lambda c: _by_quality(c, higher_is_better))
 
@@ -56,6 +56,6 @@ def _by_quality(candidate: Candidate, higher_is_better: bool) -> tuple[float, fl
 def _shortfall(candidate: Candidate, asked: Constraints, higher_is_better: bool) -> float:
     """By which factor the worst constraint is missed, as a logarithm; 0 or less where all are met."""
     ratios = [(asked.compression, candidate.compression, 1), (asked.size, candidate.size, -1), (asked.latency, candidate.latency, -1)]
-    ratios.append((asked.quality, candidate.prediction.quality, 1 if higher_is_better else -1))
+    ratios.append((asked.accuracy, candidate.prediction.quality, 1) if higher_is_better else (asked.error, candidate.prediction.quality, -1))
     missed = [sign * math.log(max(limit, 1e-12) / max(value, 1e-12)) for limit, value, sign in ratios if limit is not None and value is not None]
     return max((value for value in missed if value > 1e-9), default=0.0)

@@ -82,8 +82,10 @@ def run(request: TrainRequest, progress: Progress = SILENT) -> TrainReport:
             done.append(found)
             progress.advance(1)
     tables = [read_table(folder)] if (folder / "trials.csv").is_file() else []
-    fresh = [Table({found.problem.name: found.problem}, found.trials) for found in done]
+    fresh = [Table({found.problem.name: found.problem}, found.trials) for found in done if found.trials]
     table = merged([*tables, *fresh])
+    if not table.trials:
+        raise InputError(f"no setting could be tried: {next((failure for found in done for failure in found.failures), 'none runs on these models')}")
     write_table(table, folder, force=True)
     with clock("fit"):
         progress.stage("fit")
@@ -113,6 +115,8 @@ def work(job: Job) -> Done:
     graph = load_model(request.model, trust=request.trust, max_bytes=request.max_bytes)
     data = read_data(request, interface(graph), seed=job.seed)
     problem = describe(graph, data, name=job.name, data_name=str(request.data))
+    if problem.hopeless:
+        return Done(problem, (), 0, (f"{job.name}: the model is no better than a constant answer",))
     store = Store(Path(job.store))
     parts = families(job.name, _fingerprint(request.model), str(request.data), job.settings, job.budget, job.seed)
     known = sum(store.get(description) is not None for family in parts for description in family.described())

@@ -48,6 +48,12 @@ class Problem:
         """
         return (quality - self.trivial) / (self.original - self.trivial)
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether the model is no better than the best constant answer, so that no part of what it has over that can be kept."""
+        error = not math.isnan(self.features.get("rmse", math.nan))
+        return self.original >= self.trivial if error else self.original <= self.trivial
+
     def quality(self, retained: float) -> float:
         """The inverse of `retained`."""
         return self.trivial + retained * (self.original - self.trivial)

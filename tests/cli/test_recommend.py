@@ -74,7 +74,7 @@ def test_what_is_said_reaches_the_library(invoke: Invoke, asked: list[Any]) -> N
     (request,) = asked
     assert isinstance(request, RecommendRequest)
     constraints = request.config.constraints
-    assert (constraints.compression, constraints.size, constraints.latency, constraints.quality) == (20, 200_000, 2.0, None)
+    assert (constraints.compression, constraints.size, constraints.latency, constraints.accuracy) == (20, 200_000, 2.0, None)
     assert (request.model, request.data, request.config.verify, request.config.apply, request.config.seed) == ("m.pt", "d.npz", 2, None, 3)
 
 
@@ -141,6 +141,7 @@ def test_models_to_train_on_are_never_overwritten(invoke: Invoke, asked: list[An
         (("--train", "--threads", "3"), "--threads has no say in --train"),
         (("--generate", "5", "-o", "x.npz"), "--generate goes with --data"),
         (("--generate", "5", "--data", "a"), "name it with -o"),
+        (("--generate", "5", "--data", "a", "-o", "x.npz", "--epochs", "0"), "--epochs takes a number above 0"),
         (("--generate", "5", "--explain"), "--explain has no say in --generate"),
     ],
 )

@@ -65,8 +65,11 @@ def test_every_model_is_held_out_once() -> None:
 
 def test_few_architectures_are_refused(table: Table) -> None:
     few, _ = divided(table, {"m0", "m1", "m2", "m3"})
-    with pytest.raises(InputError, match="2 architectures"):
+    with pytest.raises(InputError, match="those of 2"):
         fit(few)
+    untried = {name: replace(table.problems["m0/d"], name=name, model=name) for name in ("x", "y")}
+    with pytest.raises(InputError, match="those of 2"):
+        fit(replace(few, problems={**few.problems, **untried}))
 
 
 def test_shapley_values_add_up_to_the_prediction(table: Table, predictors: Predictors) -> None:

@@ -25,14 +25,14 @@ def test_the_most_accurate_that_is_small_enough_comes_first() -> None:
 
 
 def test_where_accuracy_is_asked_for_the_smallest_comes_first() -> None:
-    found = shortlist(CANDIDATES, Constraints(quality=0.7))
+    found = shortlist(CANDIDATES, Constraints(accuracy=0.7))
     assert [one.prediction.quality for one in found] == [0.7, 0.8, 0.9]
 
 
 def test_every_constraint_has_to_hold() -> None:
     timed = [candidate(0.9, 0.5, latency=2.0), candidate(0.8, 0.75, latency=1.0)]
     assert [one.prediction.quality for one in shortlist(timed, Constraints(size=2e5, latency=1.5))] == [0.8]
-    assert shortlist(timed, Constraints(quality=0.85, latency=1.5)) == []
+    assert shortlist(timed, Constraints(accuracy=0.85, latency=1.5)) == []
 
 
 def test_of_equal_ones_the_cheaper_comes_first() -> None:
@@ -43,15 +43,15 @@ def test_of_equal_ones_the_cheaper_comes_first() -> None:
 def test_errors_are_better_where_they_are_lower() -> None:
     found = shortlist(CANDIDATES, Constraints(compression=2), higher_is_better=False)
     assert [one.prediction.quality for one in found] == [0.6, 0.7, 0.8, 0.9]
-    assert len(shortlist(CANDIDATES, Constraints(quality=0.75), higher_is_better=False)) == 2
+    assert len(shortlist(CANDIDATES, Constraints(error=0.75), higher_is_better=False)) == 2
 
 
 def test_the_nearest_misses_by_least() -> None:
     assert nearest(CANDIDATES, Constraints(compression=100)).compression == pytest.approx(40)
-    assert nearest(CANDIDATES, Constraints(quality=0.99)).prediction.quality == 0.9
+    assert nearest(CANDIDATES, Constraints(accuracy=0.99)).prediction.quality == 0.9
 
 
-@pytest.mark.parametrize("values", [{}, {"compression": 0.0}, {"size": -1.0}, {"quality": float("nan")}])
+@pytest.mark.parametrize("values", [{}, {"compression": 0.0}, {"size": -1.0}, {"accuracy": float("nan")}, {"accuracy": 0.9, "error": 0.1}])
 def test_constraints_say_something_that_can_be(values: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         Constraints(**values)

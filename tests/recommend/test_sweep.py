@@ -118,6 +118,22 @@ def test_what_no_setting_meets_names_the_nearest(trained: Path) -> None:
         run(_request(trained, compression=1e6))
 
 
+def test_an_error_is_not_asked_of_classes(trained: Path) -> None:
+    with pytest.raises(UsageError, match="give --min-accuracy"):
+        run(_request(trained, error=0.1))
+
+
+def test_a_model_that_has_learned_nothing_is_neither_tried_nor_advised(trained: Path, tmp_path: Path) -> None:
+    graph = load_model(trained.parent / "a.pt")
+    state = {name: tensor * 0 for name, tensor in graph.module.state_dict().items()}
+    graph.module.load_state_dict(state)
+    (tmp_path / "idle.pt").write_bytes(save_checkpoint(graph))
+    with pytest.raises(InputError, match="no better than a constant"):
+        run(replace(_request(trained, compression=2.0), model=str(tmp_path / "idle.pt")))
+    with pytest.raises(InputError, match="no setting could be tried: idle/digits: the model is no better"):
+        sweep(TrainRequest(str(tmp_path), (DIGITS,), str(tmp_path / "p.json"), trials=1))
+
+
 def test_without_data_the_model_alone_speaks(trained: Path) -> None:
     request = replace(_request(trained, compression=2.0), data=None)
     report = run(request).report
