@@ -8,7 +8,7 @@ from pathlib import Path
 from compresskit.data.files import read_bytes
 from compresskit.errors import OutputError
 from compresskit.metaprune.network import Metanetwork, load, save
-from compresskit.writers import write_bytes
+from compresskit.writers import check_target, write_bytes
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,17 @@ class Epochs:
 
     def path(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch:03}.safetensors"
+
+    def check(self, epochs: int) -> None:
+        """Find out, before any work is done, whether what so many epochs leave can be written.
+
+        Raises:
+            UsageError: one of them is there, and `force` is off.
+            OutputError: one cannot be written.
+        """
+        for path in map(self.path, range(1, epochs + 1)):
+            if path.exists():
+                check_target(path, force=self.force)
 
     def save(self, epoch: int, metanetwork: Metanetwork) -> None:
         """Keep what `metanetwork` is after `epoch`.

@@ -47,6 +47,7 @@ def run(request: MetatrainRequest, progress: Progress = SILENT) -> MetatrainRepo
     check_classes(graphs[0], data)
     metanetwork = Metanetwork(MetanetworkConfig(config.layers, config.width, config.scale, config.scale))
     kept = Epochs.beside(Path(request.output), force=request.force or request.resume)
+    kept.check(config.epochs)
     with clock("train"):
         history = _trained(request, metanetwork, graphs, data, kept, device, progress)
     judge = Judge(graphs[0], data, config, device, progress)

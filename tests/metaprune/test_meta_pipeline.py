@@ -74,6 +74,14 @@ def test_networks_that_do_not_go_together_are_refused(request_: MetatrainRequest
         run(replace(request_, others=("resnet8",)))
 
 
+def test_epochs_of_another_training_are_found_before_this_one(request_: MetatrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "meta.epochs").mkdir()
+    (tmp_path / "meta.epochs/epoch-003.safetensors").write_bytes(b"of another")
+    monkeypatch.setattr("compresskit.metaprune.meta_pipeline.metatrain", None)
+    with pytest.raises(UsageError, match=r"epoch-003.safetensors exists: use --force"):
+        run(request_)
+
+
 def test_a_folder_that_cannot_be_made_is_an_error_of_output(request_: MetatrainRequest, tmp_path: Path) -> None:
     (tmp_path / "meta.epochs").write_text("in the way")
     with pytest.raises(OutputError, match="cannot make the folder"):
