@@ -11,10 +11,10 @@ from compresskit.metaprune.reports import MetapruneReport
 from compresskit.metaprune.shipped import read_metanetwork
 from compresskit.metaprune.stages import MetapruneResult, metaprune
 from compresskit.progress import SILENT, Progress
-from compresskit.pruning.engine import PruneResult
 from compresskit.pruning.opened import Opened
 from compresskit.pruning.pipeline import PruneOutcome, checkpointing
 from compresskit.pruning.pipeline import run as run_pruning
+from compresskit.pruning.result import PruneResult
 from compresskit.training.tuning import Checkpointing
 
 SHIPPED = "shipped"

@@ -23,9 +23,10 @@ from compresskit.models.graph import ModelGraph
 from compresskit.models.latency_table import Table as LatencyTable
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.config import PruneConfig, Target
-from compresskit.pruning.engine import PruneResult, prune
+from compresskit.pruning.engine import prune
 from compresskit.pruning.goal import set_goal
 from compresskit.pruning.recovery import Recovery
+from compresskit.pruning.result import PruneResult
 from compresskit.report import Accuracy
 from compresskit.training.evaluation import as_accuracy, evaluate
 from compresskit.training.tuning import Checkpointing

@@ -13,15 +13,15 @@ from compresskit.models.checkpoint import Container, save_checkpoint
 from compresskit.models.graph import ModelGraph
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.config import PruneConfig, PruneRequest
-from compresskit.pruning.engine import PruneResult, prune
+from compresskit.pruning.engine import prune
 from compresskit.pruning.measure import layer_rows
 from compresskit.pruning.opened import Finished, Opened, open_model
+from compresskit.pruning.result import PruneResult
 from compresskit.report import Measure, Output, Report, Target
 from compresskit.runtime import versions
 from compresskit.training.tuning import Checkpointing
-from compresskit.writers import write_bytes
+from compresskit.writers import STDOUT, write_bytes
 
-STDOUT = "-"
 SLOWER = 1.05  # a model counts as slower from this ratio of the median times on
 CONTAINERS: dict[str, Container] = {".pt": "pt", ".safetensors": "safetensors"}
 
