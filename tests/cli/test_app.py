@@ -36,7 +36,7 @@ def test_version(invoke: Invoke) -> None:
     ("arguments", "message"),
     [
         ([], "missing command; see compresskit --help"),
-        (["prun"], "no such command 'prun'. Did you mean 'prune'?; see compresskit --help"),
+        (["prun"], "no such command 'prun'. Did you mean 'prune', 'metaprune'?; see compresskit --help"),
         (["--verson"], "no such option: --verson (did you mean --version?); see compresskit --help"),
         (["prune"], "missing argument 'MODEL'; see compresskit prune --help"),
         (["prune", "m", "--sed", "1"], "no such option: --sed (did you mean --seed?); see compresskit prune --help"),

@@ -253,7 +253,7 @@ def test_a_latency_of_this_machine_is_measured(small: str, tmp_path: Path, monke
 
 def test_only_what_is_fresh_is_pruned_at_initialization(small: str, tmp_path: Path) -> None:
     output = str(tmp_path / "out.onnx")
-    fresh = replace(HALF, method="synflow", init=True)
+    fresh = replace(HALF, method="magnitude", init=True)
     with pytest.raises(UsageError, match=r"--init prunes a network before training, and .* holds weights: drop --init, or name an architecture"):
         run(PruneRequest(small, fresh, (output,)))
     report = run(PruneRequest("resnet8", replace(fresh, target=Target("params", 0.1), pattern="unstructured"), (output,))).report

@@ -45,20 +45,20 @@ def data(graph: ModelGraph) -> Dataset:
 
 @pytest.fixture(scope="module")
 def trained(graph: ModelGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A predictor of 12 trials on three models."""
+    """A predictor of 6 trials on three models."""
     folder = tmp_path_factory.mktemp("sweep")
     for arch, share in (("a", 1.0), ("b", 0.6), ("c", 0.35)):
         smaller = graph if share == 1 else prune(graph, None, PruneConfig(target=Target("flops", share))).graph
         (folder / f"{arch}.pt").write_bytes(save_checkpoint(replace(smaller, arch=arch)))
-    report = sweep(TrainRequest(str(folder), (DIGITS,), str(folder / "p.json"), trials=12))
-    assert (report.problems, report.trials, report.tried, report.failed) == (3, 12, 12, ())
+    report = sweep(TrainRequest(str(folder), (DIGITS,), str(folder / "p.json"), trials=6))
+    assert (report.problems, report.trials, report.tried, report.failed) == (3, 6, 6, ())
     return folder / "p.json"
 
 
 def test_a_second_sweep_tries_nothing_twice(trained: Path) -> None:
     before = trained.read_bytes()
-    report = sweep(TrainRequest(str(trained.parent), (DIGITS,), str(trained), trials=12, force=True))
-    assert (report.trials, report.tried) == (12, 0)
+    report = sweep(TrainRequest(str(trained.parent), (DIGITS,), str(trained), trials=6, force=True))
+    assert (report.trials, report.tried) == (6, 0)
     assert trained.read_bytes() == before
     table = read_table(trained.parent / "p.json.trials")
     assert {problem.model for problem in table.problems.values()} == {"a", "b", "c"}
@@ -67,7 +67,7 @@ def test_a_second_sweep_tries_nothing_twice(trained: Path) -> None:
 
 def test_a_lost_trial_is_the_only_one_tried_again(trained: Path) -> None:
     next((trained.parent / "p.json.trials" / "store").rglob("*.json")).unlink()
-    assert sweep(TrainRequest(str(trained.parent), (DIGITS,), str(trained), trials=12, force=True)).tried == 1
+    assert sweep(TrainRequest(str(trained.parent), (DIGITS,), str(trained), trials=6, force=True)).tried == 1
 
 
 def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:

@@ -135,8 +135,8 @@ def test_observed_activations_have_the_grid_of_their_average_range(batches: list
     module, (low, high) = Observer(asymmetric(0, 0, bits), momentum), (0.0, 1.0)
     for x in batches:
         module.train()(torch.from_numpy(x))
-        low += momentum * (min(float(x.min()), 0) - low)
-        high += momentum * (max(float(x.max()), 0) - high)
+        low = (1 - momentum) * low + momentum * min(float(x.min()), 0)
+        high = (1 - momentum) * high + momentum * max(float(x.max()), 0)
     want = asymmetric(low, high, bits)
     found = module.grid()
     assert np.allclose(found.scale, want.scale, rtol=1e-5)
