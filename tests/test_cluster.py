@@ -55,7 +55,7 @@ def test_errors_are_the_functions(cluster: distributed.LocalCluster) -> None:
 
 
 def test_a_cluster_that_is_not_there_is_one_line() -> None:
-    with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
+    with pytest.raises(InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         list(on_cluster(_square, [1], "tcp://127.0.0.1:9"))
     with pytest.raises(InputError, match="no Dask scheduler"):
         list(on_cluster(_square, [1], "nonsense"))

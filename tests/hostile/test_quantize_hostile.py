@@ -18,12 +18,12 @@ from compresskit.errors import CompresskitError, InputError
 from compresskit.models.onnx_safety import read_onnx
 from compresskit.quantization.config import QuantizeConfig, QuantizeRequest
 from compresskit.quantization.emit import emit_static
-from compresskit.quantization.static import planned
-from compresskit.quantization.weights_only import quantize_weights
 from compresskit.quantization.grid import asymmetric
 from compresskit.quantization.pipeline import run
 from compresskit.quantization.prepare import prepare
+from compresskit.quantization.static import planned
 from compresskit.quantization.weights import weight_grids
+from compresskit.quantization.weights_only import quantize_weights
 
 
 def _maker() -> ModuleType:
