@@ -67,7 +67,7 @@ class PruneOptions(RunOptions, ReportOptions, ModelOutputOptions, DataOptions, T
         Criterion,
         option(
             METHOD,
-            "What makes a channel important; auto: reconstruction where there are --data (taylor, hessian need them too), else l2.",
+            "What makes a channel important; auto: l2, or reconstruction with --data and --epochs up to 2 (taylor, hessian need --data too).",
             "--criterion",
             metavar="C",
         ),

@@ -28,7 +28,7 @@ complete -c compresskit -n '__fish_seen_subcommand_from prune' -l inner-steps -r
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l first-order -d 'Spare prospr second derivatives: for hundreds of steps'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l rescale -d 'With --init: bring the variance of the weights that stay back'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l reinit -d 'With --init: draw the weights anew after the cut'
-complete -c compresskit -n '__fish_seen_subcommand_from prune' -l criterion -x -a 'auto l1 l2 l1-first l2-first bn-scale taylor fpgm lamp hessian reconstruction random uniform' -d 'What makes a channel important; auto: reconstruction where there are --data (taylor, hessian need them too), else l2'
+complete -c compresskit -n '__fish_seen_subcommand_from prune' -l criterion -x -a 'auto l1 l2 l1-first l2-first bn-scale taylor fpgm lamp hessian reconstruction random uniform' -d 'What makes a channel important; auto: l2, or reconstruction with --data and --epochs up to 2 (taylor, hessian need --data too)'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l scope -x -a 'global layer' -d 'Compare channels across the model (global), or cut every layer alike (layer; classic does)'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l normalize -x -a 'none mean max' -d 'What a layer\'s scores are divided by before they are compared'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l floor -r -d 'Least fraction of a layer\'s channels to keep: 0.1, and before training one channel'

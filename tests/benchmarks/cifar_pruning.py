@@ -120,7 +120,7 @@ METHODS = {
     "tp-bn-scale-layer": peer(bn_scale, sparse=True, global_pruning=False),
     "uniform": Method({"by": "compresskit", **UNIFORM, "distill": 0}, with_uniform_width),
     "ours": ours("classic", "auto"),
-    "ours-l2": ours("classic", "l2"),
+    "ours-reconstruction": ours("classic", "reconstruction"),
     "l1l2": ours("l1l2", "l2"),
 }
 

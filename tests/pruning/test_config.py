@@ -178,7 +178,8 @@ def test_what_measured_better_is_the_default(method: Method, learns: bool) -> No
 @pytest.mark.parametrize(
     ("settings", "data", "criterion"),
     [
-        ({}, True, "reconstruction"),
+        ({}, True, "l2"),
+        ({"epochs": 2.0}, True, "reconstruction"),
         ({}, False, "l2"),
         ({"criterion": "l1"}, True, "l1"),
         ({"method": "snip"}, True, "l2"),
