@@ -14,10 +14,11 @@ from compresskit.pruning.curve_report import CurveReport, read_report
 from compresskit.writers import STDOUT, is_folder, write_bytes
 
 from .console import Console
+from .destinations import model_stem
 from .options import refuse_beside
-from .plot import Series, check_plot, draw_curves
+from .plot import Series, draw_curves
 from .results import check_outputs, deliver, files_read, protected
-from .targets import TargetOptions, model_stem
+from .targets import TargetOptions
 
 if TYPE_CHECKING:
     from .prune import PruneOptions
@@ -103,8 +104,6 @@ def _check(console: Console, options: PruneOptions, request: CurveRequest, input
     Raises:
         UsageError, OutputError: as `check_outputs`, and where a drawing cannot be made.
     """
-    if options.plot and options.plot != STDOUT:
-        check_plot(Path(options.plot), "--plot")
     if request.state.exists() and not options.force:
         raise UsageError(f"{request.state} exists: go on from it with --resume, or use --force to replace it")
     models = (str(request.state), *map(str, map(request.model, request.fractions))) if request.folder.is_dir() else ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Annotated, Literal
 
 import typer
@@ -15,7 +15,6 @@ from compresskit.writers import STDOUT
 from . import options as shared
 from .console import Console
 from .options import DATA, METHOD, OUTPUT, RUN, TARGET, option, refuse_beside, refuse_without, takes
-from .plot import check_plot
 from .results import beside, check_outputs, chosen_output, deliver, read_stdin
 from .train_base import TRAINING_ONLY, TrainBaseOptions, train_base
 
@@ -126,8 +125,6 @@ def _config(options: EncodeOptions) -> EncodeConfig:
 
 def _request(console: Console, options: EncodeOptions, config: EncodeConfig, output: str) -> EncodeRequest:
     check_outputs(console, options, (output,), what="the bitstream", inputs=_read(options), drawings={"--preview": options.preview})
-    if options.preview:
-        check_plot(Path(options.preview), "--preview")
     max_bytes = shared.byte_count(options.max_bytes, "--max-bytes")
     return EncodeRequest(
         inputs=tuple(options.files),

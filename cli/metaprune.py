@@ -13,6 +13,7 @@ from compresskit.writers import write_bytes
 
 from . import options as shared
 from .console import Console
+from .destinations import model_outputs
 from .metatrain import TRAINING_ONLY, MetatrainOptions, metatrain
 from .options import (
     METHOD,
@@ -32,7 +33,7 @@ from .options import (
 )
 from .plot import Series, draw_curves
 from .results import check_outputs, check_resume, data_fields, deliver, drawn_seed, files_read, model_fields, protected, run_fields
-from .targets import TargetOptions, asked_multiple, asked_sparsity, asked_target, model_outputs
+from .targets import TargetOptions, asked_multiple, asked_sparsity, asked_target
 
 if TYPE_CHECKING:
     from compresskit.metaprune.reports import MetapruneReport

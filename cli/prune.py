@@ -15,10 +15,11 @@ from compresskit.writers import STDOUT, write_bytes
 from . import options as shared
 from .console import Console
 from .curve import prune_curve
+from .destinations import model_outputs
 from .options import METHOD, TARGET, TRAINING, DataOptions, ModelOptions, ModelOutputOptions, ReportOptions, RunOptions, option, refuse_beside, takes
 from .plot import draw_widths
 from .results import check_outputs, check_resume, data_fields, deliver, drawn_seed, files_read, model_fields, protected, run_fields
-from .targets import TargetOptions, asked_multiple, asked_sparsity, asked_target, model_outputs
+from .targets import TargetOptions, asked_multiple, asked_sparsity, asked_target
 
 SUFFIX = ".pruned.onnx"
 # Said again here because the registries load torch; a test holds the two together.

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 from compresskit.errors import UsageError
 from compresskit.quantization.config import Method, QuantizeConfig, QuantizeRequest
-from compresskit.writers import STDOUT
 
 from . import options as shared
 from .console import Console
+from .destinations import ONNX, ONNX_ONLY, model_outputs
 from .options import METHOD, OUTPUT, TARGET, DataOptions, ModelOptions, ReportOptions, RunOptions, option, takes
 from .quantize_robust import RobustOptions, refuse_alone, robust
 from .quantize_sweep import SweepOptions, sweep
-from .results import beside, check_outputs, check_resume, data_fields, deliver, drawn_seed, files_read, model_fields, run_fields
+from .results import check_outputs, check_resume, data_fields, deliver, drawn_seed, files_read, model_fields, run_fields
 
-SUFFIX = ".onnx"
 # Said again here because the registry loads numpy; a test holds the two together.
 Calibration = Literal["mse", "entropy", "percentile", "minmax", "moving-average"]
 TRAINED = (
@@ -144,7 +142,7 @@ def _quantize(console: Console, options: QuantizeOptions) -> None:
         shared.refuse_without(console, "--data", ("activations", "edges", "calibration", "samples", "rounding", "sensitivity"))
     if options.codebook:
         shared.refuse_beside(console, "--codebook", ("activations", "edges", "calibration", "samples", "rounding", "reduce_range"))
-    outputs = _outputs(options)
+    outputs = model_outputs(options, options.model, f".{_width(options)}{ONNX}", formats=(ONNX,), why=ONNX_ONLY)
     check_outputs(console, options, outputs, what="the model", inputs=files_read(options.model, options.data), drawings={})
     request = _request(console, options, outputs)
     # Only now, so that --help and wrong options are answered at once.
@@ -169,22 +167,6 @@ def _quantize(console: Console, options: QuantizeOptions) -> None:
     )
     if outcome.failure is not None:
         raise outcome.failure
-
-
-def _outputs(options: QuantizeOptions) -> tuple[str, ...]:
-    """Where the model goes: as asked, else `<stem>.int8.onnx` beside the input, else the standard output for a piped input.
-
-    Raises:
-        UsageError: a suffix that stands for another format.
-    """
-    asked = (*(options.output or ()), *((STDOUT,) if options.stdout else ()))
-    for name in asked:
-        if name != STDOUT and Path(name).suffix.lower() != SUFFIX and not Path(name).is_char_device():
-            raise UsageError(f"cannot write {name}: quantized models are written as {SUFFIX}")
-    if asked or options.model == STDOUT:
-        return asked or (STDOUT,)
-    factory = options.model.rpartition(":")[2] if ":" in options.model and not Path(options.model).is_file() else ""
-    return (beside(options.model, (factory or Path(options.model).stem) + f".{_width(options)}{SUFFIX}"),)
 
 
 def _width(options: QuantizeOptions) -> str:

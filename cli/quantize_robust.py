@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from compresskit.errors import UsageError
 from compresskit.quantization.config import QuantizeConfig
 from compresskit.quantization.robust.config import RobustConfig, RobustMethod, RobustRequest
-from compresskit.writers import STDOUT
 
 from .console import Console
+from .destinations import FORMATS, model_outputs
 from .options import METHOD, TARGET, option, refuse_beside, refuse_without
-from .results import beside, check_outputs, data_fields, deliver, drawn_seed, files_read, model_fields, run_fields
-from .targets import FORMATS, model_stem
+from .results import check_outputs, data_fields, deliver, drawn_seed, files_read, model_fields, run_fields
 
 if TYPE_CHECKING:
     from .quantize import QuantizeOptions
 
 SUFFIX = ".robust.pt"
+FLOATS = f"a robust model is one of floats, the suffix decides the format, one of {', '.join(FORMATS)}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def robust(console: Console, options: QuantizeOptions) -> None:
     refuse_beside(console, "--robust", NO_SAY)
     if options.data is None:
         raise UsageError("--robust trains: give --data")
-    outputs, inputs = _outputs(options), files_read(options.model, options.data)
+    outputs, inputs = model_outputs(options, options.model, SUFFIX, why=FLOATS), files_read(options.model, options.data)
     check_outputs(console, options, outputs, what="the model", inputs=inputs, drawings={})
     config = RobustConfig(
         method=options.robust_method,
@@ -98,18 +97,3 @@ def refuse_alone(console: Console) -> None:
         UsageError: something of it is there.
     """
     refuse_without(console, "--robust", ONLY_HERE)
-
-
-def _outputs(options: QuantizeOptions) -> tuple[str, ...]:
-    """Where the model goes: as asked, else `<stem>.robust.pt` beside the input, else the standard output for a piped input.
-
-    Raises:
-        UsageError: a suffix that stands for no format.
-    """
-    asked = (*(options.output or ()), *((STDOUT,) if options.stdout else ()))
-    for name in asked:
-        if name != STDOUT and Path(name).suffix.lower() not in FORMATS and not Path(name).is_char_device():
-            raise UsageError(f"cannot write {name}: a robust model is one of floats, the suffix decides the format, one of {', '.join(FORMATS)}")
-    if asked or options.model == STDOUT:
-        return asked or (STDOUT,)
-    return (beside(options.model, model_stem(options.model) + SUFFIX),)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 from compresskit.errors import UsageError
 from compresskit.quantization.config import QuantizeConfig
 from compresskit.quantization.sweep_request import SweepRequest, parse_widths
-from compresskit.writers import STDOUT, write_bytes
+from compresskit.writers import write_bytes
 
 from .console import Console
+from .destinations import ONNX, ONNX_ONLY, asked_outputs
 from .options import OUTPUT, TARGET, option, refuse_beside
-from .plot import Series, check_plot, draw_curves
+from .plot import Series, draw_curves
 from .results import check_outputs, data_fields, deliver, files_read, model_fields, protected, run_fields
 
 if TYPE_CHECKING:
@@ -43,13 +44,7 @@ def sweep(console: Console, options: QuantizeOptions, config: QuantizeConfig, wi
         config: all settings but the widths.
     """
     refuse_beside(console, "--sweep", NO_SAY)
-    outputs = (*(options.output or ()), *((STDOUT,) if options.stdout else ()))
-    inputs = files_read(options.model, options.data)
-    if options.plot and options.plot != STDOUT:
-        check_plot(Path(options.plot), "--plot")
-    for name in outputs:
-        if name != STDOUT and Path(name).suffix.lower() != ".onnx" and not Path(name).is_char_device():
-            raise UsageError(f"cannot write {name}: quantized models are written as .onnx")
+    outputs, inputs = asked_outputs(options, formats=(ONNX,), why=ONNX_ONLY), files_read(options.model, options.data)
     if options.data is None:
         raise UsageError("--sweep measures accuracy: give --data")
     check_outputs(console, options, outputs, what="the model", inputs=inputs, drawings={"--plot": options.plot})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,10 +11,10 @@ from compresskit.errors import UsageError
 from compresskit.pruning.config import parse_target
 from compresskit.recommend.config import RecommendConfig, RecommendRequest, TrainRequest
 from compresskit.recommend.constraints import Constraints
-from compresskit.writers import STDOUT
 
 from . import options as shared
 from .console import Console
+from .destinations import ONNX, model_outputs
 from .options import (
     DATA,
     METHOD,
@@ -34,7 +33,7 @@ from .options import (
 )
 from .recommend_generate import GENERATE_ONLY, GenerateOptions, generate
 from .recommend_train import TRAINING_ONLY, train
-from .results import beside, check_outputs, data_fields, deliver, drawn_seed, files_read, model_fields, run_fields
+from .results import check_outputs, data_fields, deliver, drawn_seed, files_read, model_fields, run_fields
 
 SUFFIX = ".recommended.onnx"
 
@@ -96,7 +95,9 @@ def recommend(console: Console, options: RecommendOptions) -> None:
     if options.apply is None:
         refuse_without(console, "--apply", ("output", "stdout"))
     inputs = files_read(options.model, data, options.predictor)
-    outputs = _outputs(options, options.model)
+    outputs: tuple[str, ...] = ()
+    if options.apply is not None:
+        outputs = model_outputs(options, options.model, SUFFIX, formats=(ONNX,), why="what is applied is written as .onnx")
     check_outputs(console, options, outputs, what="the model", inputs=inputs, drawings={})
     request = RecommendRequest(
         **model_fields(console, options),
@@ -180,17 +181,3 @@ def _one(data: list[str] | None) -> str | None:
     if data is not None and len(data) > 1:
         raise UsageError("--data may repeat with --train alone: give one")
     return data[0] if data else None
-
-
-def _outputs(options: RecommendOptions, model: str) -> tuple[str, ...]:
-    """Where an applied model goes: as asked, else `<stem>.recommended.onnx` beside the input, else the standard output for a piped input."""
-    if options.apply is None:
-        return ()
-    asked = (*(options.output or ()), *((STDOUT,) if options.stdout else ()))
-    for name in asked:
-        if name != STDOUT and Path(name).suffix.lower() != ".onnx" and not Path(name).is_char_device():
-            raise UsageError(f"cannot write {name}: what is applied is written as .onnx")
-    if asked or model == STDOUT:
-        return asked or (STDOUT,)
-    factory = model.rpartition(":")[2] if ":" in model and not Path(model).is_file() else ""
-    return (beside(model, (factory or Path(model).stem) + SUFFIX),)

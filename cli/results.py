@@ -14,6 +14,7 @@ from compresskit.writers import STDOUT, check_target, write_bytes
 
 from .console import Console
 from .options import DataOptions, ModelOptions, ReportOptions, RunOptions, byte_count, numbers, shape
+from .plot import check_plot
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -134,13 +135,16 @@ def check_outputs(
 
     Raises:
         UsageError: an output exists, is an input or is named twice, or the checkpoint of `options`, where they have one, is an input or an output;
-            two things want the standard output, or it is a terminal and the product would go there.
+            two things want the standard output, or it is a terminal and the product would go there; a drawing cannot be made.
         OutputError: a folder is missing or read-only.
     """
     besides, checkpoint = {"--report": options.report, **drawings}, getattr(options, "checkpoint", None)
     for flag, name in besides.items():
         if name == STDOUT:
             raise UsageError(f"{flag} takes a file: only --json prints on the standard output")
+    for flag, drawing in drawings.items():
+        if drawing:
+            check_plot(Path(drawing), flag)
     names = [name for name in (*outputs, *besides.values()) if name]
     for name in names:
         if [*names, checkpoint].count(name) > 1:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from compresskit.errors import UsageError
 from compresskit.pruning.config import Quantity, Target, parse_pattern, parse_target
-from compresskit.writers import STDOUT
 
-from .options import TARGET, ModelOutputOptions, option
-from .plot import check_plot
-from .results import beside
-
-FORMATS = (".onnx", ".pt", ".safetensors")
+from .options import TARGET, option
 
 
 @dataclass(frozen=True)
@@ -77,28 +71,3 @@ def asked_multiple(text: str | None) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--round-to {text!r}: expected a positive whole number, or auto")
     return int(text)
-
-
-def model_outputs(options: ModelOutputOptions, model: str, suffix: str) -> tuple[str, ...]:
-    """Where the model goes: as asked, else `<stem><suffix>` beside the input, else the standard output for a piped input.
-
-    Raises:
-        UsageError: a suffix that stands for no format, or a drawing that cannot be made.
-    """
-    asked = (*(options.output or ()), *((STDOUT,) if options.stdout else ()))
-    for name in asked:
-        if name != STDOUT and Path(name).suffix.lower() not in FORMATS and not Path(name).is_char_device():
-            raise UsageError(f"cannot write {name}: the suffix decides the format, one of {', '.join(FORMATS)}")
-    if options.plot and options.plot != STDOUT:
-        check_plot(Path(options.plot), "--plot")
-    if asked or model == STDOUT:
-        return asked or (STDOUT,)
-    return (beside(model, model_stem(model) + suffix),)
-
-
-def model_stem(model: str) -> str:
-    """What files that are made of `model` are named after: its file or zoo name, or its factory; "model" where it is piped in."""
-    if model == STDOUT:
-        return "model"
-    factory = model.rpartition(":")[2] if ":" in model and not Path(model).is_file() else ""
-    return factory or Path(model).stem

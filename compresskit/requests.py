@@ -6,6 +6,7 @@ one model        with data, to files
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -65,3 +66,8 @@ class CompressRequest(ModelRequest):
         """The files that are read, and so never written: the model, the data, which may be several files, and `others`."""
         names = (self.model, *(self.data or "").split(","), *others)
         return tuple(Path(name) for name in names if isinstance(name, str) and name and Path(name).exists())
+
+
+def dry_run_warning(request: CompressRequest, outputs: Sequence[str]) -> tuple[str, ...]:
+    """What a dry run says of `outputs`, as warnings; nothing otherwise."""
+    return (f"dry run: {', '.join(outputs) or 'nothing'} would be written",) if request.dry_run else ()

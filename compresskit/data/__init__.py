@@ -1,6 +1,7 @@
 """Data sets in: many kinds of sources, one form of three checked splits, and batches from them."""
 
 from compresskit.data.batches import batches as batches
+from compresskit.data.dataset import UNTESTED as UNTESTED
 from compresskit.data.dataset import Dataset as Dataset
 from compresskit.data.dataset import Split as Split
 from compresskit.data.limits import Limits as Limits

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from compresskit.models.graph import Normalization
+
+UNTESTED = "the data have no test split: accuracy was measured on the validation split"
+"""What users of such data are told."""
 
 
 @dataclass(frozen=True)
@@ -48,3 +52,7 @@ class Dataset:
     normalization_source: str
     classes: int | None
     class_names: tuple[str, ...] | None = None
+
+    def normalization_said(self) -> dict[str, Any]:
+        """The normalization in force and where it is from, for a report."""
+        return {"mean": list(self.normalization.mean), "std": list(self.normalization.std), "source": self.normalization_source}

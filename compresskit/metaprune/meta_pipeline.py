@@ -27,7 +27,7 @@ from compresskit.runtime import Clock, seed_everything, select_device, set_threa
 from compresskit.training import checkpoints
 from compresskit.training.ranks import join
 from compresskit.training.state import EpochRecord
-from compresskit.training.tuning import Checkpointing
+from compresskit.training.tuning import checkpointing
 from compresskit.writers import write_bytes
 
 
@@ -93,8 +93,8 @@ def _trained(
         if join(device).rank == 0:
             kept.save(epoch, metanetwork)
 
-    checkpointing = _checkpointing(request)
-    history = metatrain(metanetwork, graphs, data, request.config, keep=keep, device=device, checkpointing=checkpointing, progress=progress)
+    state = checkpointing(request)
+    history = metatrain(metanetwork, graphs, data, request.config, keep=keep, device=device, checkpointing=state, progress=progress)
     if dist.is_initialized():
         dist.barrier()
     return history
@@ -148,10 +148,6 @@ def _faces(graph: ModelGraph) -> str:
     """What goes in and comes out, the batch left out."""
     sides = ([" x ".join(map(str, spec.shape[1:])) for spec in specs] for specs in (graph.inputs, graph.outputs))
     return " to ".join(", ".join(side) for side in sides)
-
-
-def _checkpointing(request: MetatrainRequest) -> Checkpointing | None:
-    return None if request.checkpoint is None else Checkpointing(Path(request.checkpoint), request.checkpoint_minutes, request.resume)
 
 
 def _warnings(chosen: Judged, least: float) -> Iterator[str]:

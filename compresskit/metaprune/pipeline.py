@@ -12,10 +12,10 @@ from compresskit.metaprune.shipped import read_metanetwork
 from compresskit.metaprune.stages import MetapruneResult, metaprune
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.opened import Opened
-from compresskit.pruning.pipeline import PruneOutcome, checkpointing
+from compresskit.pruning.pipeline import PruneOutcome
 from compresskit.pruning.pipeline import run as run_pruning
 from compresskit.pruning.result import PruneResult
-from compresskit.training.tuning import Checkpointing
+from compresskit.training.tuning import Checkpointing, checkpointing
 
 SHIPPED = "shipped"
 

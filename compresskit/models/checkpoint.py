@@ -30,6 +30,8 @@ from compresskit.wording import first_line
 FORMAT = "compresskit"
 VERSION = 1
 Container = Literal["pt", "safetensors"]
+CONTAINERS: Mapping[str, Container] = {".pt": "pt", ".safetensors": "safetensors"}
+"""By suffix."""
 
 _MARK = b"sha256:"
 _BLANK = "sha256:" + "0" * 64

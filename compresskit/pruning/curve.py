@@ -21,11 +21,11 @@ from compresskit.pruning.curve_config import CurveRequest, spelled
 from compresskit.pruning.curve_report import CurveOutcome, CurvePoint, CurveReport, read_report
 from compresskit.pruning.engine import prune
 from compresskit.pruning.opened import Finished, Opened, open_model
-from compresskit.pruning.pipeline import about_data, about_result, checkpointing
+from compresskit.pruning.pipeline import about_data, about_result
 from compresskit.pruning.result import PruneResult
 from compresskit.report import Measure, Output
 from compresskit.runtime import seed_everything, versions
-from compresskit.training.tuning import Checkpointing
+from compresskit.training.tuning import Checkpointing, checkpointing
 from compresskit.writers import check_target, write_bytes
 
 

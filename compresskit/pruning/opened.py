@@ -121,8 +121,7 @@ class Opened:
         said = {name: value for name, value in asdict(self.config).items() if name not in ("target", "seed")}
         settings = {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
         if self.data is not None:
-            mean, std = list(self.data.normalization.mean), list(self.data.normalization.std)
-            settings["normalization"] = {"mean": mean, "std": std, "source": self.data.normalization_source}
+            settings["normalization"] = self.data.normalization_said()
         return settings
 
 

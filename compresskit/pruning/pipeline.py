@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from compresskit.data import Dataset
+from compresskit.data import UNTESTED, Dataset
 from compresskit.errors import CompresskitError, GuardError, TargetError, UsageError
 from compresskit.guards import accuracy_guard
-from compresskit.models.checkpoint import Container, save_checkpoint
+from compresskit.models.checkpoint import CONTAINERS, save_checkpoint
 from compresskit.models.graph import ModelGraph
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.config import PruneConfig, PruneRequest
@@ -18,12 +18,12 @@ from compresskit.pruning.measure import layer_rows
 from compresskit.pruning.opened import Finished, Opened, open_model
 from compresskit.pruning.result import PruneResult
 from compresskit.report import Measure, Output, Report, Target
+from compresskit.requests import dry_run_warning
 from compresskit.runtime import versions
-from compresskit.training.tuning import Checkpointing
+from compresskit.training.tuning import Checkpointing, checkpointing
 from compresskit.writers import STDOUT, write_bytes
 
 SLOWER = 1.05  # a model counts as slower from this ratio of the median times on
-CONTAINERS: dict[str, Container] = {".pt": "pt", ".safetensors": "safetensors"}
 
 
 @dataclass(frozen=True)
@@ -85,18 +85,18 @@ def run(request: PruneRequest, progress: Progress = SILENT, *, engine: Engine = 
         stages=opened.clock.seconds,
         path=result.path,
         tries=result.tries,
-        warnings=(*_dry_warning(request), *opened.warnings, *about_data(opened.data), *about_result(config, result, done.before, done.after)),
+        warnings=(
+            *dry_run_warning(request, request.outputs),
+            *opened.warnings,
+            *about_data(opened.data),
+            *about_result(config, result, done.before, done.after),
+        ),
         outputs=tuple(written),
     )
     if kept is not None and not isinstance(failure, GuardError) and not request.dry_run:
         kept.discard(config.steps)
     standard_output = done.onnx if STDOUT in request.outputs and written else None
     return PruneOutcome(report, standard_output, failure)
-
-
-def checkpointing(request: PruneRequest) -> Checkpointing | None:
-    """Where the state of training is kept, if `request` asks for that."""
-    return None if request.checkpoint is None else Checkpointing(Path(request.checkpoint), request.checkpoint_minutes, request.resume)
 
 
 def _guard(request: PruneRequest, done: Finished) -> GuardError | None:
@@ -137,16 +137,12 @@ def _target(config: PruneConfig, result: PruneResult) -> Target:
     return Target(config.target.quantity, config.target.value, reached if unit == "ms" else float(round(reached)), unit)
 
 
-def _dry_warning(request: PruneRequest) -> tuple[str, ...]:
-    return (f"dry run: {', '.join(request.outputs) or 'nothing'} would be written",) if request.dry_run else ()
-
-
 def about_data(data: Dataset | None) -> Iterator[str]:
     """What the user should know of the accuracies."""
     if data is None:
         yield "accuracy was not measured and nothing was trained: give --data"
     elif data.test is None:
-        yield "the data have no test split: accuracy was measured on the validation split"
+        yield UNTESTED
 
 
 def about_result(config: PruneConfig, result: PruneResult, before: Measure, after: Measure) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from compresskit.data import Dataset
+from compresskit.data import UNTESTED, Dataset
 from compresskit.models.info import model_info
 from compresskit.quantization.bitwidths.assign import TOLERANCE
 from compresskit.quantization.bitwidths.cost import WIDTHS
@@ -19,6 +19,7 @@ from compresskit.quantization.report import Figures, Integers, QuantizeReport
 from compresskit.quantization.source import Source
 from compresskit.recipes import TrainingSettings
 from compresskit.report import Output, Target
+from compresskit.requests import dry_run_warning
 from compresskit.runtime import versions
 
 FEW_SAMPLES = 16
@@ -77,7 +78,7 @@ def make_report(request: QuantizeRequest, work: Work, threads: int, seconds: dic
         target=None if mixed is None else Target(mixed.quantity, mixed.asked, mixed.reached),
         path=() if mixed is None else mixed.path,
         stages=seconds,
-        warnings=(*_dry_warning(request), *_warnings(config, work), *_missed(mixed)),
+        warnings=(*dry_run_warning(request, request.outputs), *_warnings(config, work), *_missed(mixed)),
         outputs=tuple(written),
     )
 
@@ -97,13 +98,8 @@ def _settings(config: QuantizeConfig, data: Dataset | None) -> dict[str, Any]:
     idle = {"seed"} if config.trains else {field.name for field in fields(TrainingSettings)}
     settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items() if name not in idle}
     if data is not None:
-        mean, std = list(data.normalization.mean), list(data.normalization.std)
-        settings["normalization"] = {"mean": mean, "std": std, "source": data.normalization_source}
+        settings["normalization"] = data.normalization_said()
     return settings
-
-
-def _dry_warning(request: QuantizeRequest) -> tuple[str, ...]:
-    return (f"dry run: {', '.join(request.outputs) or 'nothing'} would be written",) if request.dry_run else ()
 
 
 def _warnings(config: QuantizeConfig, work: Work) -> Iterator[str]:
@@ -124,7 +120,7 @@ def _warnings(config: QuantizeConfig, work: Work) -> Iterator[str]:
     if data is not None and work.before.accuracy is None:
         yield "accuracy was not measured: the model has several outputs, and labels do not say which to measure"
     if data is not None and data.test is None:
-        yield "the data have no test split: accuracy was measured on the validation split"
+        yield UNTESTED
     times = work.before.latency.p50_ms, work.after.latency.p50_ms
     if times[1] > SLOWER * times[0]:
         yield f"slower in ONNX Runtime here ({times[1]:.3g} ms, {times[0]:.3g} ms before)"

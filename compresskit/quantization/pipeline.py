@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from compresskit.data import Dataset, read_data
 from compresskit.errors import GuardError, UsageError
 from compresskit.guards import accuracy_guard
 from compresskit.models.latency import compare
+from compresskit.models.outputs import write_onnx
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.account import Work, make_report
 from compresskit.quantization.bitwidths.learn import Mixed, learn_widths
@@ -21,10 +21,10 @@ from compresskit.quantization.quantized import Quantized
 from compresskit.quantization.report import Figures, QuantizeOutcome
 from compresskit.quantization.sensitivity import sensitivities
 from compresskit.quantization.source import Source, read_source, takes
-from compresskit.report import Accuracy, Latency, Output
+from compresskit.report import Accuracy, Latency
 from compresskit.runtime import Clock, seed_everything, select_device, set_threads
-from compresskit.training.tuning import Checkpointing
-from compresskit.writers import STDOUT, write_bytes
+from compresskit.training.tuning import checkpointing
+from compresskit.writers import STDOUT
 
 SHARED_BYTES = 8_000_000  # of a model; below, a second thread gains nothing on an idle machine, and costs ten times the time on a busy one
 PHASES = 1  # of training, before the last: the search for widths
@@ -60,7 +60,7 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
         timings = [Latency(t.p50_ms, t.p90_ms, t.threads, t.batch) for t in compare(original, model, source.feeds(), threads=threads, isolated=True)]
     before, after = Figures(len(original), accuracies[0], timings[0]), Figures(len(model), accuracies[1], timings[1])
     failure = _guard(config, before, after)
-    written = [] if failure is not None or request.dry_run else _write(request, model)
+    written = [] if failure is not None or request.dry_run else write_onnx(model, request.outputs, force=request.force, protect=request.files_read())
     kept = checkpointing(request)
     if kept is not None and failure is None and not request.dry_run:
         kept.discard(PHASES)
@@ -117,11 +117,6 @@ def _quantized(
         return mixed.done, mixed
 
 
-def checkpointing(request: QuantizeRequest) -> Checkpointing | None:
-    """Where the training's state is kept, if anywhere."""
-    return None if request.checkpoint is None else Checkpointing(Path(request.checkpoint), request.checkpoint_minutes, request.resume)
-
-
 def _accuracy(model: bytes, network: Network, data: Dataset | None, threads: int) -> Accuracy | None:
     """Accuracy where it can be measured: on data, of a model of one output."""
     if data is None or len(network.outputs) != 1:
@@ -141,12 +136,3 @@ def _guard(config: QuantizeConfig, before: Figures, after: Figures) -> GuardErro
             f"where --require-speedup asks for {config.require_speedup:g}: no model was written"
         )
     return None
-
-
-def _write(request: QuantizeRequest, model: bytes) -> list[Output]:
-    """Write every output; each is complete or absent. The bytes for the standard output are the caller's to write."""
-    protect = request.files_read()
-    for name in request.outputs:
-        if name != STDOUT:
-            write_bytes(Path(name), model, force=request.force, protect=protect)
-    return [Output(name, "onnx", len(model)) for name in request.outputs]

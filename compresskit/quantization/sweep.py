@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
-from compresskit.data import read_data
+from compresskit.data import UNTESTED, read_data
 from compresskit.errors import CompresskitError, GuardError, InputError
 from compresskit.guards import accuracy_guard
 from compresskit.models.info import model_info
+from compresskit.models.outputs import write_onnx
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.config import QuantizeConfig
 from compresskit.quantization.engine import quantize
@@ -19,8 +19,9 @@ from compresskit.quantization.source import read_source, takes
 from compresskit.quantization.sweep_request import SweepRequest
 from compresskit.recipes import TrainingSettings
 from compresskit.report import Accuracy, JsonReport, ModelInfo, Output
+from compresskit.requests import dry_run_warning
 from compresskit.runtime import Clock, seed_everything, set_threads, versions
-from compresskit.writers import STDOUT, write_bytes
+from compresskit.writers import STDOUT
 
 _OTHER = {"weights", "activations", "method", "require_speedup", *(one.name for one in fields(TrainingSettings))}
 """Settings that the rows say, or that have no say here."""
@@ -113,7 +114,11 @@ def run(request: SweepRequest, progress: Progress = SILENT) -> SweepOutcome:
         if allowed and (smallest is None or len(model) < len(smallest)):
             smallest = model
     failure = GuardError(_too_low(first, rows)) if request.outputs and smallest is None else None
-    written = _write(request, smallest) if smallest is not None and not request.dry_run else []
+    written = (
+        write_onnx(smallest, request.outputs, force=request.force, protect=request.files_read())
+        if smallest is not None and not request.dry_run
+        else []
+    )
     report = SweepReport(
         command="quantize",
         arguments=request.arguments,
@@ -140,16 +145,8 @@ def _too_low(config: QuantizeConfig, rows: list[SweepRow]) -> str:
     )
 
 
-def _write(request: SweepRequest, model: bytes) -> list[Output]:
-    """Write every output; each is complete or absent. The bytes for the standard output are the caller's to write."""
-    for name in request.outputs:
-        if name != STDOUT:
-            write_bytes(Path(name), model, force=request.force, protect=request.files_read())
-    return [Output(name, "onnx", len(model)) for name in request.outputs]
-
-
 def _warnings(request: SweepRequest, untested: bool) -> Iterator[str]:
-    if request.dry_run and request.outputs:
-        yield f"dry run: {', '.join(request.outputs)} would be written"
+    if request.outputs:
+        yield from dry_run_warning(request, request.outputs)
     if untested:
-        yield "the data have no test split: accuracy was measured on the validation split"
+        yield UNTESTED

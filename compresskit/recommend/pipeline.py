@@ -13,6 +13,7 @@ from compresskit.models.graph import ModelGraph
 from compresskit.models.info import model_info
 from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
+from compresskit.models.outputs import write_onnx
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.measure import settle_threads
 from compresskit.recommend.config import RecommendConfig, RecommendRequest
@@ -31,7 +32,7 @@ from compresskit.recommend.timing import latencies
 from compresskit.recommend.trials import Compressed, compress, nonzero
 from compresskit.report import Output
 from compresskit.runtime import Clock, seed_everything, set_threads, versions
-from compresskit.writers import STDOUT, write_bytes
+from compresskit.writers import STDOUT
 
 EXPLAINED = 10
 NEAREST = 5
@@ -147,11 +148,8 @@ def _written(request: RecommendRequest, graph: ModelGraph, done: dict[int, Compr
     applied = done[request.config.apply]
     normalized = replace(applied.graph, normalization=graph.normalization)
     model = applied.model if applied.model is not None else export_onnx(normalized).SerializeToString()
-    protect = request.files_read(request.predictor)
-    for name in request.outputs:
-        if name != STDOUT:
-            write_bytes(Path(name), model, force=request.force, protect=protect)
-    return tuple(Output(name, "onnx", len(model)) for name in request.outputs), model if STDOUT in request.outputs else None
+    written = write_onnx(model, request.outputs, force=request.force, protect=request.files_read(request.predictor))
+    return tuple(written), model if STDOUT in request.outputs else None
 
 
 def _recommendation(candidate: Candidate, done: Compressed | None) -> Recommendation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from compresskit.data import Dataset, batches
 from compresskit.recipes import TrainingSettings
+from compresskit.requests import CompressRequest
 from compresskit.training import checkpoints
 from compresskit.training.config import TrainConfig
 
@@ -37,6 +38,23 @@ class Checkpointing:
         """Remove the files of `phases` phases, and of the one before them, preparation."""
         for index in range(phases + 1):
             checkpoints.discard(self.phase(index))
+
+
+def checkpointing(request: CompressRequest) -> Checkpointing | None:
+    """Where the state of training is kept, if `request` asks for that."""
+    return None if request.checkpoint is None else Checkpointing(Path(request.checkpoint), request.checkpoint_minutes, request.resume)
+
+
+def keeping_zeros(weights: Iterable[Tensor]) -> Callable[[int], None] | None:
+    """What sets those entries of `weights` back to zero after a step that are zero now, as pruning leaves them; None where there are none."""
+    sparse = [(weight, weight.detach() == 0) for weight in weights if not weight.detach().all()]
+
+    @torch.no_grad()
+    def after_step(step: int) -> None:
+        for weight, zeros in sparse:
+            weight.masked_fill_(zeros, 0)
+
+    return after_step if sparse else None
 
 
 def train_config(settings: TrainingSettings, data: Dataset, *, epochs: float, rate: float, kept: Checkpointing | None, phase: int = 0) -> TrainConfig:

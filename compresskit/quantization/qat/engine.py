@@ -32,7 +32,7 @@ from compresskit.quantization.quantizers import QUANTIZERS
 from compresskit.quantization.quantizers.uniform import Observer
 from compresskit.training import Objective, TrainConfig, distillation, train
 from compresskit.training.objectives import check_targets, predict
-from compresskit.training.tuning import Checkpointing, calibration_batches, on_device, train_config
+from compresskit.training.tuning import Checkpointing, calibration_batches, keeping_zeros, on_device, train_config
 
 LEARNING_RATES = {"sgd": 1e-4, "adamw": 2e-4}
 FREEZE = 0.5
@@ -100,19 +100,17 @@ def _objective(teacher: TrainableNetwork, data: Dataset, config: QuantizeConfig)
 def _after_step(module: TrainableNetwork, data: Dataset, settings: TrainConfig) -> Callable[[int], None] | None:
     """What stops the observers after their share of the steps, and keeps weights at zero that pruning set to zero; None where there is neither."""
     observers = [one for one in module.modules() if isinstance(one, Observer)]
-    weights = [module.parameter(layer.weight) for layer in module.plan.layers]
-    sparse = [(weight, weight.detach() == 0) for weight in weights if not weight.detach().all()]
+    keep = keeping_zeros(module.parameter(layer.weight) for layer in module.plan.layers)
     last = FREEZE * settings.epochs * -(-len(data.train) // settings.batch_size)
 
     def after_step(step: int) -> None:
         if step >= last:
             for observer in observers:
                 observer.watching.fill_(False)
-        with torch.no_grad():
-            for weight, zeros in sparse:
-                weight.masked_fill_(zeros, 0)
+        if keep is not None:
+            keep(step)
 
-    return after_step if observers or sparse else None
+    return after_step if observers else keep
 
 
 def _quantized(start: Quantized, module: TrainableNetwork, data: Dataset, config: QuantizeConfig, threads: int, progress: Progress) -> Quantized:

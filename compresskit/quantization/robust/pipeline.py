@@ -9,10 +9,10 @@ from typing import Any
 
 import onnx
 
-from compresskit.data import Dataset, read_data
+from compresskit.data import UNTESTED, Dataset, read_data
 from compresskit.errors import InputError, UsageError
 from compresskit.guards import accuracy_guard
-from compresskit.models.checkpoint import Container, save_checkpoint
+from compresskit.models.checkpoint import CONTAINERS, Container, save_checkpoint
 from compresskit.models.info import model_info
 from compresskit.models.load import load_model
 from compresskit.progress import SILENT, Progress
@@ -25,11 +25,10 @@ from compresskit.quantization.robust.train import Robust, make_robust
 from compresskit.quantization.source import Source, read_source, takes
 from compresskit.quantization.static import planned
 from compresskit.report import Accuracy, Output
+from compresskit.requests import dry_run_warning
 from compresskit.runtime import Clock, seed_everything, select_device, set_threads, versions
-from compresskit.training.tuning import Checkpointing
+from compresskit.training.tuning import checkpointing
 from compresskit.writers import STDOUT, write_bytes
-
-CONTAINERS: dict[str, Container] = {".pt": "pt", ".safetensors": "safetensors"}
 
 
 def run(request: RobustRequest, progress: Progress = SILENT) -> RobustOutcome:
@@ -53,7 +52,7 @@ def run(request: RobustRequest, progress: Progress = SILENT) -> RobustOutcome:
                 f"{source.name} has {len(network.inputs)} inputs and {len(network.outputs)} outputs: --robust trains models with one of each"
             )
         data = read_data(request, takes(source), seed=config.seed, progress=progress)
-    kept = None if request.checkpoint is None else Checkpointing(Path(request.checkpoint), request.checkpoint_minutes, request.resume)
+    kept = checkpointing(request)
     with clock("train"):
         done = make_robust(network, plan, data, config, source=source.name, device=device, checkpointing=kept, progress=progress)
     model = done.network.to_model()
@@ -78,7 +77,7 @@ def run(request: RobustRequest, progress: Progress = SILENT) -> RobustOutcome:
         before=accuracies[0],
         after=accuracies[1],
         stages=clock.seconds,
-        warnings=(*_dry_warning(request), *_warnings(config, data, done)),
+        warnings=(*dry_run_warning(request, request.outputs), *_warnings(config, data, done)),
         outputs=tuple(written),
     )
     return RobustOutcome(report, model.SerializeToString() if STDOUT in request.outputs and written else None, failure)
@@ -108,12 +107,7 @@ def _checkpoint(exported: bytes, source: Source, data: Dataset, container: Conta
 
 def _settings(config: RobustConfig, data: Dataset) -> dict[str, Any]:
     settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items() if name != "seed"}
-    mean, std = list(data.normalization.mean), list(data.normalization.std)
-    return {**settings, "normalization": {"mean": mean, "std": std, "source": data.normalization_source}}
-
-
-def _dry_warning(request: RobustRequest) -> tuple[str, ...]:
-    return (f"dry run: {', '.join(request.outputs) or 'nothing'} would be written",) if request.dry_run else ()
+    return {**settings, "normalization": data.normalization_said()}
 
 
 def _warnings(config: RobustConfig, data: Dataset, done: Robust) -> Iterator[str]:
@@ -122,4 +116,4 @@ def _warnings(config: RobustConfig, data: Dataset, done: Robust) -> Iterator[str
     elif config.strength is not None and not done.trials[-1].held:
         yield f"strength {config.strength:g} costs accuracy on the validation split: leave --strength out to have it found"
     if data.test is None:
-        yield "the data have no test split: accuracy was measured on the validation split"
+        yield UNTESTED

@@ -32,7 +32,7 @@ from compresskit.training import Evaluation, Objective, TrainResult, evaluate, t
 from compresskit.training.objectives import supervised
 from compresskit.training.precision import device_of
 from compresskit.training.state import copied
-from compresskit.training.tuning import Checkpointing, on_device, train_config
+from compresskit.training.tuning import Checkpointing, keeping_zeros, on_device, train_config
 from compresskit.wording import first_line
 
 PENALIZED = 15.0
@@ -128,7 +128,7 @@ class _Trainer:
 
     def train(self, epochs: float, objective: Objective, *, phase: int) -> TrainResult:
         settings = train_config(self.config, self.data, epochs=epochs, rate=RATES[self.config.optimizer], kept=self.checkpointing, phase=phase)
-        after_step = _keeping_zeros(self.module)
+        after_step = keeping_zeros(self.module.weights())
         try:
             return train(self.module, self.data, settings, objective=objective, after_step=after_step, progress=self.progress)
         except RuntimeError as error:
@@ -169,18 +169,6 @@ def _found(trainer: _Trainer) -> tuple[State, float, tuple[Trial, ...]]:
     allowed = [one for one in tries if one.score >= floor or one.strength == config.strength]
     best = max(allowed, key=lambda one: one.strength, default=plain)
     return best.state, best.strength, tuple(one.trial(floor) for one in tries)
-
-
-def _keeping_zeros(module: Watched) -> Callable[[int], None] | None:
-    """What sets weights back to zero that are zero now, as pruning leaves them; None where there are none."""
-    sparse = [(weight, weight.detach() == 0) for weight in module.weights() if not weight.detach().all()]
-
-    @torch.no_grad()
-    def after_step(step: int) -> None:
-        for weight, zeros in sparse:
-            weight.masked_fill_(zeros, 0)
-
-    return after_step if sparse else None
 
 
 def _strengths(loss: float, penalty: float) -> list[float]:
