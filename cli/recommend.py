@@ -46,9 +46,10 @@ class RecommendOptions(GenerateOptions, DataOptions, ModelOptions):
         str | None,
         typer.Argument(metavar="[MODEL]", help="A .onnx, .pt, .pth, .safetensors or .pt2 file, a zoo name, module:factory, or -."),
     ] = None  # type: ignore[assignment]
-    data: Annotated[  # type: ignore[assignment]
-        list[str] | None, option(DATA, "Samples, as prune takes them; may repeat with --train.", "--data", metavar="D")
-    ] = None
+    data: Annotated[
+        list[str] | None,
+        option(DATA, "Samples, as prune takes them; may repeat with --train.", "--data", metavar="D"),
+    ] = None  # type: ignore[assignment]
     compression: Annotated[
         float | None, option(TARGET, "Parameters in at least this many times fewer bits: 20.", "--compression", metavar="X", min=1)
     ] = None
