@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,15 @@ class Dataset:
     normalization_source: str
     classes: int | None
     class_names: tuple[str, ...] | None = None
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the samples and labels of all splits, and of the normalization: the same wherever the data lie."""
+        digest = hashlib.sha256(repr(self.normalization).encode())
+        for role, split in (("train", self.train), ("validation", self.validation), ("test", self.test)):
+            for array in () if split is None else (split.x, split.y):
+                digest.update(f"{role} {array.dtype.str} {array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def normalization_said(self) -> dict[str, Any]:
         """The normalization in force and where it is from, for a report."""

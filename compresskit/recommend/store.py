@@ -19,7 +19,7 @@ class Description:
     Attributes:
         problem: its name in the table.
         model: SHA-256 of the model's weights.
-        data: the data set's name.
+        data: SHA-256 of the samples.
         seed: of everything drawn.
     """
 

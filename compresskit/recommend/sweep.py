@@ -114,11 +114,11 @@ def work(job: Job) -> Done:
     request = job.request
     graph = load_model(request.model, trust=request.trust, max_bytes=request.max_bytes)
     data = read_data(request, interface(graph), seed=job.seed)
-    problem = describe(graph, data, name=job.name, data_name=str(request.data))
+    problem = describe(graph, data, name=job.name, data_name=Path(str(request.data)).name)
     if problem.hopeless:
         return Done(problem, (), 0, (f"{job.name}: the model is no better than a constant answer",))
     store = Store(Path(job.store))
-    parts = families(job.name, _fingerprint(request.model), str(request.data), job.settings, job.budget, job.seed)
+    parts = families(job.name, _fingerprint(request.model), data.fingerprint(), job.settings, job.budget, job.seed)
     known = sum(store.get(description) is not None for family in parts for description in family.described())
     failures = tuple(failure for family in parts for failure in try_family(family, graph, data, store))
     trials = tuple(trial for family in parts for description in family.described() if (trial := store.get(description)) is not None)

@@ -98,28 +98,28 @@ class Family:
     """Settings that share a pruned model.
 
     Attributes:
-        problem, model, data_name: as in `Description`.
+        problem, model, data: as in `Description`.
         budget: its name.
     """
 
     problem: str
     model: str
-    data_name: str
+    data: str
     settings: tuple[Setting, ...]
     budget: str
     seed: int = 0
 
     def described(self) -> Iterator[Description]:
         for setting in self.settings:
-            yield Description(self.problem, self.model, self.data_name, setting, self.budget, self.seed)
+            yield Description(self.problem, self.model, self.data, setting, self.budget, self.seed)
 
 
-def families(problem: str, model: str, data_name: str, settings: Sequence[Setting], budget: str, seed: int = 0) -> list[Family]:
+def families(problem: str, model: str, data: str, settings: Sequence[Setting], budget: str, seed: int = 0) -> list[Family]:
     """`settings` by what they share."""
     groups: dict[tuple[str, float], list[Setting]] = {}
     for setting in settings:
         groups.setdefault((setting.pruner, setting.sparsity), []).append(setting)
-    return [Family(problem, model, data_name, tuple(group), budget, seed) for group in groups.values()]
+    return [Family(problem, model, data, tuple(group), budget, seed) for group in groups.values()]
 
 
 def try_family(family: Family, graph: ModelGraph, data: Dataset, store: Store, progress: Progress = SILENT) -> list[str]:

@@ -70,6 +70,12 @@ def test_a_lost_trial_is_the_only_one_tried_again(trained: Path) -> None:
     assert sweep(TrainRequest(str(trained.parent), (DIGITS,), str(trained), trials=6, force=True)).tried == 1
 
 
+def test_trials_belong_to_the_data_and_not_to_their_folder(trained: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "digits.npz"
+    moved.write_bytes(Path(DIGITS).read_bytes())
+    assert sweep(TrainRequest(str(trained.parent), (str(moved),), str(trained), trials=6, force=True)).tried == 0
+
+
 def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no models"):
         sweep(TrainRequest(str(tmp_path), (DIGITS,), str(tmp_path / "p.json")))
