@@ -87,6 +87,11 @@ QUANTIZE.register("dorefa")(_quantizer("dorefa"))
 QUANTIZE.register("lsq")(_quantizer("lsq"))
 
 
+def trains(setting: Setting, budget: Budget) -> bool:
+    """Whether the quantizer of `setting` trains."""
+    return setting.quantizer != NONE and QUANTIZE[setting.quantizer](setting.bits, budget, 0).trains
+
+
 def runs_on(setting: Setting, graph: ModelGraph, *, data: bool) -> bool:
     """Whether `setting` can be carried out: slimming reads batch norms, and what is trained needs data."""
     norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in graph.module.modules())

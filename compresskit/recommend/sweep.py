@@ -19,10 +19,11 @@ from compresskit.progress import SILENT, Progress
 from compresskit.recommend.config import MODEL_SUFFIXES, TrainRequest
 from compresskit.recommend.evaluate import cross_validated
 from compresskit.recommend.features import problem as describe
+from compresskit.recommend.methods import BUDGETS, Budget, trains
 from compresskit.recommend.predictor import FEWEST_ARCHITECTURES, fit_both
 from compresskit.recommend.predictor_file import write_predictors
 from compresskit.recommend.report import TrainReport
-from compresskit.recommend.settings import Setting, grid
+from compresskit.recommend.settings import NONE, Setting, grid
 from compresskit.recommend.store import Store
 from compresskit.recommend.table import Problem, Table, Trial, merged, read_table, write_table
 from compresskit.recommend.trials import families, try_family
@@ -33,6 +34,8 @@ from compresskit.writers import check_target
 
 FEWEST_TO_JUDGE = 4
 """Architectures: below, a quarter of them is none."""
+TRAINED_A_FAMILY = 2
+"""Trained quantizations of one pruned model, where not every setting is tried: each costs ten times as much as one that is not trained."""
 
 
 @dataclass(frozen=True)
@@ -145,14 +148,27 @@ def _jobs(request: TrainRequest, folder: Path) -> Iterator[Job]:
             if name in named:
                 raise UsageError(f"two pairs of model and data would be called {name}: rename a file")
             named.add(name)
-            chosen = settings if share is None else _spread(settings, share, name)
+            chosen = settings if share is None else _spread(settings, share, BUDGETS[request.budget], name)
             yield Job(name, asked, chosen, request.budget, request.seed, str(folder / "store"))
 
 
-def _spread(settings: Sequence[Setting], count: int, name: str) -> tuple[Setting, ...]:
-    """`count` of `settings`, others for every problem, so that a small table has all methods in it."""
-    ranked = sorted(settings, key=lambda setting: hashlib.sha256(f"{name} {setting}".encode()).digest())
-    return tuple(sorted(ranked[:count]))
+def _spread(settings: Sequence[Setting], count: int, budget: Budget, name: str) -> tuple[Setting, ...]:
+    """`count` of `settings`, others for every problem, so that a small table has all methods in it.
+
+    What quantizes alone comes first; then pruned models, each with every quantizer that is not trained and a few that are:
+    a model that is pruned once is quantized at several widths for little more.
+    """
+    ranked = sorted(settings, key=lambda setting: _draw(name, setting))
+    chosen: list[Setting] = []
+    for family in sorted({(setting.pruner, setting.sparsity) for setting in settings}, key=lambda family: (family[0] != NONE, _draw(name, family))):
+        members = [setting for setting in ranked if (setting.pruner, setting.sparsity) == family]
+        trained = [setting for setting in members if trains(setting, budget)]
+        chosen += [*(setting for setting in members if setting not in trained), *trained[: None if family[0] == NONE else TRAINED_A_FAMILY]]
+    return tuple(sorted(chosen[:count]))
+
+
+def _draw(name: str, item: object) -> bytes:
+    return hashlib.sha256(f"{name} {item}".encode()).digest()
 
 
 def _fingerprint(model: str | bytes) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from compresskit.recommend.evaluate import by_prediction, cross_validated, divided, erm_bound, judged, kendall, splits, static
+from compresskit.recommend.cases import accuracy_cases, by_prediction, compression_cases, curve, kendall, summarized
+from compresskit.recommend.evaluate import by_pair, cross_validated, divided, erm_bound, judged, new_methods, splits, static
 from compresskit.recommend.predictor import fit
 from compresskit.recommend.table import Problem, Table, Trial
 
@@ -43,13 +44,60 @@ def test_predictions_beat_the_one_strategy_for_all(table: Table) -> None:
     assert found["accuracy"].top5 > 0.8
 
 
-def test_the_static_strategy_is_the_best_pair_on_average_that_meets_every_constraint(table: Table) -> None:
+def test_the_static_strategy_is_the_best_pair_on_average(table: Table) -> None:
     rank = static(table)
     problem = next(iter(table.problems.values()))
     candidates = [trial for trial in table.trials if trial.problem == problem.name and trial.setting.compression >= 20]
     found = rank(problem, candidates)
     assert {(trial.setting.pruner, trial.setting.quantizer) for trial in found} == {("level-tuned", "lsq")}
     assert [trial.setting.compression for trial in found] == sorted(trial.setting.compression for trial in found)
+
+
+def test_cases_say_what_is_reached_and_points_average_them(table: Table) -> None:
+    inside, outside = divided(table, {"m0", "m1"})
+    predictor = fit(inside)
+    cases = list(compression_cases(outside, by_prediction(predictor), predictor))
+    for case in cases:
+        assert case.first <= case.few <= case.best
+        assert case.error == pytest.approx(case.best - case.first)
+        assert case.hit5 or not case.hit1
+    points = curve(cases)
+    assert [point.constraint for point in points] == sorted({case.constraint for case in cases})
+    assert sum(point.cases * point.top5 for point in points) / len(cases) == pytest.approx(summarized(cases).top5)
+
+
+def test_to_keep_an_accuracy_is_easier_than_to_reach_the_highest_compression(table: Table) -> None:
+    inside, outside = divided(table, {"m0", "m1"})
+    predictor = fit(inside)
+    kept, highest = (list(accuracy_cases(outside, predictor, highest=value)) for value in (False, True))
+    assert len(kept) == len(highest)
+    assert all(one.hit5 >= other.hit5 and one.hit1 >= other.hit1 for one, other in zip(kept, highest, strict=True))
+    assert all(case.few >= 0.99 * case.best for case in highest if case.hit5)
+    assert all(case.few >= case.first >= 1 for case in kept)
+
+
+def test_nothing_that_seems_good_enough_is_a_miss_and_not_left_out(table: Table) -> None:
+    inside, outside = divided(table, {"m0"})
+    hopeful = {name: replace(problem, original=problem.original * 3) for name, problem in outside.problems.items()}
+    trials = tuple(replace(trial, quality=hopeful[trial.problem].original) for trial in outside.trials if trial.setting.compression > 50)
+    cases = list(accuracy_cases(Table(hopeful, trials), fit(inside)))
+    assert any((case.first, case.hit5) == (1.0, False) for case in cases)
+
+
+def test_a_new_method_is_not_trained_on(table: Table) -> None:
+    few, _ = divided(table, {"m3", "m4", "m5"})
+    found = list(new_methods(few))
+    assert len(found) == 9
+    for fold in found:
+        (left_out,) = set.intersection(*({trial.setting.pruner, trial.setting.quantizer} for trial in fold.outside.trials))
+        assert all(left_out not in (setting.pruner, setting.quantizer) for setting in fold.predictor.settings)
+        assert len(fold.inside.trials) + len(fold.outside.trials) == len(few.trials)
+
+
+def test_every_trial_is_of_one_pair(table: Table) -> None:
+    parts = by_pair(table)
+    assert sum(len(part.trials) for part in parts.values()) == len(table.trials)
+    assert all({(t.setting.pruner, t.setting.quantizer) for t in part.trials} == {key} for key, part in parts.items())
 
 
 def test_no_test_architecture_is_trained_on(table: Table) -> None:
