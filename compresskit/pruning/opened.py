@@ -159,8 +159,6 @@ def _latency_table(
     """The table for a latency as target: from a file, or this machine's; and what a user should know about it."""
     target = request.config.target
     if target is None or target.quantity != "latency":
-        if request.table is not None:
-            raise UsageError("--table says how long operators take: it goes with --latency")
         return None, ()
     if request.table is None:
         with clock("table"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compresskit.data import UNTESTED, Dataset
-from compresskit.errors import CompresskitError, GuardError, TargetError, UsageError
+from compresskit.errors import CompresskitError, GuardError, TargetError
 from compresskit.guards import accuracy_guard
 from compresskit.models.checkpoint import CONTAINERS, save_checkpoint
 from compresskit.models.graph import ModelGraph
@@ -57,8 +57,6 @@ def run(request: PruneRequest, progress: Progress = SILENT, *, engine: Engine = 
     Raises:
         CompresskitError: of the kind that the exit codes describe; nothing has been written then.
     """
-    if request.config.max_drop is not None and request.data is None:
-        raise UsageError("--max-drop needs --data to measure accuracy on")
     opened = open_model(request, progress)
     config = opened.config
     kept = checkpointing(request)
