@@ -34,7 +34,7 @@ from compresskit.writers import check_target
 
 FEWEST_TO_JUDGE = 4
 """Architectures: below, a quarter of them is none."""
-TRAINED_A_FAMILY = 2
+TRAINED_A_FAMILY = 1
 """Trained quantizations of one pruned model, where not every setting is tried: each costs ten times as much as one that is not trained."""
 
 
@@ -155,7 +155,7 @@ def _jobs(request: TrainRequest, folder: Path) -> Iterator[Job]:
 def _spread(settings: Sequence[Setting], count: int, budget: Budget, name: str) -> tuple[Setting, ...]:
     """`count` of `settings`, others for every problem, so that a small table has all methods in it.
 
-    What quantizes alone comes first; then pruned models, each with every quantizer that is not trained and a few that are:
+    What quantizes alone comes first; then pruned models, each with every quantizer that is not trained and one that is:
     a model that is pruned once is quantized at several widths for little more.
     """
     ranked = sorted(settings, key=lambda setting: _draw(name, setting))
