@@ -2,10 +2,10 @@
 
     graph ─► architecture   counts by operator, depth, widths, MACs, parameters in ten bins
     weights ─► weights      norms, energy that the largest keep, noise of rounding
-    data ─► solution        loss, accuracy, norms of the gradient; NaN without data
+    data ─► solution        loss, accuracy, norms of the gradient, landmarks; NaN without data
     both ─► data set        classes, channels, samples
 
-The last line of weights goes beyond the paper: what a pruner or a quantizer would throw away is known without trying it.
+The last line of weights goes beyond the paper: what a pruner or a quantizer would throw away is known without trying it. So do landmarks.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from compresskit.data import Dataset, Split, batches
 from compresskit.models.cost import node_costs
 from compresskit.models.graph import ModelGraph
+from compresskit.recommend.probes import BLOWS, probes
 from compresskit.recommend.table import Problem
 from compresskit.training import evaluate
 from compresskit.training.evaluation import evaluating
@@ -33,7 +34,7 @@ ROUNDED = (2, 3, 4, 6, 8)
 """Bits at which the noise of rounding is noted."""
 GRADIENT_SAMPLES = 512
 TINY_GRADIENT = 1e-4
-_SOLUTION = ("loss", "accuracy", "rmse", "gradient_l0", "gradient_l1", "gradient_l2")
+_SOLUTION = ("loss", "accuracy", "rmse", "gradient_l0", "gradient_l1", "gradient_l2", *BLOWS)
 _DATA = ("classes", "channels", "log_inputs", "log_samples", "trivial")
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LAYERS = (*CONVOLUTIONS, nn.Linear)
@@ -130,6 +131,7 @@ def solution(graph: ModelGraph, split: Split, data: Dataset) -> dict[str, float]
         "gradient_l0": few_entries,
         "gradient_l1": absolute,
         "gradient_l2": math.sqrt(squares),
+        **probes(graph.module, _layers(graph), split, data.normalization, trivial_quality(split)),
     }
 
 
@@ -165,6 +167,12 @@ def _gradient(graph: ModelGraph, split: Split, data: Dataset) -> Iterator[Tensor
 
 def _leaves(graph: ModelGraph) -> Iterable[nn.Module]:
     return [graph.module.get_submodule(str(node.target)) for node in graph.module.graph.nodes if node.op == "call_module"]
+
+
+def _layers(graph: ModelGraph) -> list[str]:
+    """Names of the submodules that hold weights, in the order of the computation."""
+    names = [str(node.target) for node in graph.module.graph.nodes if node.op == "call_module"]
+    return list(dict.fromkeys(name for name in names if isinstance(graph.module.get_submodule(name), LAYERS)))
 
 
 def _kept_rows(tensor: Tensor, fraction: float) -> float:

@@ -18,7 +18,7 @@ from compresskit.errors import InputError
 from compresskit.recommend.features import is_of_model
 from compresskit.recommend.settings import Setting
 from compresskit.recommend.table import Problem, Table, Trial
-from compresskit.recommend.vectors import Scaling, fit_scaling, names, vectors
+from compresskit.recommend.vectors import TRENDS, Scaling, fit_scaling, names, vectors
 
 if TYPE_CHECKING:
     import xgboost
@@ -30,18 +30,31 @@ _LOWEST, _HIGHEST = -0.5, 1.2  # retained parts outside say nothing more: a netw
 
 @dataclass(frozen=True)
 class TreeConfig:
-    """How the trees are grown; the defaults are appendix B.1's unless cross-validation over architectures chose others."""
+    """How the trees are grown; the defaults are appendix B.1's.
+
+    Attributes:
+        trees: rounds of boosting.
+        rate: that each round counts.
+        subsample, columns: fractions of the rows and of the columns that each tree sees.
+        parallel: trees a round, whose mean counts.
+        least: rows in a leaf.
+        ordered: whether predictions never rise with the sparsity, never fall with the bits, and so on (`vectors.TRENDS`).
+    """
 
     trees: int = 100
     depth: int = 10
     rate: float = 0.3
     subsample: float = 1.0
     columns: float = 1.0
+    parallel: int = 1
+    least: float = 1.0
+    ordered: bool = False
     seed: int = 0
 
 
 PAPER = TreeConfig()
 GENTLE = TreeConfig(trees=300, depth=5, rate=0.06, subsample=0.8, columns=0.5)
+ORDERED = TreeConfig(trees=150, depth=5, rate=0.06, subsample=0.7, columns=0.4, parallel=4, least=3.0, ordered=True)
 
 
 @dataclass(frozen=True)
@@ -177,17 +190,21 @@ def _fitted(table: Table, trials: Sequence[Trial], config: TreeConfig, features:
     scaling = fit_scaling(problems, known)
     rows = np.concatenate([vectors(table.problems[name], [t.setting for t in part], scaling) for name, part in _by_problem(trials).items()])
     targets = np.concatenate([_targets(table, part) for part in _by_problem(trials).values()])
+    columns = list(names(scaling))
     settings = {
         "max_depth": config.depth,
         "eta": config.rate,
         "subsample": config.subsample,
         "colsample_bytree": config.columns,
+        "num_parallel_tree": config.parallel,
+        "min_child_weight": config.least,
+        "monotone_constraints": {name: TRENDS[name] for name in columns if config.ordered and name in TRENDS},
         "seed": config.seed,
         "tree_method": "hist",
         "nthread": 1,  # sums in one order: the same trees everywhere
         "objective": "reg:squarederror",
     }
-    booster = xgboost.train(settings, xgboost.DMatrix(rows, targets, feature_names=list(names(scaling))), config.trees)
+    booster = xgboost.train(settings, xgboost.DMatrix(rows, targets, feature_names=columns), config.trees)
     every = tuple(sorted({trial.setting for trial in trials}))
     return Predictor(booster, scaling, Margins((), (0.0,)), tuple(problems), every, config)
 

@@ -9,21 +9,36 @@ from dataclasses import dataclass
 import numpy as np
 
 from compresskit.recommend.features import KEPT, ROUNDED
+from compresskit.recommend.probes import PROBED_BITS, PROBED_KEPT
 from compresskit.recommend.settings import NONE, PRUNERS, QUANTIZERS, Setting
 from compresskit.recommend.table import Problem
 
 FLOAT_DECIBELS = 100.0
+CUTTING = ("l1", "slimming", "taylor", "l1l2")
+"""Pruners that take whole channels; the others leave zeros."""
+ONE_SHOT = (NONE, "level", "uniform")
+"""Methods that train nothing."""
+_RISING = dict.fromkeys(("bits", "energy", "channel_energy", "rounding_db", "probe_pruned", "probe_rounded", "log_left", "log_width"), 1)
 SETTING_NAMES = (
     *(f"pruner_{name}" for name in PRUNERS),
     *(f"quantizer_{name}" for name in QUANTIZERS),
+    "cuts",
+    "tunes",
+    "trains_rounding",
     "sparsity",
     "bits",
     "log_compression",
     "energy",
     "channel_energy",
     "rounding_db",
+    "probe_pruned",
+    "probe_rounded",
+    "log_left",
+    "log_width",
 )
-"""The last three are of the problem and the setting together: what this pruner and these bits would leave of these weights."""
+"""From `energy` on they are of the problem and the setting together: what this pruner and these bits would leave of these weights."""
+TRENDS = {**_RISING, "sparsity": -1, "log_compression": -1}
+"""Whether more of a column can only be better (1) or worse (-1), all others being equal."""
 
 
 @dataclass(frozen=True)
@@ -69,31 +84,41 @@ def names(scaling: Scaling) -> tuple[str, ...]:
 
 def _setting(problem: Problem, setting: Setting) -> np.ndarray:
     kept = 1 - setting.sparsity
+    cuts = setting.pruner in CUTTING
+    width = problem.features.get("width_mean", math.nan) * (math.sqrt(kept) if cuts else 1.0)
     return np.array(
         [
             *(setting.pruner == name for name in PRUNERS),
             *(setting.quantizer == name for name in QUANTIZERS),
+            cuts,
+            setting.pruner not in ONE_SHOT,
+            setting.quantizer not in ONE_SHOT,
             setting.sparsity,
             min(setting.bits, 16) / 16,
             math.log2(setting.compression) / 10,
-            _energy(problem, "kept_energy", kept),
-            _energy(problem, "kept_channels", kept),
+            _between(problem, "kept_energy", KEPT, kept),
+            _between(problem, "kept_channels", KEPT, kept),
             _decibels(problem, setting),
+            _between(problem, "probe_channels" if cuts else "probe_level", PROBED_KEPT, kept),
+            1.0 if setting.quantizer == NONE else _noted(problem, "probe_rounding", PROBED_BITS, setting.bits),
+            (problem.features.get("log_parameters", math.nan) + math.log10(kept)) / 10,
+            math.log2(max(width, 1.0)) / 10,
         ],
         np.float32,
     )
 
 
-def _energy(problem: Problem, kind: str, kept: float) -> float:
-    """Fraction of the energy that is left where `kept` of the parameters are, between the fractions that were noted."""
+def _between(problem: Problem, kind: str, noted: Sequence[float], kept: float) -> float:
+    """What is left where `kept` of the parameters are, between the fractions that were noted; all of it where all of them are."""
     if kept >= 1:
         return 1.0
-    noted = [problem.features.get(f"{kind}_{fraction:g}", math.nan) for fraction in KEPT]
-    return float(np.interp(kept, (0.0, *KEPT, 1.0), (0.0, *noted, 1.0)))
+    values = [problem.features.get(f"{kind}_{fraction:g}", math.nan) for fraction in noted]
+    return float(np.interp(kept, (0.0, *noted, 1.0), (0.0, *values, 1.0)))
 
 
 def _decibels(problem: Problem, setting: Setting) -> float:
-    if setting.quantizer == NONE:
-        return 1.0
-    noted = [problem.features.get(f"rounding_db_{bits}", math.nan) for bits in ROUNDED]
-    return float(np.interp(setting.bits, ROUNDED, noted)) / FLOAT_DECIBELS
+    return 1.0 if setting.quantizer == NONE else _noted(problem, "rounding_db", ROUNDED, setting.bits) / FLOAT_DECIBELS
+
+
+def _noted(problem: Problem, kind: str, noted: Sequence[int], bits: int) -> float:
+    return float(np.interp(bits, noted, [problem.features.get(f"{kind}_{width}", math.nan) for width in noted]))
