@@ -20,7 +20,7 @@ from compresskit.recommend.cases import (
     prediction_errors,
     summarized,
 )
-from compresskit.recommend.predictor import PAPER, Predictor, TreeConfig, fit
+from compresskit.recommend.predictor import Predictor, TreeConfig, fit
 from compresskit.recommend.settings import PRUNERS, QUANTIZERS, Setting
 from compresskit.recommend.table import Problem, Table, Trial
 
@@ -45,7 +45,7 @@ class Fold:
 
 
 def cross_validated(
-    table: Table, config: TreeConfig = PAPER, *, count: int = 10, seed: int = 0, features: Callable[[str], bool] | None = None
+    table: Table, config: TreeConfig | None = None, *, count: int = 10, seed: int = 0, features: Callable[[str], bool] | None = None
 ) -> Mapping[str, Metrics]:
     """Metrics of "predicted" and "static" recommendations under constraints on compression, and of "accuracy" constraints."""
     found: dict[str, list[Metrics]] = {"predicted": [], "static": [], "accuracy": []}
@@ -57,7 +57,7 @@ def cross_validated(
 
 
 def new_architectures(
-    table: Table, config: TreeConfig = PAPER, *, count: int = 10, seed: int = 0, features: Callable[[str], bool] | None = None
+    table: Table, config: TreeConfig | None = None, *, count: int = 10, seed: int = 0, features: Callable[[str], bool] | None = None
 ) -> Iterator[Fold]:
     """Fits to three quarters of the architectures, drawn `count` times. Raises as `fit`."""
     models = sorted({problem.model for problem in table.problems.values()})
@@ -66,7 +66,7 @@ def new_architectures(
         yield Fold(inside, outside, fit(inside, config, features=features))
 
 
-def new_methods(table: Table, config: TreeConfig = PAPER) -> Iterator[Fold]:
+def new_methods(table: Table, config: TreeConfig | None = None) -> Iterator[Fold]:
     """Fits without one pruner or quantizer, each in turn, to the same architectures (section 4.3.2). Raises as `fit`."""
     for method in (*PRUNERS, *QUANTIZERS):
         parts = [tuple(trial for trial in table.trials if (method in pair(trial.setting)) is wanted) for wanted in (False, True)]

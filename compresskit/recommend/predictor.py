@@ -39,6 +39,7 @@ class TreeConfig:
         parallel: trees a round, whose mean counts.
         least: rows in a leaf.
         ordered: whether predictions never rise with the sparsity, never fall with the bits, and so on (`vectors.TRENDS`).
+        lean: whether of a problem only FEW_FEATURES count, beside what the columns of settings make of the others.
     """
 
     trees: int = 100
@@ -49,12 +50,17 @@ class TreeConfig:
     parallel: int = 1
     least: float = 1.0
     ordered: bool = False
+    lean: bool = False
     seed: int = 0
 
 
 PAPER = TreeConfig()
 GENTLE = TreeConfig(trees=300, depth=5, rate=0.06, subsample=0.8, columns=0.5)
 ORDERED = TreeConfig(trees=150, depth=5, rate=0.06, subsample=0.7, columns=0.4, parallel=4, least=3.0, ordered=True)
+LEAN = replace(ORDERED, columns=0.7, lean=True)
+CHOICES = (PAPER, GENTLE, ORDERED, LEAN)
+FEW_FEATURES = ("loss", "gradient_l0", "gradient_l1", "log_macs", "log_parameters", "macs_a_parameter")
+"""With a dozen architectures, more features than architectures tell them apart by chance."""
 
 
 @dataclass(frozen=True)
@@ -128,15 +134,16 @@ class Predictors:
         return self.blind if math.isnan(problem.features.get("loss", math.nan)) else self.informed
 
 
-def fit_both(table: Table, config: TreeConfig = PAPER) -> Predictors:
-    """Fit both to the same trials. Raises as `fit`."""
+def fit_both(table: Table, config: TreeConfig | None = None) -> Predictors:
+    """Fit both to the same trials. As `fit`."""
     return Predictors(fit(table, config), fit(table, config, features=is_of_model))
 
 
-def fit(table: Table, config: TreeConfig = PAPER, *, features: Callable[[str], bool] | None = None) -> Predictor:
+def fit(table: Table, config: TreeConfig | None = None, *, features: Callable[[str], bool] | None = None) -> Predictor:
     """Fit to a table of trials, intervals included: five fits on parts of the architectures, and one on all.
 
     Args:
+        config: of the trees; None: the one of CHOICES whose predictions for architectures that it had not seen are the nearest.
         features: which of the problems' features to use; None: all.
 
     Raises:
@@ -145,18 +152,23 @@ def fit(table: Table, config: TreeConfig = PAPER, *, features: Callable[[str], b
     models = sorted({table.problems[trial.problem].model for trial in table.trials})
     if len(models) < FEWEST_ARCHITECTURES:
         raise InputError(f"a predictor needs trials of {FEWEST_ARCHITECTURES} architectures or more: the table has those of {len(models)}")
-    everything = _fitted(table, table.trials, config, features)
-    residuals: list[tuple[float, float]] = []
+    tried = {one: _residuals(table, models, one, features) for one in ((config,) if config is not None else CHOICES)}
+    chosen = min(tried, key=lambda one: float(np.mean([size for _, size in tried[one]])))
+    return replace(_fitted(table, table.trials, chosen, features), margins=conformal(tried[chosen]))
+
+
+def _residuals(table: Table, models: Sequence[str], config: TreeConfig, features: Callable[[str], bool] | None) -> list[tuple[float, float]]:
+    """Of every trial its compression and how far off it was predicted without its architecture."""
+    found: list[tuple[float, float]] = []
     for held in folds(models, min(5, len(models)), config.seed):
         inside = [trial for trial in table.trials if table.problems[trial.problem].model not in held]
         outside = [trial for trial in table.trials if table.problems[trial.problem].model in held]
         partial = _fitted(table, inside, config, features)
         for name, trials in _by_problem(outside).items():
-            problem = table.problems[name]
-            expected = partial.retained(problem, [trial.setting for trial in trials])
-            actual = _targets(table, trials)
-            residuals += zip((trial.setting.compression for trial in trials), np.abs(expected - actual).tolist(), strict=True)
-    return replace(everything, margins=conformal(residuals))
+            expected = partial.retained(table.problems[name], [trial.setting for trial in trials])
+            sizes = np.abs(expected - _targets(table, trials)).tolist()
+            found += zip((trial.setting.compression for trial in trials), sizes, strict=True)
+    return found
 
 
 def folds(models: Sequence[str], count: int, seed: int) -> list[set[str]]:
@@ -189,6 +201,8 @@ def _fitted(table: Table, trials: Sequence[Trial], config: TreeConfig, features:
     known = sorted({name for problem in problems for name in problem.features if features is None or features(name)})
     scaling = fit_scaling(problems, known)
     rows = np.concatenate([vectors(table.problems[name], [t.setting for t in part], scaling) for name, part in _by_problem(trials).items()])
+    if config.lean:  # no tree splits where nothing is known
+        rows[:, [place for place, name in enumerate(scaling.names) if name not in FEW_FEATURES]] = np.nan
     targets = np.concatenate([_targets(table, part) for part in _by_problem(trials).values()])
     columns = list(names(scaling))
     settings = {

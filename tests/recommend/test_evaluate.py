@@ -12,8 +12,10 @@ from scipy.stats import kendalltau
 
 from compresskit.recommend.cases import accuracy_cases, by_prediction, compression_cases, curve, kendall, summarized
 from compresskit.recommend.evaluate import by_pair, cross_validated, divided, erm_bound, judged, new_methods, splits, static
-from compresskit.recommend.predictor import fit
+from compresskit.recommend.predictor import TreeConfig, fit
 from compresskit.recommend.table import Problem, Table, Trial
+
+QUICK = TreeConfig(trees=60, depth=5, rate=0.15)
 
 
 def test_kendall_is_scipys() -> None:
@@ -36,7 +38,7 @@ def test_an_oracle_always_hits_and_its_opposite_never_does(table: Table) -> None
 
 
 def test_predictions_beat_the_one_strategy_for_all(table: Table) -> None:
-    found = cross_validated(table, count=2)
+    found = cross_validated(table, QUICK, count=2)
     assert found["predicted"].top5 > 0.9
     assert found["predicted"].error <= found["static"].error
     assert found["predicted"].tau > 0.8
@@ -55,7 +57,7 @@ def test_the_static_strategy_is_the_best_pair_on_average(table: Table) -> None:
 
 def test_cases_say_what_is_reached_and_points_average_them(table: Table) -> None:
     inside, outside = divided(table, {"m0", "m1"})
-    predictor = fit(inside)
+    predictor = fit(inside, QUICK)
     cases = list(compression_cases(outside, by_prediction(predictor), predictor))
     for case in cases:
         assert case.first <= case.few <= case.best
@@ -68,7 +70,7 @@ def test_cases_say_what_is_reached_and_points_average_them(table: Table) -> None
 
 def test_to_keep_an_accuracy_is_easier_than_to_reach_the_highest_compression(table: Table) -> None:
     inside, outside = divided(table, {"m0", "m1"})
-    predictor = fit(inside)
+    predictor = fit(inside, QUICK)
     kept, highest = (list(accuracy_cases(outside, predictor, highest=value)) for value in (False, True))
     assert len(kept) == len(highest)
     assert all(one.hit5 >= other.hit5 and one.hit1 >= other.hit1 for one, other in zip(kept, highest, strict=True))
@@ -80,13 +82,13 @@ def test_nothing_that_seems_good_enough_is_a_miss_and_not_left_out(table: Table)
     inside, outside = divided(table, {"m0"})
     hopeful = {name: replace(problem, original=problem.original * 3) for name, problem in outside.problems.items()}
     trials = tuple(replace(trial, quality=hopeful[trial.problem].original) for trial in outside.trials if trial.setting.compression > 50)
-    cases = list(accuracy_cases(Table(hopeful, trials), fit(inside)))
+    cases = list(accuracy_cases(Table(hopeful, trials), fit(inside, QUICK)))
     assert any((case.first, case.hit5) == (1.0, False) for case in cases)
 
 
 def test_a_new_method_is_not_trained_on(table: Table) -> None:
     few, _ = divided(table, {"m3", "m4", "m5"})
-    found = list(new_methods(few))
+    found = list(new_methods(few, QUICK))
     assert len(found) == 9
     for fold in found:
         (left_out,) = set.intersection(*({trial.setting.pruner, trial.setting.quantizer} for trial in fold.outside.trials))
@@ -105,9 +107,9 @@ def test_no_test_architecture_is_trained_on(table: Table) -> None:
     for held in splits(models, 5):
         inside, outside = divided(table, held)
         assert {problem.model for problem in outside.problems.values()} == held
-        assert not held & {problem.model for problem in fit(inside).problems}
+        assert not held & {problem.model for problem in fit(inside, QUICK).problems}
         assert len(inside.trials) + len(outside.trials) == len(table.trials)
-    assert by_prediction(fit(table)) is not None
+    assert by_prediction(fit(table, QUICK)) is not None
 
 
 def test_the_bound_is_lemma_3_1() -> None:
@@ -116,7 +118,7 @@ def test_the_bound_is_lemma_3_1() -> None:
 
 def test_a_table_too_small_for_a_figure_leaves_it_out(table: Table) -> None:
     last = {trial.problem: trial for trial in table.trials if trial.setting.compression > 3}
-    metrics = cross_validated(replace(table, trials=tuple(last.values())), count=2)
+    metrics = cross_validated(replace(table, trials=tuple(last.values())), QUICK, count=2)
     assert metrics["predicted"].tau is None
     assert metrics["predicted"].top5 == 1
     json.dumps({name: asdict(one) for name, one in metrics.items()}, allow_nan=False)

@@ -14,20 +14,24 @@ from compresskit.errors import InputError
 from compresskit.recommend.evaluate import divided
 from compresskit.recommend.explain import drives
 from compresskit.recommend.novelty import novelty
-from compresskit.recommend.predictor import Predictors, conformal, fit, fit_both, folds
+from compresskit.recommend.predictor import CHOICES, FEW_FEATURES, LEAN, ORDERED, Predictors, TreeConfig, conformal, fit, fit_both, folds
 from compresskit.recommend.predictor_file import read_predictors, write_predictors
+from compresskit.recommend.settings import Setting
 from compresskit.recommend.table import Problem, Table
+from compresskit.recommend.vectors import SETTING_NAMES
+
+QUICK = TreeConfig(trees=60, depth=5, rate=0.15)
 
 
 @pytest.fixture(scope="module")
 def predictors(table: Table) -> Predictors:
-    return fit_both(table)
+    return fit_both(table, QUICK)
 
 
 def test_predictions_for_a_new_architecture_are_near_and_ordered(table: Table) -> None:
     inside, outside = divided(table, {"m0"})
     problem = outside.problems["m0/d"]
-    found = fit(inside).predict(problem, [trial.setting for trial in outside.trials])
+    found = fit(inside, QUICK).predict(problem, [trial.setting for trial in outside.trials])
     errors = [abs(one.quality - trial.quality) for one, trial in zip(found, outside.trials, strict=True)]
     assert np.mean(errors) < 0.06
     assert all(one.low <= one.quality <= one.high for one in found)
@@ -36,7 +40,29 @@ def test_predictions_for_a_new_architecture_are_near_and_ordered(table: Table) -
 def test_the_same_table_gives_the_same_predictor(table: Table, predictors: Predictors) -> None:
     problem = next(iter(table.problems.values()))
     settings = [trial.setting for trial in table.trials[:50]]
-    np.testing.assert_array_equal(fit(table).retained(problem, settings), predictors.informed.retained(problem, settings))
+    np.testing.assert_array_equal(fit(table, QUICK).retained(problem, settings), predictors.informed.retained(problem, settings))
+
+
+def test_the_trees_are_those_that_cross_validation_finds_best(table: Table) -> None:
+    few, _ = divided(table, {"m3", "m4", "m5"})
+    found = fit(few)
+    assert found.config in CHOICES
+    assert found.margins == fit(few, found.config).margins
+
+
+def test_ordered_trees_never_gain_by_harder_settings(table: Table) -> None:
+    problem = next(iter(table.problems.values()))
+    predictor = fit(table, replace(ORDERED, trees=20))
+    milder = predictor.retained(problem, [Setting("l1", "lsq", sparsity, 8) for sparsity in (0.3, 0.5, 0.75, 0.9)])
+    finer = predictor.retained(problem, [Setting("l1", "lsq", 0.5, bits) for bits in (8, 6, 4, 3, 2)])
+    assert (np.diff(milder) <= 1e-6).all()
+    assert (np.diff(finer) <= 1e-6).all()
+
+
+def test_lean_trees_split_on_few_features_of_the_problem(table: Table) -> None:
+    predictor = fit(table, replace(LEAN, trees=20))
+    assert "depth" in predictor.scaling.names
+    assert set(predictor.booster.get_score()) <= {*FEW_FEATURES, *SETTING_NAMES}
 
 
 def test_a_problem_without_data_goes_to_the_blind_predictor(table: Table, predictors: Predictors) -> None:
