@@ -1,7 +1,8 @@
-"""The child process behind `IsolatedSession`: one model at a time, any number of runs.
+"""The process behind `isolated.Child`: any number of sessions, each of one model at a time, for any number of runs.
 
 A message is a length, a JSON header of that length, and the bytes of the arrays that the header describes, never a pickle. The child
-answers a model with whether ONNX Runtime takes it, and feeds with the outputs of the last model that it took, until stdin ends.
+answers a session's model with whether ONNX Runtime takes it, its feeds with the outputs of the last model that it took, and forgets a session
+that is named without either, until stdin ends.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import math
 import struct
 import sys
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 _LENGTH = struct.Struct("<Q")
 
@@ -53,16 +57,20 @@ def main() -> None:
     from compresskit.models.sessions import open_session
 
     source, sink = sys.stdin.buffer, sys.stdout.buffer
-    session = None
+    sessions: dict[int, InferenceSession] = {}
     while (message := receive(source)) is not None:
         header, arrays = message
         try:
             if "threads" in header:
-                session = open_session(arrays[0].tobytes(), threads=header["threads"])
+                sessions.pop(header["session"], None)
+                sessions[header["session"]] = open_session(arrays[0].tobytes(), threads=header["threads"])
                 send(sink, {})
-            elif session is None:
-                raise ValueError("no model to run yet")
+            elif "names" not in header:
+                sessions.pop(header["session"], None)
+                send(sink, {})
+            elif header["session"] not in sessions:
+                raise ValueError("the model ended with the process that ran it")
             else:
-                send(sink, {}, session.run(None, dict(zip(header["names"], arrays, strict=True))))
+                send(sink, {}, sessions[header["session"]].run(None, dict(zip(header["names"], arrays, strict=True))))
         except Exception as error:
             send(sink, {"error": str(error)})

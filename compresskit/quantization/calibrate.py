@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from compresskit.data import Dataset, normalize
 from compresskit.errors import InputError
-from compresskit.models.isolated import IsolatedSession
+from compresskit.models.isolated import Child, IsolatedSession
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.network import Network
 from compresskit.quantization.statistics import Statistics
@@ -56,6 +56,7 @@ def observe(
     *,
     batch: int | None = None,
     threads: int = 1,
+    child: Child | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Statistics]:
     """Statistics of `tensors` over `count` samples.
@@ -71,7 +72,7 @@ def observe(
     statistics = {name: Statistics(name) for name in tensors}
     (name,) = network.inputs
     inner = [tensor for tensor in tensors if tensor != name]
-    with IsolatedSession(watching(network.to_model(), inner).SerializeToString(), threads=threads) as session:
+    with IsolatedSession(watching(network.to_model(), inner).SerializeToString(), threads=threads, child=child) as session:
         progress.stage("calibrate", count)
         for start, stop in pieces(session, name, samples, count, batch):
             x = samples(start, stop)

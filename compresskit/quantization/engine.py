@@ -14,6 +14,7 @@ import onnx
 from compresskit.data import Dataset
 from compresskit.errors import InputError
 from compresskit.models.graph import ModelGraph
+from compresskit.models.isolated import Child, sharing
 from compresskit.models.onnx_out import export_onnx
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.calibrate import Samples, draw_samples, observe
@@ -44,6 +45,7 @@ def quantize(
     *,
     source: str = "the model",
     threads: int = 1,
+    child: Child | None = None,
     progress: Progress = SILENT,
 ) -> Quantized:
     """Quantize a model after training. A graph is exported first, so that both forms give the same integers.
@@ -53,6 +55,7 @@ def quantize(
         data: to calibrate activations on; None, or with codebooks: only weights are quantized.
         config: None: the defaults. Its guards are the command's affair.
         source: what to call the model in messages.
+        child: where models run; None: in one that ends with this.
 
     Raises:
         InputError: the model is quantized already, of half precision, has nothing to quantize, or does not run on the data.
@@ -69,35 +72,52 @@ def quantize(
     plan = planned(network, source)
     if len(network.inputs) != 1:
         raise InputError(f"{source} has {len(network.inputs)} inputs: calibration serves models with one")
-    samples, batch = draw_samples(data, config.samples, config.seed), network.fixed_batch
-    start = balanced
+    samples = draw_samples(data, config.samples, config.seed)
+    with sharing(child) as child:
+        return _static(network, balanced, plan, config, samples, threads, child, progress)
+
+
+def _static(
+    network: Network, balanced: Network, plan: Plan, config: QuantizeConfig, samples: Samples, threads: int, child: Child, progress: Progress
+) -> Quantized:
+    """Weights and activations quantized, of `network` or of what equalization made of it, and checked."""
+    start, batch = balanced, network.fixed_batch
     if config.equalize == "auto" and balanced is not network:
         progress.stage("equalize")
-        start = min((network, balanced), key=lambda one: _trial(one, plan, config, samples, threads))
-    done = replace(_calibrated(start, plan, config, samples, threads=threads, progress=progress), equalized=start is not network)
+        start = min((network, balanced), key=lambda one: _trial(one, plan, config, samples, threads, child))
+    done = _calibrated(start, plan, config, samples, threads=threads, child=child, progress=progress)
+    done = replace(done, equalized=start is not network)
     if learned := [layer for layer in plan.layers if learns(config, done.weights[layer.weight].bits)]:
-        done = round_by_learning(done, learned, samples, batch=batch, threads=threads, seed=config.seed, progress=progress)
+        done = round_by_learning(done, learned, samples, batch=batch, threads=threads, child=child, seed=config.seed, progress=progress)
     x = samples(0, batch or CHECKED)
     feeds = {network.inputs[0]: np.resize(x, (batch or CHECKED, *x.shape[1:]))}
-    return replace(done, integrity=check_integers(done.model, feeds, threads=threads))
+    return replace(done, integrity=check_integers(done.model, feeds, threads=threads, child=child))
 
 
 def _calibrated(
-    network: Network, plan: Plan, config: QuantizeConfig, samples: Samples, *, threads: int, count: int | None = None, progress: Progress = SILENT
+    network: Network,
+    plan: Plan,
+    config: QuantizeConfig,
+    samples: Samples,
+    *,
+    threads: int,
+    child: Child,
+    count: int | None = None,
+    progress: Progress = SILENT,
 ) -> Quantized:
     """Static quantization, calibrated on `count` of the samples, None for all."""
     count = len(samples) if count is None else min(count, len(samples))
-    statistics = observe(network, plan.tensors, samples, count, batch=network.fixed_batch, threads=threads, progress=progress)
+    statistics = observe(network, plan.tensors, samples, count, batch=network.fixed_batch, threads=threads, child=child, progress=progress)
     progress.stage("quantize")
     weights, activations = widths(plan, config)
     return quantize_static(network, plan, statistics, weights=weights, activations=activations, method=config.calibration)
 
 
-def _trial(network: Network, plan: Plan, config: QuantizeConfig, samples: Samples, threads: int) -> float:
+def _trial(network: Network, plan: Plan, config: QuantizeConfig, samples: Samples, threads: int, child: Child) -> float:
     """The noise at the outputs if this form of the network is quantized, from a few samples."""
-    done = _calibrated(network, plan, config, samples, threads=threads, count=TRIED)
+    done = _calibrated(network, plan, config, samples, threads=threads, child=child, count=TRIED)
     feeding = Feeding(network.inputs[0], samples, min(TRIED, len(samples)), network.fixed_batch)
-    return output_noise(network.to_model(), done.model, feeding, threads=threads)
+    return output_noise(network.to_model(), done.model, feeding, threads=threads, child=child)
 
 
 def weight_bits(config: QuantizeConfig) -> int:

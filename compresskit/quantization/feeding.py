@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from compresskit.models.isolated import IsolatedSession
+from compresskit.models.isolated import Child, IsolatedSession, sharing
 from compresskit.quantization.calibrate import pieces
 
 
@@ -36,15 +36,15 @@ class Feeding:
             yield first.run(feed), second.run(feed)
 
 
-def output_noise(reference: onnx.ModelProto, model: onnx.ModelProto, feeding: Feeding, *, threads: int = 1) -> float:
+def output_noise(reference: onnx.ModelProto, model: onnx.ModelProto, feeding: Feeding, *, threads: int = 1, child: Child | None = None) -> float:
     """How far a model's outputs are from the reference's: the mean square of the difference over that of the reference, the mean of all outputs.
 
     Raises:
         InputError: ONNX Runtime cannot run one of them.
     """
     noise = power = np.zeros(len(reference.graph.output))
-    with ExitStack() as stack:
-        sessions = [stack.enter_context(IsolatedSession(one.SerializeToString(), threads=threads)) for one in (reference, model)]
+    with sharing(child) as child, ExitStack() as stack:
+        sessions = [stack.enter_context(IsolatedSession(one.SerializeToString(), threads=threads, child=child)) for one in (reference, model)]
         for wanted, found in feeding.answers(sessions[0], sessions[1]):
             noise = noise + [float(np.square(one - other, dtype=np.float64).sum()) for one, other in zip(wanted, found, strict=True)]
             power = power + [float(np.square(one, dtype=np.float64).sum()) for one in wanted]

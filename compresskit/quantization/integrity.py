@@ -9,7 +9,7 @@ import onnx
 from onnx import helper
 
 from compresskit.errors import GuardError
-from compresskit.models.isolated import IsolatedSession
+from compresskit.models.isolated import Child, IsolatedSession
 from compresskit.models.sessions import Feeds
 from compresskit.quantization.calibrate import watching
 from compresskit.quantization.network import Network
@@ -36,7 +36,7 @@ class Integrity:
     worst: int
 
 
-def check_integers(model: onnx.ModelProto, feeds: Feeds, *, threads: int = 1) -> Integrity:
+def check_integers(model: onnx.ModelProto, feeds: Feeds, *, threads: int = 1, child: Child | None = None) -> Integrity:
     """Compare on one batch.
 
     Raises:
@@ -47,7 +47,7 @@ def check_integers(model: onnx.ModelProto, feeds: Feeds, *, threads: int = 1) ->
     sites = find_sites(network)
     watched = {name: network.constants[node.input[2]].dtype for node in network.nodes for name in node.output if node.op_type == "QuantizeLinear"}
     padded = {node.output[0]: np.dtype(np.uint8) for node in network.nodes if node.op_type == "Pad" and node.input[0] in watched}
-    integers = _run(model, {**watched, **padded}, feeds, threads)
+    integers = _run(model, {**watched, **padded}, feeds, threads, child)
     compared = same = worst = nodes = 0
     for site in sites:
         difference = np.abs(expected(network, site, integers) - integers[site.result[0]])
@@ -64,12 +64,12 @@ def check_integers(model: onnx.ModelProto, feeds: Feeds, *, threads: int = 1) ->
     return Integrity(nodes, compared, equal, worst)
 
 
-def _run(model: onnx.ModelProto, kinds: dict[str, np.dtype], feeds: Feeds, threads: int) -> dict[str, np.ndarray]:
+def _run(model: onnx.ModelProto, kinds: dict[str, np.dtype], feeds: Feeds, threads: int, child: Child | None) -> dict[str, np.ndarray]:
     """ONNX Runtime's integer tensors, by name."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for name, dtype in kinds.items():
         copy = watching(copy, [name], helper.np_dtype_to_tensor_dtype(dtype))
-    with IsolatedSession(copy.SerializeToString(), threads=threads) as session:
+    with IsolatedSession(copy.SerializeToString(), threads=threads, child=child) as session:
         values = session.run(feeds)[-len(kinds) :] if kinds else []
     return dict(zip(kinds, values, strict=True))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.data import Dataset
-from compresskit.models.isolated import IsolatedSession
+from compresskit.models.isolated import Child, IsolatedSession
 from compresskit.quantization.codebook import Codebook
 from compresskit.quantization.grid import Grid
 from compresskit.quantization.quantized import Quantized
@@ -23,7 +23,7 @@ from compresskit.training.evaluation import as_accuracy
 _BATCH = 64
 
 
-def onnx_accuracy(model: bytes, name: str, data: Dataset, *, batch: int | None, threads: int) -> Accuracy:
+def onnx_accuracy(model: bytes, name: str, data: Dataset, *, batch: int | None, threads: int, child: Child | None = None) -> Accuracy:
     """Accuracy on the test split, or on the validation split where the data have no other.
 
     Args:
@@ -34,7 +34,7 @@ def onnx_accuracy(model: bytes, name: str, data: Dataset, *, batch: int | None, 
         InputError: ONNX Runtime cannot run the model, or its outputs do not fit the labels.
     """
     split = data.test or data.validation
-    with IsolatedSession(model, threads=threads) as session:
+    with IsolatedSession(model, threads=threads, child=child) as session:
         found = evaluate(_AsModule(session, name, batch), split, data.normalization, batch_size=batch or _BATCH)
     return as_accuracy(found, len(split))
 

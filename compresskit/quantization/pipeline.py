@@ -7,6 +7,7 @@ from dataclasses import replace
 from compresskit.data import Dataset, read_data
 from compresskit.errors import GuardError, UsageError
 from compresskit.guards import accuracy_guard
+from compresskit.models.isolated import Child
 from compresskit.models.latency import compare
 from compresskit.models.outputs import write_onnx
 from compresskit.progress import SILENT, Progress
@@ -46,15 +47,16 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
         data = None if request.data is None else read_data(request, takes(source), seed=config.seed, progress=progress)
     original = source.model.SerializeToString()
     threads = set_threads(request.threads if request.threads is not None else 1 if len(original) < SHARED_BYTES else 0)
-    done, mixed = _quantized(request, source, data, threads, clock, progress)
-    model = done.model.SerializeToString()
-    with clock("measure"):
-        progress.stage("measure")
-        accuracies = [_accuracy(one, done.network, data, threads) for one in (original, model)]
-    lost = None
-    if config.sensitivity and data is not None:
-        with clock("sensitivity"):
-            lost = sensitivities(done, data, threads=threads, progress=progress)
+    with Child() as child:
+        done, mixed = _quantized(request, source, data, threads, child, clock, progress)
+        model = done.model.SerializeToString()
+        with clock("measure"):
+            progress.stage("measure")
+            accuracies = [_accuracy(one, done.network, data, threads, child) for one in (original, model)]
+        lost = None
+        if config.sensitivity and data is not None:
+            with clock("sensitivity"):
+                lost = sensitivities(done, data, threads=threads, child=child, progress=progress)
     with clock("time"):
         progress.stage("time")
         timings = [Latency(t.p50_ms, t.p90_ms, t.threads, t.batch) for t in compare(original, model, source.feeds(), threads=threads, isolated=True)]
@@ -100,28 +102,28 @@ def _check_outputs(config: QuantizeConfig, source: Source) -> None:
 
 
 def _quantized(
-    request: QuantizeRequest, source: Source, data: Dataset | None, threads: int, clock: Clock, progress: Progress
+    request: QuantizeRequest, source: Source, data: Dataset | None, threads: int, child: Child, clock: Clock, progress: Progress
 ) -> tuple[Quantized, Mixed | None]:
     """Quantize after training, and then under training where that is asked for."""
     config = request.config
     with clock("quantize"):
         start = replace(config, rounding="nearest") if config.trains else config  # training moves weights across the grid anyway
-        done = quantize(source.model, data, start, source=source.name, threads=threads, progress=progress)
+        done = quantize(source.model, data, start, source=source.name, threads=threads, child=child, progress=progress)
     if not config.trains or data is None:
         return done, None
     device, kept = select_device(request.device), checkpointing(request)
     with clock("train"):
         if config.target is None:
-            return train_quantized(done, data, config, device=device, kept=kept, threads=threads, progress=progress), None
+            return train_quantized(done, data, config, device=device, kept=kept, threads=threads, child=child, progress=progress), None
         mixed = learn_widths(done, data, config, *config.target, device=device, kept=kept, threads=threads, progress=progress)
         return mixed.done, mixed
 
 
-def _accuracy(model: bytes, network: Network, data: Dataset | None, threads: int) -> Accuracy | None:
+def _accuracy(model: bytes, network: Network, data: Dataset | None, threads: int, child: Child) -> Accuracy | None:
     """Accuracy where it can be measured: on data, of a model of one output."""
     if data is None or len(network.outputs) != 1:
         return None
-    return onnx_accuracy(model, network.inputs[0], data, batch=network.fixed_batch, threads=threads)
+    return onnx_accuracy(model, network.inputs[0], data, batch=network.fixed_batch, threads=threads, child=child)
 
 
 def _guard(config: QuantizeConfig, before: Figures, after: Figures) -> GuardError | None:

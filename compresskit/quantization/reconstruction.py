@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx
 
-from compresskit.models.isolated import IsolatedSession
+from compresskit.models.isolated import Child, IsolatedSession, sharing
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.feeding import Feeding
 from compresskit.quantization.grid import Grid
@@ -65,6 +65,7 @@ def reconstructed(
     feeding: Feeding,
     *,
     threads: int = 1,
+    child: Child | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> Rounded:
@@ -83,8 +84,8 @@ def reconstructed(
     """
     rounded = Rounded()
     float_model = network.to_model()
-    with ExitStack() as stack:
-        first, second = (stack.enter_context(IsolatedSession(float_model.SerializeToString(), threads=threads)) for _ in range(2))
+    with sharing(child) as child, ExitStack() as stack:
+        first, second = (stack.enter_context(IsolatedSession(float_model.SerializeToString(), threads=threads, child=child)) for _ in range(2))
         progress.stage("round", len(layers))
         for layer in layers:
             grid = activations[layer.input]

@@ -8,6 +8,7 @@ from dataclasses import replace
 import onnx
 
 from compresskit.data import Dataset
+from compresskit.models.isolated import Child
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.correction import corrected_biases
 from compresskit.quantization.emit import emit_codebooks, emit_static, emit_weights
@@ -17,7 +18,9 @@ from compresskit.quantization.plan import Plan
 from compresskit.quantization.quantized import Quantized
 
 
-def sensitivities(done: Quantized, data: Dataset, *, threads: int = 1, progress: Progress = SILENT) -> Mapping[str, float]:
+def sensitivities(
+    done: Quantized, data: Dataset, *, threads: int = 1, child: Child | None = None, progress: Progress = SILENT
+) -> Mapping[str, float]:
     """By how much accuracy falls (an error rises) on the validation split if only one layer is quantized, by the names of the layers' outputs.
 
     Raises:
@@ -26,7 +29,7 @@ def sensitivities(done: Quantized, data: Dataset, *, threads: int = 1, progress:
     choosing = replace(data, test=None)  # what shows which layer needs more bits must not be what the result is measured on
 
     def value(model: onnx.ModelProto) -> float:
-        found = onnx_accuracy(model.SerializeToString(), network.inputs[0], choosing, batch=network.fixed_batch, threads=threads)
+        found = onnx_accuracy(model.SerializeToString(), network.inputs[0], choosing, batch=network.fixed_batch, threads=threads, child=child)
         return -found.value if found.metric == "rmse" else found.value
 
     network = done.network

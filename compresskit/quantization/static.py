@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import onnx
 
+from compresskit.models.isolated import Child
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.calibrate import Samples
 from compresskit.quantization.correction import corrected_biases
@@ -58,6 +59,7 @@ def round_by_learning(
     *,
     batch: int | None = None,
     threads: int = 1,
+    child: Child | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> Quantized:
@@ -75,7 +77,7 @@ def round_by_learning(
 
     chosen = learnable(network, layers)
     feeds = Feeding(network.inputs[0], samples, len(samples), batch)
-    rounded = reconstructed(network, chosen, done.weights, done.activations, emit, feeds, threads=threads, seed=seed, progress=progress)
+    rounded = reconstructed(network, chosen, done.weights, done.activations, emit, feeds, threads=threads, child=child, seed=seed, progress=progress)
     weights, constants = {**done.weights, **rounded.grids}, {**done.rounded, **rounded.constants}
     return replace(done, model=emit(rounded), weights=weights, rounded=constants)
 

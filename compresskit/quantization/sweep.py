@@ -10,6 +10,7 @@ from compresskit.data import UNTESTED, read_data
 from compresskit.errors import CompresskitError, GuardError, InputError
 from compresskit.guards import accuracy_guard
 from compresskit.models.info import model_info
+from compresskit.models.isolated import Child
 from compresskit.models.outputs import write_onnx
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.config import QuantizeConfig
@@ -99,20 +100,22 @@ def run(request: SweepRequest, progress: Progress = SILENT) -> SweepOutcome:
         data = read_data(request, takes(source), seed=first.seed, progress=progress)
     original, name = source.model.SerializeToString(), source.inputs[0].name
     batch = source.inputs[0].shape[0]
-    with clock("measure"):
-        before = onnx_accuracy(original, name, data, batch=batch, threads=threads)
-    rows: list[SweepRow] = []
-    smallest: bytes | None = None
-    for config in request.configs:
-        with clock("quantize"):
-            model = quantize(source.model, data, config, source=source.name, threads=threads, progress=progress).model.SerializeToString()
+    with Child() as child:
         with clock("measure"):
-            progress.stage("measure")
-            accuracy = onnx_accuracy(model, name, data, batch=batch, threads=threads)
-        allowed = None if config.max_drop is None else accuracy_guard(config.max_drop, before, accuracy) is None
-        rows.append(SweepRow(config.weights, config.activations, accuracy, len(model), allowed))
-        if allowed and (smallest is None or len(model) < len(smallest)):
-            smallest = model
+            before = onnx_accuracy(original, name, data, batch=batch, threads=threads, child=child)
+        rows: list[SweepRow] = []
+        smallest: bytes | None = None
+        for config in request.configs:
+            with clock("quantize"):
+                done = quantize(source.model, data, config, source=source.name, threads=threads, child=child, progress=progress)
+                model = done.model.SerializeToString()
+            with clock("measure"):
+                progress.stage("measure")
+                accuracy = onnx_accuracy(model, name, data, batch=batch, threads=threads, child=child)
+            allowed = None if config.max_drop is None else accuracy_guard(config.max_drop, before, accuracy) is None
+            rows.append(SweepRow(config.weights, config.activations, accuracy, len(model), allowed))
+            if allowed and (smallest is None or len(model) < len(smallest)):
+                smallest = model
     failure = GuardError(_too_low(first, rows)) if request.outputs and smallest is None else None
     written = (
         write_onnx(smallest, request.outputs, force=request.force, protect=request.files_read())

@@ -11,6 +11,7 @@ import numpy as np
 from compresskit.data import Dataset, Split
 from compresskit.errors import CompresskitError
 from compresskit.models.graph import ModelGraph
+from compresskit.models.isolated import Child, sharing
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.engine import prune
 from compresskit.quantization.engine import quantize
@@ -48,7 +49,7 @@ def compress(graph: ModelGraph, data: Dataset, setting: Setting, budget: Budget,
         CompresskitError: as `prune` and `quantize`.
     """
     tuning = fewer(data, budget.samples, seed)
-    return quantized(graph, pruned(graph, tuning, setting, budget, seed, progress), tuning, setting, budget, seed, progress)
+    return quantized(graph, pruned(graph, tuning, setting, budget, seed, progress), tuning, setting, budget, seed, progress=progress)
 
 
 def pruned(graph: ModelGraph, data: Dataset, setting: Setting, budget: Budget, seed: int = 0, progress: Progress = SILENT) -> ModelGraph:
@@ -59,18 +60,26 @@ def pruned(graph: ModelGraph, data: Dataset, setting: Setting, budget: Budget, s
 
 
 def quantized(
-    original: ModelGraph, smaller: ModelGraph, data: Dataset, setting: Setting, budget: Budget, seed: int = 0, progress: Progress = SILENT
+    original: ModelGraph,
+    smaller: ModelGraph,
+    data: Dataset,
+    setting: Setting,
+    budget: Budget,
+    seed: int = 0,
+    child: Child | None = None,
+    progress: Progress = SILENT,
 ) -> Compressed:
-    """What the quantizer of `setting` makes of `smaller`, measured."""
+    """What the quantizer of `setting` makes of `smaller`, measured. Models run in `child`; None: in one that ends with this."""
     kept = nonzero(smaller) / max(1, nonzero(original))
     if setting.quantizer == NONE:
         return Compressed(smaller, None, quality(smaller, data), kept)
     config = QUANTIZE[setting.quantizer](setting.bits, budget, seed)
-    done = quantize(smaller, data, config, source=original.source, progress=progress)
-    if config.trains:
-        done = train_quantized(done, data, config, progress=progress)
-    model = done.model.SerializeToString()
-    accuracy = onnx_accuracy(model, done.network.inputs[0], data, batch=done.network.fixed_batch, threads=1)
+    with sharing(child) as child:
+        done = quantize(smaller, data, config, source=original.source, child=child, progress=progress)
+        if config.trains:
+            done = train_quantized(done, data, config, child=child, progress=progress)
+        model = done.model.SerializeToString()
+        accuracy = onnx_accuracy(model, done.network.inputs[0], data, batch=done.network.fixed_batch, threads=1, child=child)
     return Compressed(smaller, model, accuracy.value, kept)
 
 
@@ -137,13 +146,14 @@ def try_family(family: Family, graph: ModelGraph, data: Dataset, store: Store, p
     except CompresskitError as error:
         return [f"{family.problem}: {missing[0].setting}: {error}"]
     shared = (time.process_time() - began) / len(missing)
-    for description in missing:
-        began = time.process_time()
-        try:
-            found = quantized(graph, smaller, tuning, description.setting, budget, family.seed, progress)
-        except CompresskitError as error:
-            failures.append(f"{family.problem}: {description.setting}: {error}")
-            continue
-        seconds = shared + time.process_time() - began
-        store.put(description, Trial(family.problem, description.setting, found.quality, found.kept, seconds, family.budget))
+    with Child() as child:
+        for description in missing:
+            began = time.process_time()
+            try:
+                found = quantized(graph, smaller, tuning, description.setting, budget, family.seed, child, progress)
+            except CompresskitError as error:
+                failures.append(f"{family.problem}: {description.setting}: {error}")
+                continue
+            seconds = shared + time.process_time() - began
+            store.put(description, Trial(family.problem, description.setting, found.quality, found.kept, seconds, family.budget))
     return failures

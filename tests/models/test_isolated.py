@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compresskit.errors import InputError
 from compresskit.models import isolated
-from compresskit.models.isolated import IsolatedSession
+from compresskit.models.isolated import Child, IsolatedSession
 from compresskit.models.sessions import run
 
 
@@ -59,15 +59,39 @@ def test_bytes_that_are_no_model_are_refused() -> None:
 )
 def test_a_child_that_fails_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch, start: str, message: str) -> None:
     monkeypatch.setattr(isolated, "_START", start)
-    with pytest.raises(InputError, match=message), IsolatedSession(b"", timeout=0.5 if "sleep" in start else 60):
+    with pytest.raises(InputError, match=message), Child(timeout=0.5 if "sleep" in start else 60) as child, IsolatedSession(b"", child=child):
         pass
 
 
 def test_the_child_ends_with_the_block(model: bytes) -> None:
     with IsolatedSession(model) as session:
-        child: Any = session._child
-        assert child.poll() is None
-    assert child.poll() is not None
+        process: Any = session._child._process
+        assert process.poll() is None
+    assert process.poll() is not None
+
+
+def test_sessions_share_a_child_and_leave_it_one_by_one(model: bytes, samples: np.ndarray) -> None:
+    with Child() as child:
+        with IsolatedSession(model, child=child) as first:
+            with IsolatedSession(model, child=child) as second:
+                assert np.array_equal(first.run({"x": samples})[0], second.run({"x": samples})[0])
+            with pytest.raises(InputError, match="the model ended"):
+                second.run({"x": samples})
+            assert first.run({"x": samples})[0].shape == (9, 5)
+        assert child.alive
+    assert not child.alive
+
+
+def test_a_child_that_crashed_starts_again_for_the_next_session(model: bytes, samples: np.ndarray) -> None:
+    with Child() as child:
+        with IsolatedSession(model, child=child) as session:
+            process: Any = child._process
+            process.kill()
+            process.wait()
+            with pytest.raises(InputError, match="the model ended"):
+                session.run({"x": samples})
+        with IsolatedSession(model, child=child) as session:
+            assert session.run({"x": samples})[0].shape == (9, 5)
 
 
 def test_the_child_loads_nothing_of_torch() -> None:

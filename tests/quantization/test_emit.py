@@ -69,7 +69,7 @@ def test_every_width_runs_as_the_reference_says(
     if activations < 8:
         network = Network.of(model)
         names = [node.output[0] for node in network.nodes if node.op_type == "QuantizeLinear"]
-        values = integrity._run(model, {name: np.dtype(np.uint8) for name in names}, {"x": samples[:8]}, 1)
+        values = integrity._run(model, {name: np.dtype(np.uint8) for name in names}, {"x": samples[:8]}, 1, None)
         assert max(int(value.max()) for value in values.values()) <= 2**activations - 1
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from compresskit.data import Dataset
+from compresskit.models.isolated import Child, sharing
 from compresskit.progress import SILENT, Progress
 from compresskit.quantization.calibrate import draw_samples, observe
 from compresskit.quantization.config import QuantizeConfig
@@ -47,6 +48,7 @@ def train_quantized(
     device: torch.device | None = None,
     kept: Checkpointing | None = None,
     threads: int = 1,
+    child: Child | None = None,
     progress: Progress = SILENT,
 ) -> Quantized:
     """Train under quantization, and quantize what was trained.
@@ -55,6 +57,7 @@ def train_quantized(
         start: static quantization of the network; its grids are where training begins.
         config: its `method` names a quantizer.
         kept: where the state of the training is kept.
+        child: where models run; None: in one that ends with this.
 
     Raises:
         GuardError: training diverged, or ONNX Runtime computes other integers than the model says.
@@ -71,7 +74,8 @@ def train_quantized(
         with on_device(module, device):
             after_step = _after_step(module, data, settings)
             train(module, data, settings, objective=_objective(teacher, data, config), after_step=after_step, progress=progress)
-    return _quantized(start, module, data, config, threads, progress)
+    with sharing(child) as child:
+        return _quantized(start, module, data, config, threads, child, progress)
 
 
 def fake_quantized(start: Quantized, data: Dataset, config: QuantizeConfig) -> TrainableNetwork:
@@ -113,18 +117,20 @@ def _after_step(module: TrainableNetwork, data: Dataset, settings: TrainConfig) 
     return after_step if observers else keep
 
 
-def _quantized(start: Quantized, module: TrainableNetwork, data: Dataset, config: QuantizeConfig, threads: int, progress: Progress) -> Quantized:
+def _quantized(
+    start: Quantized, module: TrainableNetwork, data: Dataset, config: QuantizeConfig, threads: int, child: Child, progress: Progress
+) -> Quantized:
     """Emit what was trained, observed anew and checked."""
     handed, plan = hand_over(module), module.plan
     samples, batch = draw_samples(data, config.samples, config.seed), start.network.fixed_batch
     rounded = {name: grid.round_trip(handed.network.constants[name]) for name, grid in handed.weights.items()}
     seen = handed.network.edited(handed.network.nodes, rounded)
-    statistics = observe(seen, plan.tensors, samples, len(samples), batch=batch, threads=threads, progress=progress)
+    statistics = observe(seen, plan.tensors, samples, len(samples), batch=batch, threads=threads, child=child, progress=progress)
     progress.stage("quantize")
     model = emit_static(handed.network, plan, handed.weights, handed.activations)
     x = samples(0, batch or CHECKED)
     feeds = {start.network.inputs[0]: np.resize(x, (batch or CHECKED, *x.shape[1:]))}
-    integrity = check_integers(model, feeds, threads=threads)
+    integrity = check_integers(model, feeds, threads=threads, child=child)
     return replace(
         start,
         model=model,
