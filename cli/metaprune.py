@@ -189,7 +189,7 @@ def _epochs(options: MetapruneOptions) -> tuple[float, float, float]:
     """Training after the initial pruning, after the metanetwork and after pruning."""
     if options.epochs is None:
         return DEFAULT_EPOCHS if options.initial > 1 else (0.0, *DEFAULT_EPOCHS[1:])
-    given = numbers(options.epochs, "--epochs") or ()
+    given = numbers(options.epochs, "--epochs", "10,20") or ()
     wanted = 3 if options.initial > 1 else 2
     if len(given) != wanted or min(given) < 0:
         raise UsageError(f"--epochs {options.epochs}: expected {'three numbers with --initial' if wanted == 3 else 'two numbers'}, such as 2,3")

@@ -188,8 +188,8 @@ def takes(options: type[T]) -> Callable[[Callable[[Console, T], None]], Callable
     return decorate
 
 
-def numbers(text: str | None, name: str) -> tuple[float, ...] | None:
-    """Read `.49,.48,.45`.
+def numbers(text: str | None, name: str, example: str) -> tuple[float, ...] | None:
+    """Read numbers between commas, such as `example`.
 
     Raises:
         UsageError: an entry is no finite number.
@@ -199,7 +199,7 @@ def numbers(text: str | None, name: str) -> tuple[float, ...] | None:
     try:
         values = tuple(float(entry) for entry in text.split(","))
     except ValueError:
-        raise UsageError(f"{name} {text!r}: expected numbers between commas, such as 0.49,0.48,0.45") from None
+        raise UsageError(f"{name} {text!r}: expected numbers between commas, such as {example}") from None
     if not all(math.isfinite(value) for value in values):
         raise UsageError(f"{name} {text!r}: expected finite numbers")
     return values

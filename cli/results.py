@@ -63,8 +63,8 @@ def data_fields(options: DataOptions) -> dict[str, Any]:
     """
     return {
         "data": options.data,
-        "mean": numbers(options.mean, "--mean"),
-        "std": numbers(options.std, "--std"),
+        "mean": numbers(options.mean, "--mean", "0.49,0.48,0.45"),
+        "std": numbers(options.std, "--std", "0.25,0.24,0.26"),
         "label_column": options.label_column,
     }
 
