@@ -213,9 +213,7 @@ class PruneConfig(TrainingSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.target is not None and self.sparsity is not None:
-            raise UsageError(
-                f"--{self.target.quantity} and a sparsity contradict each other: give --{self.target.quantity}, or --sparsity with its --pattern"
-            )
+            raise UsageError(f"--{self.target.quantity} and a sparsity (--sparsity, --pattern N:M) contradict each other: give one")
         if self.target is None and self.sparsity is None:
             raise UsageError("say what to reach: one of --flops, --params, --size, --latency or --sparsity")
         if self.learns and self.steps > 1:
