@@ -13,16 +13,17 @@ from compresskit.codec.header import Opening, pack_header, read_header
 from compresskit.codec.items import Run, pack_layout, pack_runs, read_layout, read_runs, runs_of
 from compresskit.codec.limits import DEFAULT_STREAM_LIMITS, MemoryBudget, StreamLimits
 from compresskit.codec.sections import Section, Tag, pack_parts, pack_sections, read_parts, read_sections, section_name, squeeze, unsqueeze
-from compresskit.codec.stream import Header, Item, Stream, check_header, check_name
+from compresskit.codec.stream import VERSIONS, Header, Item, Stream, check_header, check_name
 from compresskit.codec.varint import Cursor
 from compresskit.errors import InputError
+from compresskit.wording import listed
 
 __all__ = ["MAGIC", "VERSION", "Header", "Item", "Stream", "StreamLimits", "pack", "section_sizes", "unpack"]
 
 MAGIC = b"\xc0\x1e"
 """No text starts like this: 0xC0 is no byte of UTF-8."""
 
-VERSION = 1
+VERSION = VERSIONS[-1]
 
 _CRC_BYTES = 4
 
@@ -57,6 +58,8 @@ def pack(stream: Stream) -> bytes:
     """
     if not stream.items:
         raise InputError("bitstream without items: expected one or more")
+    if stream.version not in VERSIONS:
+        raise InputError(f"bitstream of version {stream.version}: expected {listed(map(str, VERSIONS))}")
     check_header(stream.header)
     payloads = _payloads(stream)
     lone = len(stream.chunks) == 1 and not any(payload for tag, payload in payloads.items() if tag != Tag.CHUNKS)
@@ -65,7 +68,7 @@ def pack(stream: Stream) -> bytes:
     body = b"".join(
         (
             MAGIC,
-            bytes((VERSION,)),
+            bytes((stream.version,)),
             pack_header(stream.header, len(stream.items[0].shape) - 2, many=many, sectioned=not lone),
             pack_runs(runs) if many else pack_layout(runs[0].layout),
             stream.chunks[0] if lone else pack_sections(payloads),
@@ -91,6 +94,7 @@ def unpack(data: bytes, limits: StreamLimits = DEFAULT_STREAM_LIMITS) -> Stream:
         read_parts(parsed.payload(Tag.RESIDUALS), budget, "residuals"),
         bytes(parsed.payload(Tag.TABLES)),
         bytes(parsed.payload(Tag.BASE)),
+        data[len(MAGIC)],
     )
 
 
@@ -122,8 +126,8 @@ def _intact(data: bytes) -> memoryview:
     if not data.startswith(MAGIC):
         raise InputError("not a compresskit bitstream: it does not start like one")
     version = data[len(MAGIC)] if len(data) > len(MAGIC) else VERSION
-    if version != VERSION:
-        raise InputError(f"bitstream of version {version}, and this compresskit reads version {VERSION}: a newer one may read it")
+    if version not in VERSIONS:
+        raise InputError(f"bitstream of version {version}, and this compresskit reads versions {listed(map(str, VERSIONS))}: a newer one may read it")
     body = memoryview(data)[:-_CRC_BYTES]
     if len(body) <= len(MAGIC) or _checksum(body) != data[-_CRC_BYTES:]:
         raise InputError("damaged bitstream: its checksum does not match, so it was cut off or altered")

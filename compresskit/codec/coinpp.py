@@ -5,6 +5,7 @@ levels (frames, *spatial, channels) --planes, tiles--> patches --fit--> latents 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from compresskit.codec.patchcode import (
     at_a_time,
     fit_patches,
     join,
+    patch_errors,
     quantize_patches,
     reconstruct,
 )
@@ -51,9 +53,13 @@ class Layout:
         """Of a patch."""
         return self.tiles.edges
 
+    def grid(self, base: Base) -> tuple[int, ...]:
+        """Planes, frames, and patches along each axis of a frame."""
+        return (len(planes(self.shape[-1], base.channels)), self.shape[0], *self.tiles.counts)
+
     def patches(self, base: Base) -> int:
         """Patches of all frames and planes."""
-        return len(planes(self.shape[-1], base.channels)) * self.shape[0] * self.tiles.patches
+        return math.prod(self.grid(base))
 
     def coordinates(self, scale: int = 1) -> Integers:
         """(N, dims) coordinates of a patch's points, on a grid `scale` times finer."""
@@ -83,7 +89,7 @@ def fit_signal(base: Base, levels: Integers, lay: Layout, steps: int, progress: 
     """Latents (patches, L) of all patches of `levels` (frames, *spatial, channels); patches of one level are left at zero."""
     found = []
     for block in _blocks(base, levels, lay):
-        varied = (block != block[:, :1]).any(axis=(1, 2))
+        varied = _varied(block)
         latents = np.zeros((len(block), base.latents), np.float32)
         latents[varied] = fit_patches(base, lay, block[varied], lay.levels, steps)
         found.append(latents)
@@ -91,11 +97,21 @@ def fit_signal(base: Base, levels: Integers, lay: Layout, steps: int, progress: 
     return np.concatenate(found)
 
 
-def quantize_signal(base: Base, bits: int, latents: NDArray[np.float32], levels: Integers, lay: Layout) -> PatchCodes:
-    """Codes of all patches, for their latents."""
+def signal_errors(base: Base, latents: NDArray[np.float32], levels: Integers, lay: Layout) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean squared errors (P,) of `latents` (P, L) in the range 0..1 of levels, and half their gradients (P, L); 0 for patches of one level."""
+    begin, losses, gradients = 0, np.zeros(len(latents), np.float32), np.zeros_like(latents)
+    for block in _blocks(base, levels, lay):
+        chosen = begin + np.flatnonzero(_varied(block))
+        losses[chosen], gradients[chosen] = patch_errors(base, lay, block[chosen - begin], lay.levels, latents[chosen])
+        begin += len(block)
+    return losses, gradients
+
+
+def quantize_signal(base: Base, bits: int, symbols: NDArray[np.int32], levels: Integers, lay: Layout) -> PatchCodes:
+    """Codes of all patches, for their symbols (P, L)."""
     coordinates, begin, parts = lay.coordinates(), 0, []
     for block in _blocks(base, levels, lay):
-        parts.append(quantize_patches(base, bits, latents[begin : begin + len(block)], block, coordinates, lay.levels))
+        parts.append(quantize_patches(base, bits, symbols[begin : begin + len(block)], block, coordinates, lay.levels))
         begin += len(block)
     return join(parts)
 
@@ -118,6 +134,11 @@ def decode_signal(base: Base, bits: int, codes: PatchCodes, lay: Layout, scale: 
 
 def _finer(tiles: Tiling, scale: int) -> Tiling:
     return replace(tiles, spatial=tuple(size * scale for size in tiles.spatial), edges=tuple(edge * scale for edge in tiles.edges))
+
+
+def _varied(block: Integers) -> NDArray[np.bool_]:
+    """(P,) which of `block` (P, N, channels) are of more than one level."""
+    return np.asarray((block != block[:, :1]).any(axis=(1, 2)))
 
 
 def _blocks(base: Base, levels: Integers, lay: Layout) -> Iterator[Integers]:

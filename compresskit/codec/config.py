@@ -9,6 +9,7 @@ from compresskit.errors import UsageError
 METHODS = ("auto", "coin++", "coin")
 QUALITIES = range(1, 10)
 LATENT_BITS = range(3, 9)
+EFFORTS = range(1, 10)
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class EncodeConfig:
         quality: 1 (smallest) to 9 (nearest), where no target below is given.
         bits: of a latent (COIN++: 3 to 8) or a weight (COIN: up to 16); None: as the quality says.
         steps: of the fit; None: the method's default.
+        effort: 1 (round to the nearest) to 9 (look longest for latents that are worth their bits), of COIN++.
+        contexts: code latents of COIN++ in the context of others, where that takes less; streams are of version 2 of the format then.
         patch: edge of a patch, in samples; None: as the quality or the target says.
         psnr: the least PSNR [dB] to reach.
         bpp: the most bits a sample point, the whole file counted.
@@ -40,6 +43,8 @@ class EncodeConfig:
     quality: int = 5
     bits: int | None = None
     steps: int | None = None
+    effort: int = 5
+    contexts: bool = True
     patch: int | None = None
     psnr: float | None = None
     bpp: float | None = None
@@ -57,6 +62,8 @@ class EncodeConfig:
             raise UsageError(f"unknown method {self.method!r}: choose from {', '.join(METHODS)}")
         if self.quality not in QUALITIES:
             raise UsageError(f"--quality {self.quality} is out of range: give 1 (smallest) to 9 (nearest)")
+        if self.effort not in EFFORTS:
+            raise UsageError(f"--effort {self.effort} is out of range: give 1 (quickest) to 9 (smallest)")
         if len([target for target in (self.psnr, self.bpp, self.kbps) if target is not None]) > 1:
             raise UsageError("--psnr, --bpp and --kbps exclude each other: give one")
         if self.lossless and self.max_error is not None:

@@ -29,9 +29,11 @@ PARAMETERS = len(_EDGES) + 1
 """The context of weights and other side information."""
 
 _CONTEXTS = PARAMETERS + 1
-_INCREMENT = 32
-_PRIOR = 100 * _INCREMENT
-_LIMIT = (1 << 11) * _INCREMENT
+INCREMENT = 32
+"""By how much the count of a token grows when it is seen."""
+
+_PRIOR = 100 * INCREMENT
+_LIMIT = (1 << 11) * INCREMENT
 _SHORTEST, _LONGEST = 256, 1024  # portions
 _FRACTION = 30
 
@@ -54,10 +56,22 @@ def _prior() -> NDArray[np.int64]:
     return np.maximum(survival[:, :-1] - survival[:, 1:], 0) * _PRIOR >> _FRACTION
 
 
+def token_lengths(contexts: NDArray[np.uint8], tokens: NDArray[np.integer], increment: int) -> NDArray[np.float64]:
+    """About the bits (contexts, TOKENS) of every token, plain bits apart, once `tokens` (N,) have been coded in `contexts` (N,)."""
+    counts = 1 + _prior() + increment * _pairs(contexts, tokens, TOKENS)
+    return np.asarray(np.log2(counts.sum(axis=1, keepdims=True) / counts))
+
+
+def _pairs(contexts: NDArray[np.integer], tokens: NDArray[np.integer], alphabet: int) -> NDArray[np.int64]:
+    """How often each of `alphabet` tokens occurs in each context: (contexts, alphabet)."""
+    return np.bincount(contexts * np.intp(alphabet) + tokens, minlength=_CONTEXTS * alphabet).reshape(_CONTEXTS, alphabet)
+
+
 class _Tables:
     """The frequency tables of all contexts, and how they learn."""
 
-    def __init__(self, alphabet: int) -> None:
+    def __init__(self, alphabet: int, increment: int) -> None:
+        self._increment = increment
         self._counts = _prior()[:, :alphabet].copy()
         self._seen = 0
 
@@ -71,9 +85,7 @@ class _Tables:
 
     def learn(self, contexts: NDArray[np.integer], tokens: NDArray[np.integer]) -> None:
         """Count a portion; halve the tables that have seen much, so that the past fades."""
-        alphabet = self._counts.shape[1]
-        pairs = np.bincount(contexts * np.intp(alphabet) + tokens, minlength=self._counts.size)
-        self._counts += _INCREMENT * pairs.reshape(self._counts.shape)
+        self._counts += self._increment * _pairs(contexts, tokens, self._counts.shape[1])
         full = self._counts.sum(axis=1) > _LIMIT
         self._counts[full] >>= 1
         self._seen += len(tokens)
@@ -91,7 +103,8 @@ class Writer:
 
     encoding = True
 
-    def __init__(self) -> None:
+    def __init__(self, increment: int = INCREMENT) -> None:
+        self._increment = increment
         self._calls: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = []
         self._bits = BitWriter()
 
@@ -105,7 +118,7 @@ class Writer:
     def finish(self) -> tuple[int, bytes, bytes]:
         """The size of the alphabet, the plain bits and the range-coded tokens: the arguments of `Reader`."""
         alphabet = 1 + max((int(tokens.max(initial=0)) for _, tokens in self._calls), default=0)
-        tables, writer = _Tables(alphabet), RangeWriter()
+        tables, writer = _Tables(alphabet, self._increment), RangeWriter()
         for contexts, tokens in self._calls:
             start = 0
             while start < len(tokens):
@@ -128,10 +141,10 @@ class Reader:
 
     encoding = False
 
-    def __init__(self, alphabet: int, bits: bytes, coded: bytes) -> None:
+    def __init__(self, alphabet: int, bits: bytes, coded: bytes, increment: int = INCREMENT) -> None:
         if not 1 <= alphabet <= TOKENS:
-            raise InputError(f"damaged residual: an alphabet of {alphabet} tokens where 1 to {TOKENS} are possible; get a fresh copy")
-        self._tables = _Tables(alphabet)
+            raise InputError(f"damaged stream: an alphabet of {alphabet} tokens where 1 to {TOKENS} are possible; get a fresh copy")
+        self._tables = _Tables(alphabet, increment)
         self._bits = BitReader(bits)
         self._reader = RangeReader(coded)
 

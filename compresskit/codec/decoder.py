@@ -21,6 +21,7 @@ from compresskit.codec.entropy import unpack_table
 from compresskit.codec.guard import Guard, decode_guard
 from compresskit.codec.levels import Levels, from_levels, rendered
 from compresskit.codec.modalities import MODALITIES
+from compresskit.codec.neighbours import places
 from compresskit.codec.patchcode import CHUNK, PatchCodes, blank, join, unpack_chunk
 from compresskit.codec.regions import Positions
 from compresskit.codec.shelf import find
@@ -54,6 +55,12 @@ class Opened:
         assert self.base is not None
         return tuple(accumulate((lay.patches(self.base) for lay in self.layouts), initial=0))
 
+    @cached_property
+    def grids(self) -> tuple[tuple[int, ...], ...]:
+        """Of each item, where its patches lie."""
+        assert self.base is not None
+        return tuple(lay.grid(self.base) for lay in self.layouts)
+
     def touched(self, number: int, parts: Positions | None, scale: int) -> NDArray[np.bool_] | None:
         """(patches,) which patches of an item hold samples at `parts`; None where all are needed."""
         assert self.base is not None
@@ -74,8 +81,10 @@ class Opened:
         """
         assert self.base is not None
         assert self.tables is not None
-        count = min(CHUNK, self.first_patches[-1] - index * CHUNK)
-        return unpack_chunk(self.stream.chunks[index], count, self.base.channels, self.tables)
+        begin = index * CHUNK
+        end = min(begin + CHUNK, self.first_patches[-1])
+        near = places(self.first_patches, self.grids, begin, end) if self.stream.version > 1 else None
+        return unpack_chunk(self.stream.chunks[index], end - begin, self.base.channels, self.tables, near)
 
 
 def open_stream(stream: Stream, given: Base | None = None) -> Opened:

@@ -6,9 +6,11 @@ signals --levels--> COIN++ or COIN --codes--> decoded samples --guard--> residua
 from __future__ import annotations
 
 import hashlib
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -19,13 +21,16 @@ from compresskit.codec.base import Base
 from compresskit.codec.bitstream import pack
 from compresskit.codec.coinpayload import coarse, pack_coin
 from compresskit.codec.coinpp import Layout, decode_signal, fit_signal, layout, quantize_signal
+from compresskit.codec.config import EncodeConfig
 from compresskit.codec.coordinates import grid
 from compresskit.codec.entropy import pack_table
 from compresskit.codec.exact import ACTIVATION_BITS
 from compresskit.codec.guard import Guard, decode_guard, encode_guard, fits
 from compresskit.codec.levels import Levels, from_levels, rendered, to_levels
-from compresskit.codec.patchcode import join, pack_chunk, split
-from compresskit.codec.settings import Setting
+from compresskit.codec.neighbours import places
+from compresskit.codec.patchcode import CHUNK, PatchCodes, join, pack_chunk, split
+from compresskit.codec.refine import Fitted, round_signals
+from compresskit.codec.settings import EFFORT_STEPS, Setting
 from compresskit.codec.signal import Signal
 from compresskit.codec.stream import BASE_BYTES, Header, Item, Stream
 from compresskit.parallel import mapped
@@ -63,6 +68,8 @@ class Work:
         steps: of a fit.
         guard: what decoding promises.
         jobs: of COIN's networks, fitted at a time.
+        effort: of rounding COIN++'s latents, 1 to 9.
+        contexts: whether these may be coded in contexts, which takes version 2 of the format.
     """
 
     signals: Sequence[Signal]
@@ -72,6 +79,8 @@ class Work:
     embed: bool = False
     jobs: int = 1
     progress: Progress = SILENT
+    effort: int = EncodeConfig.effort
+    contexts: bool = EncodeConfig.contexts
     levels: list[NDArray[np.int64]] = field(default_factory=list)
     latents: dict[tuple[int, ...], list[NDArray[np.float32]]] = field(default_factory=dict)
 
@@ -123,15 +132,29 @@ def encode_coinpp(work: Work, setting: Setting) -> Coded:
         work.progress.stage("fit", sum(lay.patches(base) for lay in layouts))
         pairs = zip(work.levels, layouts, strict=True)
         work.latents[setting.patch] = [fit_signal(base, levels, lay, work.steps, work.progress) for levels, lay in pairs]
-    parts = list(zip(work.latents[setting.patch], work.levels, layouts, strict=True))
-    codes = [quantize_signal(base, setting.bits, latents, levels, lay) for latents, levels, lay in parts]
+    fitted = [Fitted(*parts) for parts in zip(work.levels, layouts, work.latents[setting.patch], strict=True)]
+    symbols = round_signals(base, setting.bits, fitted, EFFORT_STEPS[work.effort - 1], contexts=work.contexts)
+    codes = [quantize_signal(base, setting.bits, found, signal.levels, signal.lay) for found, signal in zip(symbols, fitted, strict=True)]
     work.progress.stage("decode", sum(map(len, codes)))
     levels = [decode_signal(base, setting.bits, code, lay, progress=work.progress) for code, lay in zip(codes, layouts, strict=True)]
-    joined = join(codes)
-    tables, sent = _tables(base.tables[setting.bits], joined.symbols)
-    chunks = tuple(pack_chunk(chunk, tables) for chunk in split(joined))
     header = Header("coin++", base.digest[:BASE_BYTES], setting.patch, setting.bits)
-    return _finished(work, Stream(header, _items(work.signals), chunks, tables=sent, base_file=base.file if work.embed else b""), levels)
+    stream = Stream(header, _items(work.signals), (), base_file=base.file if work.embed else b"")
+    return _finished(work, _with_chunks(stream, base, layouts, join(codes), contexts=work.contexts), levels)
+
+
+def _with_chunks(stream: Stream, base: Base, layouts: Sequence[Layout], codes: PatchCodes, *, contexts: bool) -> Stream:
+    """`stream` with the chunks of all patches: under tables, or in contexts where that takes less."""
+    tables, sent = _tables(base.tables[stream.header.bits], codes.symbols)
+    plain = replace(stream, chunks=tuple(pack_chunk(chunk, tables) for chunk in split(codes)), tables=sent)
+    if not contexts:
+        return plain
+    grids = [lay.grid(base) for lay in layouts]
+    firsts = [0, *accumulate(map(math.prod, grids))]
+    begins = range(0, len(codes), CHUNK)
+    near = (places(firsts, grids, begin, min(begin + CHUNK, len(codes))) for begin in begins)
+    chunks = tuple(pack_chunk(chunk, base.tables[stream.header.bits], lying) for chunk, lying in zip(split(codes), near, strict=True))
+    dearer = sum(map(len, chunks)) >= sum(map(len, plain.chunks)) + len(sent)
+    return plain if dearer else replace(stream, chunks=chunks, version=2)
 
 
 def _tables(tables: NDArray[np.uint32], symbols: NDArray[np.int32]) -> tuple[NDArray[np.uint32], bytes]:

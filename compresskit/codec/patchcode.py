@@ -16,7 +16,9 @@ from compresskit.codec.entropy import decode_columns, encode_columns
 from compresskit.codec.exact import ACTIVATION_BITS
 from compresskit.codec.fit import fit
 from compresskit.codec.levels import Levels, rendered
-from compresskit.codec.modulation import Modulated
+from compresskit.codec.modulation import Modulated, errors
+from compresskit.codec.neighbours import Places
+from compresskit.codec.prior import decode_latents, encode_latents, typical_magnitudes
 from compresskit.codec.quantize import LATENT_FRACTION
 from compresskit.codec.siren import from_integer
 from compresskit.codec.start import amortised
@@ -30,6 +32,7 @@ FIT_POINTS = 1024  # of a patch; more of them would hardly change a latent
 _FIT_BYTES = 2**27
 _SAMPLES = 2**22  # that are reconstructed at a time
 _PLAIN, _WITH_CONSTANTS = 0, 1
+_IN_CONTEXTS = 2  # as the first byte of symbols, beside those of columns
 
 Integers = NDArray[np.int64]
 
@@ -111,23 +114,49 @@ def fit_points(count: int) -> NDArray[np.intp] | slice:
 
 def fit_patches(base: Base, lay: Grid, patches: Integers, levels: int, steps: int) -> NDArray[np.float32]:
     """Latents (P, L) of `patches` (P, N, channels) of `levels` levels, that lie on `lay`."""
-    coordinates = lay.coordinates()
-    chosen = fit_points(len(coordinates))
     network, spread = modulated(base)
-    siren, x = network.siren, torch.from_numpy(coordinates[chosen]).float() / 2**ACTIVATION_BITS
-    bytes_each = 4 * len(x) * siren.weights[0].shape[0] * (len(siren.weights) + 4)
-    batch = max(1, _FIT_BYTES // bytes_each)
-    found = []
-    for begin in range(0, len(patches), batch):
-        targets = torch.from_numpy(patches[begin : begin + batch]).float() / max(levels - 1, 1)
+    x, chosen = _fitted_points(lay)
+    found = [np.empty((0, network.latents), np.float32)]
+    for part in _fitted_parts(network, len(patches), len(x)):
+        targets = _targets(patches[part], levels)
         start = amortised(base, targets, lay.edges, lay.axes)
         found.append(fit(network, spread, x, targets[:, chosen], start, steps)[0].numpy())
-    return np.concatenate(found) if found else np.empty((0, network.latents), np.float32)
+    return np.concatenate(found)
 
 
-def quantize_patches(base: Base, bits: int, latents: NDArray[np.float32], patches: Integers, coordinates: Integers, levels: int) -> PatchCodes:
-    """Codes of `patches` (P, N, channels) with the `latents` (P, L): one colour wherever that is as near as what the network makes."""
-    symbols = base.quantizer(bits).symbols(latents)
+def patch_errors(
+    base: Base, lay: Grid, patches: Integers, levels: int, latents: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean squared errors (P,) of `latents` (P, L), where a fit looks at them, and half their gradients (P, L); the others are `fit_patches`'s."""
+    network, _ = modulated(base)
+    x, chosen = _fitted_points(lay)
+    losses, gradients = np.empty(len(patches), np.float32), np.empty(latents.shape, np.float32)
+    for part in _fitted_parts(network, len(patches), len(x)):
+        found = errors(network, x, _targets(patches[part], levels)[:, chosen], torch.from_numpy(latents[part]))
+        losses[part], gradients[part] = (tensor.numpy() for tensor in found)
+    return losses, gradients
+
+
+def _fitted_points(lay: Grid) -> tuple[torch.Tensor, NDArray[np.intp] | slice]:
+    """Coordinates (N, dims) that a fit looks at, and which of all they are."""
+    coordinates = lay.coordinates()
+    chosen = fit_points(len(coordinates))
+    return torch.from_numpy(coordinates[chosen]).float() / 2**ACTIVATION_BITS, chosen
+
+
+def _fitted_parts(network: Modulated, patches: int, points: int) -> Iterator[slice]:
+    """As many of all patches at a time as memory takes."""
+    siren = network.siren
+    batch = max(1, _FIT_BYTES // (4 * points * siren.weights[0].shape[0] * (len(siren.weights) + 4)))
+    return (slice(begin, begin + batch) for begin in range(0, patches, batch))
+
+
+def _targets(patches: Integers, levels: int) -> torch.Tensor:
+    return torch.from_numpy(patches).float() / max(levels - 1, 1)
+
+
+def quantize_patches(base: Base, bits: int, symbols: NDArray[np.int32], patches: Integers, coordinates: Integers, levels: int) -> PatchCodes:
+    """Codes of `patches` (P, N, channels) with the `symbols` (P, L): one colour wherever that is as near as what the network makes."""
     colours = (2 * patches.sum(axis=1) + patches.shape[1]) // (2 * patches.shape[1])
     constant = np.empty(len(patches), np.bool_)
     at_once = at_a_time(base, len(coordinates))
@@ -162,9 +191,15 @@ def _squares(difference: Integers) -> Integers:
     return np.square(difference).sum(axis=(1, 2))
 
 
-def pack_chunk(codes: PatchCodes, tables: NDArray[np.uint32]) -> bytes:
-    """A chunk: which patches are of one colour, and these colours, deflated; then the symbols of the others, range-coded under `tables`."""
-    symbols = encode_columns(codes.symbols, tables) if len(codes.symbols) else b""
+def pack_chunk(codes: PatchCodes, tables: NDArray[np.uint32], places: Places | None = None) -> bytes:
+    """A chunk: which patches are of one colour, and these colours, deflated; then the symbols of the others, in fewest bytes.
+
+    Args:
+        codes: of at most `CHUNK` patches.
+        tables: (latents, 2**bits) frequencies.
+        places: where the patches lie; None: symbols are coded under tables, as in version 1.
+    """
+    symbols = _pack_symbols(codes, tables, places) if len(codes.symbols) else b""
     if not len(codes.colours):
         return bytes([_PLAIN]) + symbols
     differences = np.diff(codes.colours, axis=0, prepend=0).astype("<i4")
@@ -173,8 +208,18 @@ def pack_chunk(codes: PatchCodes, tables: NDArray[np.uint32]) -> bytes:
     return bytes([_WITH_CONSTANTS]) + pack_varint(len(packed)) + packed + symbols
 
 
-def unpack_chunk(data: bytes, count: int, channels: int, tables: NDArray[np.uint32]) -> PatchCodes:
-    """The codes of `count` patches that `pack_chunk` made `data` of.
+def _pack_symbols(codes: PatchCodes, tables: NDArray[np.uint32], places: Places | None) -> bytes:
+    columns = encode_columns(codes.symbols, tables)
+    if places is None:
+        return columns
+    limit = tables.shape[1] // 2
+    values = codes.symbols.astype(np.int64) - limit
+    coded = encode_latents(values, places.only(~codes.constant), typical_magnitudes(tables), limit)
+    return min(columns, bytes([_IN_CONTEXTS]) + coded, key=len)
+
+
+def unpack_chunk(data: bytes, count: int, channels: int, tables: NDArray[np.uint32], places: Places | None = None) -> PatchCodes:
+    """The codes of `count` patches that `pack_chunk`, with these tables and places, made `data` of.
 
     Raises:
         InputError: it is damaged.
@@ -190,6 +235,10 @@ def unpack_chunk(data: bytes, count: int, channels: int, tables: NDArray[np.uint
     rest = cursor.take(cursor.remaining)
     if not coded and rest:
         raise InputError("damaged bitstream: a chunk has bytes after its last patch")
+    if coded and places is not None and rest[:1] == bytes([_IN_CONTEXTS]):
+        limit = tables.shape[1] // 2
+        values = decode_latents(rest[1:], places.only(~constant), typical_magnitudes(tables), limit)
+        return PatchCodes(constant, colours, (values + limit).astype(np.int32))
     symbols = decode_columns(rest, coded, tables) if coded else np.empty((0, len(tables)), np.int32)
     return PatchCodes(constant, colours, symbols)
 

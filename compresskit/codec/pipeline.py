@@ -121,7 +121,7 @@ def _work(config: EncodeConfig, signals: Sequence[Signal], jobs: int, progress: 
     if config.method == "coin++" and base is None:
         raise UsageError(f"no base network ships for {signals[0].modality} data of shape {signals[0].values.shape}: give one with --base")
     steps = config.steps or (STEPS if base is not None else COIN_STEPS)
-    return Work(signals, base, steps, guard, config.embed_base, jobs, progress)
+    return Work(signals, base, steps, guard, config.embed_base, jobs, progress, config.effort, config.contexts)
 
 
 def _base(config: EncodeConfig, signals: Sequence[Signal]) -> Base | None:

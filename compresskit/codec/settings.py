@@ -27,6 +27,23 @@ class Setting:
     bits: int
 
 
+@dataclass(frozen=True)
+class Effort:
+    """What rounding of COIN++'s latents takes.
+
+    Attributes:
+        passes: over all latents, for the bins that are worth their bits; 0: the nearest.
+        refinements: evaluations of network and gradient around what was chosen, after the first.
+    """
+
+    passes: int
+    refinements: int
+
+
+EFFORT_STEPS = tuple(Effort(*pair) for pair in ((0, 0), (1, 0), (2, 0), (2, 0), (2, 1), (2, 2), (2, 4), (2, 8), (2, 16)))
+"""Of `--effort` 1 to 9."""
+
+
 def _ladder(*steps: tuple[int, int]) -> tuple[Setting, ...]:
     return tuple(Setting((edge,) if edge else (), bits) for edge, bits in steps)
 

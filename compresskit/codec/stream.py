@@ -10,6 +10,7 @@ from compresskit.codec.signal import Scale
 from compresskit.errors import InputError
 from compresskit.wording import listed
 
+VERSIONS = (1, 2)
 METHODS = ("coin++", "coin", "plain")
 GUARDS = ("none", "max-error", "lossless")
 DTYPES = ("|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8", "|b1")
@@ -85,6 +86,7 @@ class Stream:
         residuals: what guards add, or ().
         tables: frequency tables that replace those of the base network, or b"".
         base_file: the embedded base network, or b"".
+        version: of the format, one of `VERSIONS`: 1 where nothing needs a later one, so that every release reads it.
     """
 
     header: Header
@@ -93,6 +95,7 @@ class Stream:
     residuals: tuple[bytes, ...] = ()
     tables: bytes = b""
     base_file: bytes = b""
+    version: int = 1
 
 
 def check_header(header: Header) -> None:

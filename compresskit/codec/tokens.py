@@ -97,7 +97,7 @@ class BitReader:
         ends = self._offset + np.cumsum(lengths)
         end = int(ends[-1]) if len(ends) else self._offset
         if end > self._end:
-            raise InputError("damaged residual: its plain bits end too early; get a fresh copy")
+            raise InputError("damaged stream: its plain bits end too early; get a fresh copy")
         self._offset = end
         starts = ends - lengths
         longest = int(lengths.max(initial=0))

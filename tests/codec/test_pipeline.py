@@ -264,7 +264,7 @@ def test_frequency_tables_go_along_where_that_is_smaller(make_base: Callable[[in
     trained = make_base(2, 1)
     only_first = {bits: normalize(np.eye(1, 1 << bits, dtype=np.int64).repeat(trained.latents, axis=0)) for bits in LATENT_BITS}
     base = replace(trained, tables=only_first)
-    coded = encode_coinpp(Work([signal], base, 3), Setting((8,), 5))
+    coded = encode_coinpp(Work([signal], base, 3, contexts=False), Setting((8,), 5))
     assert coded.stream.tables
     opened = open_stream(unpack(coded.data), base)
     np.testing.assert_array_equal(next(decode_items(opened, [0])).values, coded.decoded[0])

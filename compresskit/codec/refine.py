@@ -1,0 +1,138 @@
+"""From fitted latents to bins: rounded for rate and distortion, then fitted again around what rounding made of them.
+
+    latents --choose--> bins --network--> error and gradient --step--> latents --choose--> bins ...
+
+A step is that of `fit.fit`, from the rounded latents; a patch keeps the bins of the least error + price x bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compresskit.codec.base import Base
+from compresskit.codec.coinpp import Layout, signal_errors
+from compresskit.codec.neighbours import places
+from compresskit.codec.patchcode import CHUNK
+from compresskit.codec.prior import typical_magnitudes
+from compresskit.codec.quantize import LATENT_FRACTION
+from compresskit.codec.rounding import PRICE, Code, ContextCode, Floats, Integers, TableCode
+from compresskit.codec.settings import Effort
+
+DAMPING, LOWER, RAISE = 0.001, 0.5, 4.0
+"""As in `fit`: less at first, as the latents are nearly there."""
+
+Errors = Callable[[NDArray[np.float32]], tuple[Floats, Floats]]
+"""From latents (P, L) to mean squared errors (P,) and half their gradients (P, L)."""
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkCodes:
+    """The code of patches that lie in several chunks, each with so many patches."""
+
+    parts: Sequence[tuple[int, Code]]
+
+    def choose(self, targets: Floats, values: Integers) -> Integers:
+        """As in `Code`."""
+        return np.concatenate([code.choose(targets[part], values[part]) for part, code in self._slices()])
+
+    def bits(self, values: Integers) -> Floats:
+        """As in `Code`."""
+        return np.concatenate([code.bits(values[part]) for part, code in self._slices()])
+
+    def _slices(self) -> Iterator[tuple[slice, Code]]:
+        begin = 0
+        for count, code in self.parts:
+            yield slice(begin, begin + count), code
+            begin += count
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A signal with its latents.
+
+    Attributes:
+        levels: (frames, *spatial, channels).
+        lay: how they lie in patches.
+        latents: (patches, L); zeros for patches of one level.
+    """
+
+    levels: Integers
+    lay: Layout
+    latents: NDArray[np.float32]
+
+
+def round_signals(base: Base, bits: int, signals: Sequence[Fitted], effort: Effort, *, contexts: bool) -> list[NDArray[np.int32]]:
+    """The symbols (patches, L) of all patches of each signal; those of patches of one level mean nothing.
+
+    Args:
+        base: the base network.
+        bits: of a symbol.
+        signals: of one stream.
+        effort: how hard to try.
+        contexts: whether latents are coded in contexts, or under the base network's tables.
+
+    Raises:
+        InputError: a latent is NaN or infinite.
+    """
+    latents = np.concatenate([signal.latents for signal in signals])
+    firsts = [0, *accumulate(len(signal.latents) for signal in signals)]
+    varied = (latents != 0).any(axis=1)
+
+    def errors(chosen: NDArray[np.float32]) -> tuple[Floats, Floats]:
+        everywhere = np.zeros_like(latents)
+        everywhere[varied] = chosen
+        parts = np.split(everywhere, firsts[1:-1])
+        found = [signal_errors(base, part, signal.levels, signal.lay) for signal, part in zip(signals, parts, strict=True)]
+        losses, gradients = (np.concatenate(part)[varied].astype(np.float64) for part in zip(*found, strict=True))
+        return losses, gradients
+
+    grids = [signal.lay.grid(base) for signal in signals]
+    tables, typical = base.tables[bits], typical_magnitudes(base.tables[bits])
+    codes: list[tuple[int, Code]] = []
+    for begin in range(0, len(latents), CHUNK):
+        kept = varied[begin : begin + CHUNK]
+        lying = places(firsts, grids, begin, begin + len(kept)).only(kept)
+        codes.append((len(lying), ContextCode(lying, typical, 1 << bits - 1) if contexts else TableCode(tables)))
+    symbols = np.zeros(latents.shape, np.int32)
+    symbols[varied] = round_latents(base, bits, latents[varied], ChunkCodes(codes), effort, errors)
+    return np.split(symbols, firsts[1:-1])
+
+
+def round_latents(base: Base, bits: int, latents: NDArray[np.float32], code: Code, effort: Effort, errors: Errors) -> NDArray[np.int32]:
+    """The symbols (P, L) of `bits` bits for `latents` (P, L).
+
+    Raises:
+        InputError: a latent is NaN or infinite.
+    """
+    limit, step = 1 << bits - 1, base.steps[bits] / 2**LATENT_FRACTION
+    centers = base.centers / 2**LATENT_FRACTION
+    values = base.quantizer(bits).symbols(latents).astype(np.int64) - limit
+    targets = (latents - centers) / step
+    for _ in range(effort.passes):
+        values = code.choose(targets, values)
+    if effort.refinements and len(values):
+        values = _refined(values, base, step, centers, code, effort.refinements, errors)
+    return (values + limit).astype(np.int32)
+
+
+def _refined(values: Integers, base: Base, step: float, centers: Floats, code: Code, refinements: int, errors: Errors) -> Integers:
+    narrow = np.square(base.spread.max() / base.spread)
+
+    def evaluated(values: Integers) -> tuple[Floats, Floats]:
+        loss, gradient = errors((values * step + centers).astype(np.float32))
+        return loss + PRICE * step**2 * code.bits(values), gradient
+
+    cost, gradient = evaluated(values)
+    damping = np.full((len(values), 1), DAMPING)
+    for _ in range(refinements):
+        trial = code.choose(values - gradient / ((1 + damping * narrow) * step), values)
+        trial_cost, trial_gradient = evaluated(trial)
+        better = (trial_cost < cost)[:, None]
+        values, gradient = np.where(better, trial, values), np.where(better, trial_gradient, gradient)
+        cost, damping = np.minimum(trial_cost, cost), np.where(better, damping * LOWER, damping * RAISE)
+    return values
