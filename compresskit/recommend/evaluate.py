@@ -20,9 +20,10 @@ from compresskit.recommend.cases import (
     prediction_errors,
     summarized,
 )
-from compresskit.recommend.predictor import Predictor, TreeConfig, fit
+from compresskit.recommend.predictor import Predictor, fit
 from compresskit.recommend.settings import PRUNERS, QUANTIZERS, Setting
 from compresskit.recommend.table import Problem, Table, Trial
+from compresskit.recommend.trees import TreeConfig
 
 TEST_SHARE = 0.25
 

@@ -10,6 +10,7 @@ import numpy as np
 from compresskit.recommend.predictor import Predictor
 from compresskit.recommend.settings import Setting
 from compresskit.recommend.table import Problem
+from compresskit.recommend.trees import contributions
 from compresskit.recommend.vectors import names, vectors
 
 
@@ -29,13 +30,11 @@ class Drive:
 
 def drives(predictor: Predictor, problem: Problem, setting: Setting) -> tuple[Drive, ...]:
     """Every feature that counts for something, the largest Shapley value first. Shapley values and the bias add up to the prediction."""
-    import xgboost
-
     columns = names(predictor.scaling)
     gains = predictor.booster.get_score(importance_type="total_gain")
     total = sum(_number(value) for value in gains.values()) or 1.0
-    rows = xgboost.DMatrix(vectors(problem, [setting], predictor.scaling), feature_names=list(columns))
-    values = predictor.booster.predict(rows, pred_contribs=True)[0, :-1]
+    (row,) = vectors(problem, [setting], predictor.scaling)
+    values = contributions(predictor.booster, row, columns, predictor.config)
     found = [Drive(name, _number(gains.get(name, 0.0)) / total, float(value)) for name, value in zip(columns, values, strict=True)]
     return tuple(sorted((drive for drive in found if drive.gain or drive.shap), key=lambda drive: -abs(drive.shap)))
 

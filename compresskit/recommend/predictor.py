@@ -18,49 +18,14 @@ from compresskit.errors import InputError
 from compresskit.recommend.features import is_of_model
 from compresskit.recommend.settings import Setting
 from compresskit.recommend.table import Problem, Table, Trial
-from compresskit.recommend.vectors import TRENDS, Scaling, fit_scaling, names, vectors
+from compresskit.recommend.trees import CHOICES, HIGHEST, LOWEST, PAPER, TreeConfig, grow, retained_parts
+from compresskit.recommend.vectors import Scaling, fit_scaling, names, vectors
 
 if TYPE_CHECKING:
     import xgboost
 
 COVERAGE = 0.9
 FEWEST_ARCHITECTURES = 3
-_LOWEST, _HIGHEST = -0.5, 1.2  # retained parts outside say nothing more: a network that is worse than a constant answer
-
-
-@dataclass(frozen=True)
-class TreeConfig:
-    """How the trees are grown; the defaults are appendix B.1's.
-
-    Attributes:
-        trees: rounds of boosting.
-        rate: that each round counts.
-        subsample, columns: fractions of the rows and of the columns that each tree sees.
-        parallel: trees a round, whose mean counts.
-        least: rows in a leaf.
-        ordered: whether predictions never rise with the sparsity, never fall with the bits, and so on (`vectors.TRENDS`).
-        lean: whether of a problem only FEW_FEATURES count, beside what the columns of settings make of the others.
-    """
-
-    trees: int = 100
-    depth: int = 10
-    rate: float = 0.3
-    subsample: float = 1.0
-    columns: float = 1.0
-    parallel: int = 1
-    least: float = 1.0
-    ordered: bool = False
-    lean: bool = False
-    seed: int = 0
-
-
-PAPER = TreeConfig()
-GENTLE = TreeConfig(trees=300, depth=5, rate=0.06, subsample=0.8, columns=0.5)
-ORDERED = TreeConfig(trees=150, depth=5, rate=0.06, subsample=0.7, columns=0.4, parallel=4, least=3.0, ordered=True)
-LEAN = replace(ORDERED, columns=0.7, lean=True)
-CHOICES = (PAPER, GENTLE, ORDERED, LEAN)
-FEW_FEATURES = ("loss", "gradient_l0", "gradient_l1", "log_macs", "log_parameters", "macs_a_parameter")
-"""With a dozen architectures, more features than architectures tell them apart by chance."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +76,7 @@ class Predictor:
 
     def retained(self, problem: Problem, settings: Sequence[Setting]) -> np.ndarray:
         """(settings,) the retained part that is expected."""
-        return _predict(self.booster, vectors(problem, settings, self.scaling))
+        return retained_parts(self.booster, vectors(problem, settings, self.scaling), self.config)
 
     def predict(self, problem: Problem, settings: Sequence[Setting]) -> tuple[Prediction, ...]:
         """What each of `settings` is expected to give."""
@@ -195,40 +160,19 @@ def _quantile(sizes: np.ndarray) -> float:
 
 
 def _fitted(table: Table, trials: Sequence[Trial], config: TreeConfig, features: Callable[[str], bool] | None) -> Predictor:
-    import xgboost
-
-    problems = [table.problems[name] for name in _by_problem(trials)]
+    groups = _by_problem(trials)
+    problems = [table.problems[name] for name in groups]
     known = sorted({name for problem in problems for name in problem.features if features is None or features(name)})
     scaling = fit_scaling(problems, known)
-    rows = np.concatenate([vectors(table.problems[name], [t.setting for t in part], scaling) for name, part in _by_problem(trials).items()])
-    if config.lean:  # no tree splits where nothing is known
-        rows[:, [place for place, name in enumerate(scaling.names) if name not in FEW_FEATURES]] = np.nan
-    targets = np.concatenate([_targets(table, part) for part in _by_problem(trials).values()])
-    columns = list(names(scaling))
-    settings = {
-        "max_depth": config.depth,
-        "eta": config.rate,
-        "subsample": config.subsample,
-        "colsample_bytree": config.columns,
-        "num_parallel_tree": config.parallel,
-        "min_child_weight": config.least,
-        "monotone_constraints": {name: TRENDS[name] for name in columns if config.ordered and name in TRENDS},
-        "seed": config.seed,
-        "tree_method": "hist",
-        "nthread": 1,  # sums in one order: the same trees everywhere
-        "objective": "reg:squarederror",
-    }
-    booster = xgboost.train(settings, xgboost.DMatrix(rows, targets, feature_names=columns), config.trees)
+    rows = np.concatenate([vectors(table.problems[name], [trial.setting for trial in group], scaling) for name, group in groups.items()])
+    targets = np.concatenate([_targets(table, group) for group in groups.values()])
+    booster = grow(rows, targets, names(scaling), config)
     every = tuple(sorted({trial.setting for trial in trials}))
     return Predictor(booster, scaling, Margins((), (0.0,)), tuple(problems), every, config)
 
 
-def _predict(booster: xgboost.Booster, rows: np.ndarray) -> np.ndarray:
-    return np.clip(booster.inplace_predict(rows, validate_features=False), _LOWEST, _HIGHEST)
-
-
 def _targets(table: Table, trials: Sequence[Trial]) -> np.ndarray:
-    return np.clip([table.problems[trial.problem].retained(trial.quality) for trial in trials], _LOWEST, _HIGHEST)
+    return np.clip([table.problems[trial.problem].retained(trial.quality) for trial in trials], LOWEST, HIGHEST)
 
 
 def _by_problem(trials: Sequence[Trial]) -> dict[str, list[Trial]]:

@@ -14,9 +14,10 @@ from typing import Any
 
 from compresskit.data.files import read_bytes
 from compresskit.errors import InputError
-from compresskit.recommend.predictor import Margins, Predictor, Predictors, TreeConfig
+from compresskit.recommend.predictor import Margins, Predictor, Predictors
 from compresskit.recommend.settings import Setting
 from compresskit.recommend.table import Problem
+from compresskit.recommend.trees import TreeConfig
 from compresskit.recommend.vectors import SETTING_NAMES, Scaling, names
 from compresskit.writers import write_bytes
 

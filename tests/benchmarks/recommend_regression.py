@@ -28,9 +28,10 @@ from compresskit.models.zoo import build
 from compresskit.recommend.cases import Case, Metrics, averaged, by_prediction, compression_cases, curve
 from compresskit.recommend.config import TrainRequest
 from compresskit.recommend.evaluate import divided, judged, static
-from compresskit.recommend.predictor import PAPER, fit
+from compresskit.recommend.predictor import fit
 from compresskit.recommend.sweep import run
 from compresskit.recommend.table import Table, read_table
+from compresskit.recommend.trees import PAPER
 from compresskit.runtime import set_threads
 from compresskit.training import TrainConfig, evaluate, train
 

@@ -50,8 +50,8 @@ from compresskit.recommend.evaluate import (
     static_pair,
 )
 from compresskit.recommend.features import problem as describe
-from compresskit.recommend.predictor import PAPER
 from compresskit.recommend.table import Problem, Table, read_table
+from compresskit.recommend.trees import PAPER
 from compresskit.runtime import set_threads
 
 SPLITS = 10

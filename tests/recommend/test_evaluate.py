@@ -12,8 +12,9 @@ from scipy.stats import kendalltau
 
 from compresskit.recommend.cases import accuracy_cases, by_prediction, compression_cases, curve, kendall, summarized
 from compresskit.recommend.evaluate import by_pair, cross_validated, divided, erm_bound, judged, new_methods, splits, static
-from compresskit.recommend.predictor import TreeConfig, fit
+from compresskit.recommend.predictor import fit
 from compresskit.recommend.table import Problem, Table, Trial
+from compresskit.recommend.trees import TreeConfig
 
 QUICK = TreeConfig(trees=60, depth=5, rate=0.15)
 

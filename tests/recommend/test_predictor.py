@@ -14,10 +14,11 @@ from compresskit.errors import InputError
 from compresskit.recommend.evaluate import divided
 from compresskit.recommend.explain import drives
 from compresskit.recommend.novelty import novelty
-from compresskit.recommend.predictor import CHOICES, FEW_FEATURES, LEAN, ORDERED, Predictors, TreeConfig, conformal, fit, fit_both, folds
+from compresskit.recommend.predictor import Predictors, conformal, fit, fit_both, folds
 from compresskit.recommend.predictor_file import read_predictors, write_predictors
 from compresskit.recommend.settings import Setting
 from compresskit.recommend.table import Problem, Table
+from compresskit.recommend.trees import BOUNDED, CHOICES, FEW_FEATURES, ORDERED, TreeConfig
 from compresskit.recommend.vectors import SETTING_NAMES
 
 QUICK = TreeConfig(trees=60, depth=5, rate=0.15)
@@ -60,7 +61,7 @@ def test_ordered_trees_never_gain_by_harder_settings(table: Table) -> None:
 
 
 def test_lean_trees_split_on_few_features_of_the_problem(table: Table) -> None:
-    predictor = fit(table, replace(LEAN, trees=20))
+    predictor = fit(table, replace(ORDERED, trees=20, lean=True))
     assert "depth" in predictor.scaling.names
     assert set(predictor.booster.get_score()) <= {*FEW_FEATURES, *SETTING_NAMES}
 
@@ -98,14 +99,24 @@ def test_few_architectures_are_refused(table: Table) -> None:
         fit(replace(few, problems={**few.problems, **untried}))
 
 
-def test_shapley_values_add_up_to_the_prediction(table: Table, predictors: Predictors) -> None:
+@pytest.mark.parametrize("config", [QUICK, replace(BOUNDED, trees=30)], ids=["identity", "log-odds"])
+def test_shapley_values_add_up_to_the_prediction(table: Table, config: TreeConfig) -> None:
+    predictor = fit(table, config)
     problem, setting = next(iter(table.problems.values())), table.trials[100].setting
-    found = drives(predictors.informed, problem, setting)
+    found = drives(predictor, problem, setting)
     assert sum(drive.gain for drive in found) == pytest.approx(1, abs=1e-4)
-    other = drives(predictors.informed, problem, table.trials[7].setting)
+    other = drives(predictor, problem, table.trials[7].setting)
     difference = sum(drive.shap for drive in found) - sum(drive.shap for drive in other)
-    expected = np.diff(predictors.informed.retained(problem, [table.trials[7].setting, setting]))[0]
+    expected = np.diff(predictor.retained(problem, [table.trials[7].setting, setting]))[0]
     assert difference == pytest.approx(expected, abs=1e-4)
+
+
+def test_bounded_trees_stay_between_floor_and_ceiling(table: Table) -> None:
+    predictor = fit(table, replace(BOUNDED, trees=30))
+    problem = next(iter(table.problems.values()))
+    found = predictor.retained(problem, [trial.setting for trial in table.trials])
+    assert -0.1 <= found.min() < 0.3
+    assert 0.9 < found.max() <= 1.1
 
 
 def test_a_known_problem_is_near_and_a_strange_one_is_not(table: Table, predictors: Predictors) -> None:
@@ -114,6 +125,15 @@ def test_a_known_problem_is_near_and_a_strange_one_is_not(table: Table, predicto
     assert (known.nearest[0], known.distances[0], known.unlike) == (problem.name, 0.0, False)
     strange = Problem("x", "x", "d", 0.9, 0.1, {name: 100.0 + value for name, value in problem.features.items()})
     assert novelty(predictors.informed, strange).unlike
+
+
+def test_data_of_another_kind_are_unlike_what_is_known_even_where_they_never_varied(table: Table) -> None:
+    coloured = {name: replace(problem, features={**problem.features, "channels": 3.0}) for name, problem in table.problems.items()}
+    predictor = fit(replace(table, problems=coloured), replace(QUICK, trees=5))
+    problem = next(iter(coloured.values()))
+    assert not novelty(predictor, problem).strange
+    grey = novelty(predictor, replace(problem, features={**problem.features, "channels": 1.0}))
+    assert (grey.strange, grey.unlike) == (("channels",), True)
 
 
 def test_a_predictor_comes_back_from_its_file(table: Table, predictors: Predictors, tmp_path: Path) -> None:
