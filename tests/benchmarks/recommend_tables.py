@@ -7,9 +7,10 @@ table 2    new architectures, new data, new methods (each pruner and quantizer l
 figure 5   the highest compression at an allowed loss: `keeps`: a hit keeps the accuracy within 0.01, `highest`: and reaches the best compression
 figure 6   solution features from training samples, from half of the test samples, from held-out and from generated ones
 
-All but new methods: means over ten splits of the architectures, 3:1. Every fit chooses its own trees within its training part. Figure 6 and new
-data describe the models anew: they need --models and --data (and --generated, made by `recommend --generate`). There, evaluation data change the
-features and the original accuracy; the accuracy that trials reached stays that of the test samples. `paper` holds the numbers that its text gives.
+All but new methods: means over ten splits of the architectures, 3:1. Every fit chooses its own trees within its training part; figure 6 and new
+methods take those that most splits chose. Figure 6 and new data describe the models anew: they need --models and --data (and --generated, made by
+`recommend --generate`). There, evaluation data change the features and the original accuracy; the accuracy that trials reached stays that of
+the test samples. `paper` holds the numbers that its text gives.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from compresskit.recommend.evaluate import (
 )
 from compresskit.recommend.features import problem as describe
 from compresskit.recommend.table import Problem, Table, read_table
-from compresskit.recommend.trees import PAPER
+from compresskit.recommend.trees import PAPER, TreeConfig
 from compresskit.runtime import set_threads
 
 SPLITS = 10
@@ -104,9 +105,15 @@ def table_1(folds: list[Fold]) -> list[Row]:
     return [{"pair": name, "trials": trials[name], **asdict(averaged(every))} for name, every in found.items()]
 
 
+def favourite(folds: list[Fold]) -> TreeConfig:
+    """The trees that most splits chose."""
+    chosen = [fold.predictor.config for fold in folds]
+    return max(chosen, key=chosen.count)
+
+
 def table_2(table: Table, folds: list[Fold], strange: Table | None) -> list[Row]:
     """What is new to the predictor; `strange` describes the same problems by other evaluation data."""
-    methods = list(new_methods(table))
+    methods = list(new_methods(table, favourite(folds)))
     rows = [{"new": "architectures", **asdict(predicted(folds))}, {"new": "methods", **asdict(predicted(methods))}]
     rows += [{"new": "methods", "left_out": left_out(fold), **asdict(predicted([fold]))} for fold in methods]
     if strange is not None:
@@ -133,11 +140,11 @@ def figure_5(folds: list[Fold]) -> Row:
     return found
 
 
-def figure_6(tables: Mapping[str, Table]) -> Row:
+def figure_6(tables: Mapping[str, Table], config: TreeConfig) -> Row:
     """By where the solution features are from."""
     found: Row = {"metrics": {}, "curves": {}}
     for name, table in tables.items():
-        folds = list(new_architectures(table, count=SPLITS))
+        folds = list(new_architectures(table, config, count=SPLITS))
         found["metrics"][name] = asdict(predicted(folds))
         found["curves"][name] = points(case for fold in folds for case in compression_cases(fold.outside, by_prediction(fold.predictor)))
     return found
@@ -199,7 +206,7 @@ def main() -> None:
         data = load_data(options.data, input_shape=tuple(int(size or 1) for size in shape))
         for name, split in evaluations(data, options.generated).items():
             tables[name] = redescribed(table, options.models, data, split)
-        result["figure_6"] = figure_6(tables)
+        result["figure_6"] = figure_6(tables, favourite(folds))
     result["table_2"] = table_2(table, folds, tables.get("test"))
     result |= {"aims": AIMS, "met": met(result), "paper": PAPER_NUMBERS, "not_found_in_the_text": NOT_FOUND}
     write(options.output, rounded(result))
