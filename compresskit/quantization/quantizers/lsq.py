@@ -56,17 +56,28 @@ class _LearnedStep(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, least: Tensor, most: Tensor, factor: float) -> Tensor:
         steps = x / scale
-        ctx.save_for_backward(steps, scale, least, most)
+        rounded = steps.round().clamp_(least, most)
+        ctx.save_for_backward(steps, rounded, scale, least, most)
         ctx.factor = factor
-        return steps.round().clamp_(least, most).mul_(scale)
+        return rounded * scale
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        steps, scale, least, most = ctx.saved_tensors
-        inside = (steps > least) & (steps < most)
-        to_x = gradients[0] * inside
-        to_scale = gradients[0] * steps.round().clamp_(least, most) - to_x * steps
-        return to_x, to_scale.sum_to_size(scale.shape) * ctx.factor, None, None, None
+        (gradient,) = gradients
+        steps, rounded, scale, least, most = ctx.saved_tensors
+        to_x = gradient * ((steps > least) & (steps < most))
+        if scale.numel() == 1:  # an activation's: half of the time of a backward pass was spent on sums of products
+            to_scale = (_inner(rounded, gradient) - _inner(steps, to_x)).reshape(scale.shape)
+        else:
+            to_scale = (gradient * rounded - to_x * steps).sum_to_size(scale.shape)
+        return to_x, to_scale * ctx.factor, None, None, None
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of the products of two tensors' entries, without a tensor of them."""
+    if a.ndim == 4 and a.is_contiguous(memory_format=torch.channels_last):
+        a, b = a.permute(0, 2, 3, 1), b.permute(0, 2, 3, 1)  # views in the order of memory
+    return torch.dot(a.reshape(-1), b.reshape(-1))
 
 
 def fitted(grid: Grid, weight: Tensor) -> Grid:

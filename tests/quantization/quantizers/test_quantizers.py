@@ -70,7 +70,7 @@ def test_gradients_pass_straight_through_where_nothing_is_clipped(method: str, d
     module = QUANTIZERS[method].activation(data.draw(grids(x.shape)))
     given = torch.from_numpy(x).requires_grad_()
     above = torch.from_numpy(np.random.default_rng(0).standard_normal(x.shape).astype(np.float32))
-    (module(given) * above).sum().backward()
+    (module(values) * above).sum().backward()
     grid = module.grid()
     scale, zero = grid._spread(grid.scale, x.ndim), grid._spread(grid.zero, x.ndim)
     steps = x / scale + (0 if method == "lsq" else zero)
@@ -97,6 +97,16 @@ def test_the_gradient_of_a_learned_step_is_the_papers(data: st.DataObject, x: np
     assert module.scale.grad is not None
     most = float(np.abs(grid.low - grid.zero).max() + grid.high)
     assert np.allclose(module.scale.grad.numpy(), want, rtol=1e-4, atol=1e-5 * most)
+
+
+def test_a_learned_step_minds_no_memory_format() -> None:
+    x, above = torch.randn(2, 2, 5, 4, 3, generator=torch.Generator().manual_seed(0))
+    found = []
+    for values in (x, x.contiguous(memory_format=torch.channels_last)):
+        module = LearnedStep(Grid(np.float32(0.3), np.int32(0), -3, 3), batched=True)
+        (module(values) * above).sum().backward()
+        found.append(float(module.scale.grad))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 @given(data=st.data(), x=VALUES)
