@@ -35,7 +35,7 @@ ROUNDED = (2, 3, 4, 6, 8)
 GRADIENT_SAMPLES = 512
 TINY_GRADIENT = 1e-4
 _SOLUTION = ("loss", "accuracy", "rmse", "gradient_l0", "gradient_l1", "gradient_l2", *BLOWS)
-_DATA = ("classes", "channels", "log_inputs", "log_samples", "trivial")
+_DATA = ("classes", "channels", "log_inputs", "log_samples", "constant")
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LAYERS = (*CONVOLUTIONS, nn.Linear)
 
@@ -149,7 +149,7 @@ def _data_set(data: Dataset) -> dict[str, float]:
         "channels": float(shape[0]),
         "log_inputs": math.log10(max(1, math.prod(shape))),
         "log_samples": math.log10(len(data.train.x)),
-        "trivial": trivial_quality(data.validation),
+        "constant": trivial_quality(data.validation),
     }
 
 

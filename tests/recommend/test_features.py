@@ -15,6 +15,7 @@ from compresskit.models.graph import ModelGraph
 from compresskit.models.load import load_model
 from compresskit.recommend.features import is_of_model, problem, weight_names, weights
 from compresskit.recommend.settings import Setting
+from compresskit.recommend.table import Table, read_table, write_table
 from compresskit.recommend.vectors import SETTING_NAMES, fit_scaling, names, vectors
 from compresskit.requests import CompressRequest
 from compresskit.training import evaluate
@@ -41,6 +42,17 @@ def test_features_are_what_the_model_and_the_data_are(graph: ModelGraph, data: D
     assert (found.original, found.features["loss"]) == (judged.accuracy, pytest.approx(judged.loss))
     assert found.trivial == np.bincount(data.validation.y).max() / len(data.validation)
     assert (found.features["linear"], found.features["additions"], found.features["classes"]) == (1, 3, 10)
+
+
+def test_a_problem_survives_files_again_and_again(graph: ModelGraph, data: Dataset, tmp_path: Path) -> None:
+    described = problem(graph, data, name="digits")
+    table = Table({"digits": described}, ())
+    for _ in range(2):
+        write_table(table, tmp_path, force=True)
+        table = read_table(tmp_path)
+    found = table.problems["digits"]
+    assert (found.original, found.trivial) == pytest.approx((described.original, described.trivial), rel=1e-5)
+    assert found.features == pytest.approx(described.features, rel=1e-5, nan_ok=True)
 
 
 def test_the_gradient_is_that_of_the_mean_loss_whatever_the_batches(graph: ModelGraph, data: Dataset) -> None:
