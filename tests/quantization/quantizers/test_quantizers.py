@@ -70,7 +70,7 @@ def test_gradients_pass_straight_through_where_nothing_is_clipped(method: str, d
     module = QUANTIZERS[method].activation(data.draw(grids(x.shape)))
     given = torch.from_numpy(x).requires_grad_()
     above = torch.from_numpy(np.random.default_rng(0).standard_normal(x.shape).astype(np.float32))
-    (module(values) * above).sum().backward()
+    (module(given) * above).sum().backward()
     grid = module.grid()
     scale, zero = grid._spread(grid.scale, x.ndim), grid._spread(grid.zero, x.ndim)
     steps = x / scale + (0 if method == "lsq" else zero)
