@@ -14,7 +14,7 @@ import numpy as np
 
 from compresskit.recommend.constraints import Constraints
 from compresskit.recommend.predictor import Predictor
-from compresskit.recommend.ranking import Candidate, shortlist
+from compresskit.recommend.ranking import Candidate, nearest, shortlist
 from compresskit.recommend.settings import Setting
 from compresskit.recommend.table import Problem, Table, Trial
 
@@ -122,9 +122,9 @@ def accuracy_cases(table: Table, predictor: Predictor, *, highest: bool = False)
                 continue
             first = _ranked(predictor, problem, trials, _keeping(problem, allowed))[:FEW]
             kept = [scale * (1 - allowed - problem.retained(trial.quality)) <= EPSILON for trial in first]
-            reached = [trial.setting.compression if meets else 1.0 for trial, meets in zip(first, kept, strict=True)] or [1.0]
-            hits = [meets and (not highest or c >= (1 - EPSILON) * max(good)) for meets, c in zip(kept, reached, strict=False)] or [False]
-            error = abs(1 - (first[0].setting.compression if first else 1.0) / max(good))
+            reached = [trial.setting.compression if meets else 1.0 for trial, meets in zip(first, kept, strict=True)]
+            hits = [meets and (not highest or found >= (1 - EPSILON) * max(good)) for meets, found in zip(kept, reached, strict=True)]
+            error = abs(1 - first[0].setting.compression / max(good))
             yield Case(allowed, max(good), reached[0], max(reached), hits[0], any(hits), error)
 
 
@@ -189,10 +189,11 @@ def _keeping(problem: Problem, allowed: float) -> Constraints:
 
 
 def _ranked(predictor: Predictor, problem: Problem, trials: Sequence[Trial], constraints: Constraints) -> list[Trial]:
-    """Those of `trials` that are predicted to meet `constraints`, in the order in which a user sees them."""
+    """Those of `trials` that a user is told of, in that order: all that are predicted to meet `constraints`, or else the nearest."""
     tried: Mapping[Setting, Trial] = {trial.setting: trial for trial in trials}
     candidates = [Candidate(prediction, size=0.0) for prediction in predictor.predict(problem, list(tried))]
-    found = shortlist(candidates, constraints, higher_is_better=_higher_is_better(problem))
+    higher = _higher_is_better(problem)
+    found = shortlist(candidates, constraints, higher_is_better=higher) or [nearest(candidates, constraints, higher_is_better=higher)]
     return [tried[candidate.prediction.setting] for candidate in found]
 
 
