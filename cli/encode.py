@@ -25,7 +25,7 @@ Method = Literal["auto", "coin++", "coin"]
 ENCODING_ONLY = frozenset(
     {
         *("quality", "psnr", "bpp", "kbps", "max_error", "lossless", "fallback"),
-        *("method", "bits", "patch", "base", "embed_base"),
+        *("method", "bits", "effort", "patch", "base", "embed_base"),
         *("format", "stdout", "verify", "preview", "jobs", "dry_run"),
     }
 )
@@ -58,6 +58,9 @@ class EncodeOptions(TrainBaseOptions):
     preview: Annotated[str | None, option(OUTPUT, "Draw original, reconstruction and error (.png, .svg, .pdf).", "--preview", metavar="FILE")] = None
     method: Annotated[Method, option(METHOD, "auto: coin++ where there is a base network for the content.", "--method", metavar="M")] = "auto"
     bits: Annotated[int | None, option(METHOD, "Bits of a latent (coin++: 3 to 8) or a weight (coin: up to 16).", "--bits", metavar="N")] = None
+    effort: Annotated[int, option(METHOD, "1 (quickest) to 9 (smallest) search for the bits that pay, of COIN++.", "--effort", metavar="N")] = (
+        EncodeConfig.effort
+    )
     patch: Annotated[int | None, option(METHOD, "Edge of a patch, in samples.", "--patch", metavar="N")] = None
     base: Annotated[str | None, option(METHOD, "Base network to use in place of the one that ships.", "--base", metavar="FILE")] = None
     embed_base: Annotated[bool, option(METHOD, "Store the base network in the output, so that it decodes anywhere.", "--embed-base")] = False
@@ -109,6 +112,7 @@ def _config(options: EncodeOptions) -> EncodeConfig:
         quality=options.quality,
         bits=options.bits,
         steps=options.steps,
+        effort=options.effort,
         patch=options.patch,
         psnr=options.psnr,
         bpp=options.bpp,

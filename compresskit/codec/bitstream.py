@@ -23,7 +23,8 @@ __all__ = ["MAGIC", "VERSION", "Header", "Item", "Stream", "StreamLimits", "pack
 MAGIC = b"\xc0\x1e"
 """No text starts like this: 0xC0 is no byte of UTF-8."""
 
-VERSION = VERSIONS[-1]
+VERSION = VERSIONS[0]
+"""Of streams that need no later one."""
 
 _CRC_BYTES = 4
 

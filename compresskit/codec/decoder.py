@@ -26,7 +26,7 @@ from compresskit.codec.patchcode import CHUNK, PatchCodes, blank, join, unpack_c
 from compresskit.codec.regions import Positions
 from compresskit.codec.shelf import find
 from compresskit.codec.signal import Signal
-from compresskit.codec.stream import Item, Stream
+from compresskit.codec.stream import CONTEXTS, Item, Stream
 from compresskit.errors import InputError, UsageError
 from compresskit.progress import SILENT, Progress
 
@@ -83,7 +83,7 @@ class Opened:
         assert self.tables is not None
         begin = index * CHUNK
         end = min(begin + CHUNK, self.first_patches[-1])
-        near = places(self.first_patches, self.grids, begin, end) if self.stream.version > 1 else None
+        near = places(self.first_patches, self.grids, begin, end) if self.stream.version >= CONTEXTS else None
         return unpack_chunk(self.stream.chunks[index], end - begin, self.base.channels, self.tables, near)
 
 

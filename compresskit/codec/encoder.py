@@ -32,7 +32,7 @@ from compresskit.codec.patchcode import CHUNK, PatchCodes, join, pack_chunk, spl
 from compresskit.codec.refine import Fitted, round_signals
 from compresskit.codec.settings import EFFORT_STEPS, Setting
 from compresskit.codec.signal import Signal
-from compresskit.codec.stream import BASE_BYTES, Header, Item, Stream
+from compresskit.codec.stream import BASE_BYTES, CONTEXTS, Header, Item, Stream
 from compresskit.parallel import mapped
 from compresskit.progress import SILENT, Progress
 
@@ -154,7 +154,7 @@ def _with_chunks(stream: Stream, base: Base, layouts: Sequence[Layout], codes: P
     near = (places(firsts, grids, begin, min(begin + CHUNK, len(codes))) for begin in begins)
     chunks = tuple(pack_chunk(chunk, base.tables[stream.header.bits], lying) for chunk, lying in zip(split(codes), near, strict=True))
     dearer = sum(map(len, chunks)) >= sum(map(len, plain.chunks)) + len(sent)
-    return plain if dearer else replace(stream, chunks=chunks, version=2)
+    return plain if dearer else replace(stream, chunks=chunks, version=CONTEXTS)
 
 
 def _tables(tables: NDArray[np.uint32], symbols: NDArray[np.int32]) -> tuple[NDArray[np.uint32], bytes]:

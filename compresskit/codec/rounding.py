@@ -18,7 +18,7 @@ from compresskit.codec.prior import INCREMENT, fit_weights, scan
 from compresskit.codec.rangecoder import TABLE_BITS
 from compresskit.codec.tokens import split
 
-PRICE = 0.12
+PRICE = 0.1
 """Squared bins that a bit may cost; where half the bin is worth one bit a latent, as for fine bins, it is ln(2) / 6."""
 
 Integers = NDArray[np.int64]

@@ -11,6 +11,9 @@ from compresskit.errors import InputError
 from compresskit.wording import listed
 
 VERSIONS = (1, 2)
+CONTEXTS = 2
+"""The version from which on chunks may hold latents in contexts."""
+
 METHODS = ("coin++", "coin", "plain")
 GUARDS = ("none", "max-error", "lossless")
 DTYPES = ("|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8", "|b1")
@@ -95,7 +98,7 @@ class Stream:
     residuals: tuple[bytes, ...] = ()
     tables: bytes = b""
     base_file: bytes = b""
-    version: int = 1
+    version: int = VERSIONS[0]
 
 
 def check_header(header: Header) -> None:

@@ -1,5 +1,7 @@
 """What the choices of the codec cost or gain: `python tests/benchmarks/codec_ablation.py --data ../shared/data`. Writes results/codec_ablation.json.
 
+Latents are rounded to the nearest bin and coded under tables here: codec_ablation_coding.py compares that with what is done by default.
+
 On test data, cut so that patches fill it, each set as one archive; a run replaces the sets that it measures and keeps the others:
 
     bits        3, 5, 6 and 8 bits a latent: bytes of the stream, and PSNR as the thesis takes it (before anything is rounded), with latents
@@ -270,7 +272,7 @@ def measured(signals: Sequence[Signal], edge: int) -> dict[str, Any]:
     values = signals[0].values
     base = shelf.suited(sphere=False, axes=values.ndim - 2, channels=values.shape[-1])
     assert base is not None, "the shipped base networks are missing"
-    coded = Coded(base, Work(signals, base, STEPS), (edge,))
+    coded = Coded(base, Work(signals, base, STEPS, effort=1, contexts=False), (edge,))
     encode_coinpp(coded.work, Setting(coded.patch, SHOWN_BITS))
     patches = len(coded.latents)
     inferred = min(MOST_INFERRED, patches) // coded.tiles.patches * coded.tiles.patches

@@ -14,12 +14,18 @@ import numpy as np
 import torch
 
 from compresskit.codec.base import Base, save_base
-from compresskit.codec.bitstream import VERSION
+from compresskit.codec.bitstream import pack
+from compresskit.codec.coinpp import layout
 from compresskit.codec.config import LATENT_BITS, EncodeConfig, EncodeRequest
 from compresskit.codec.decoding import unpacked_signals
-from compresskit.codec.encoder import digest_of
+from compresskit.codec.encoder import digest_of, item_of
+from compresskit.codec.modalities import read
+from compresskit.codec.neighbours import places
+from compresskit.codec.patchcode import CHUNK, PatchCodes, pack_chunk, split
 from compresskit.codec.pipeline import encode
+from compresskit.codec.shelf import named
 from compresskit.codec.siren import init, to_integer
+from compresskit.codec.stream import BASE_BYTES, CONTEXTS, Header, Stream
 
 FOLDER = Path(__file__).parent
 SAMPLES = FOLDER.parents[1] / "sample_data"
@@ -32,10 +38,11 @@ SOURCES = {
 }
 WAYS = {
     "coin-lossless": EncodeConfig(method="coin", steps=1, lossless=True),
-    "quality": EncodeConfig(quality=3, embed_base=True, steps=2),
-    "max-error": EncodeConfig(quality=3, embed_base=True, steps=2, max_error=40.0),
+    "quality": EncodeConfig(quality=3, embed_base=True, steps=2, effort=1, contexts=False),
+    "max-error": EncodeConfig(quality=3, embed_base=True, steps=2, effort=1, contexts=False, max_error=40.0),
     "coin": EncodeConfig(method="coin", bpp=0.3, bits=8, steps=20),
 }
+BITS, EDGE, ONE_COLOUR = 5, 8, 0.1  # of streams in contexts; the share of patches of one colour
 
 
 def random_base(name: str, dims: int, channels: int, geometry: str) -> Base:
@@ -51,6 +58,30 @@ def random_base(name: str, dims: int, channels: int, geometry: str) -> Base:
     return Base(name, geometry, edges, 30.0, network, mapping, 14, centers, spread, steps, tables, encoder, np.zeros(LATENTS, np.float32))
 
 
+def in_contexts(path: Path, base: Base) -> bytes:
+    """A stream with latents in contexts: drawn, since a random network fits nothing, some patches with larger ones than others."""
+    signal = read(path.read_bytes(), path.name)
+    item, draws = item_of(signal), np.random.default_rng(0)
+    lay = layout(item.shape, item.scale.levels, (EDGE,), signal.axes if item.sphere else ())
+    count = lay.patches(base)
+    constant = draws.random(count) < ONE_COLOUR
+    colours = draws.integers(0, item.scale.levels, (int(constant.sum()), base.channels))
+    values = draws.laplace(0, draws.choice([0.3, 5], (count, 1)) / (1 + np.arange(LATENTS)))[~constant]
+    symbols = np.clip(np.rint(values), -(1 << BITS - 1), (1 << BITS - 1) - 1).astype(np.int32) + (1 << BITS - 1)
+    codes, tables = PatchCodes(constant, colours, symbols), base.tables[BITS]
+    begins = range(0, count, CHUNK)
+    near = [places((0, count), (lay.grid(base),), begin, min(begin + CHUNK, count)) for begin in begins]
+    chunks = tuple(pack_chunk(chunk, tables, lying) for chunk, lying in zip(split(codes), near, strict=True))
+    header = Header("coin++", base.digest[:BASE_BYTES], (EDGE,) * (len(item.shape) - 2), BITS)
+    return pack(Stream(header, (item,), chunks, base_file=base.file, version=CONTEXTS))
+
+
+def described(stream: bytes) -> dict[str, str | int]:
+    """What the index says of a stream."""
+    samples = digest_of([signal.values for signal in unpacked_signals(stream, None)]).hex()
+    return {"samples": samples, "bytes": len(stream), "stream": hashlib.sha256(stream).hexdigest()}
+
+
 def main() -> None:
     index_file = FOLDER / "index.json"
     index = json.loads(index_file.read_text()) if index_file.exists() else {}
@@ -58,14 +89,16 @@ def main() -> None:
         base = FOLDER / "base.tmp"
         base.write_bytes(save_base(random_base(source, dims, channels, geometry)))
         for way, config in WAYS.items():
-            name = f"v{VERSION}-{source}-{way}.coinpp"
-            if name in index:
-                continue
-            given = None if config.method == "coin" else str(base)
-            encode(EncodeRequest((str(path),), str(FOLDER / name), EncodeConfig(**{**vars(config), "base": given}), threads=1))
-            signals = list(unpacked_signals((FOLDER / name).read_bytes(), None))
-            index[name] = {"samples": digest_of([signal.values for signal in signals]).hex(), "bytes": (FOLDER / name).stat().st_size}
-            index[name]["stream"] = hashlib.sha256((FOLDER / name).read_bytes()).hexdigest()
+            name = f"v1-{source}-{way}.coinpp"
+            if name not in index:
+                given = None if config.method == "coin" else str(base)
+                encode(EncodeRequest((str(path),), str(FOLDER / name), EncodeConfig(**{**vars(config), "base": given}), threads=1))
+                index[name] = described((FOLDER / name).read_bytes())
+        name = f"v2-{source}-contexts.coinpp"
+        if name not in index:
+            stream = in_contexts(path, named(str(base)))
+            (FOLDER / name).write_bytes(stream)
+            index[name] = described(stream)
         base.unlink()
     index_file.write_text(json.dumps(index, indent=2) + "\n")
 
