@@ -49,10 +49,9 @@ class TreeConfig:
 
 
 PAPER = TreeConfig()
-GENTLE = TreeConfig(trees=300, depth=5, rate=0.06, subsample=0.8, columns=0.5)
 ORDERED = TreeConfig(trees=150, depth=5, rate=0.06, subsample=0.7, columns=0.4, parallel=4, least=3.0, ordered=True)
 BOUNDED = replace(ORDERED, rate=0.1, least=0.5, bounded=True)
-CHOICES = (PAPER, GENTLE, ORDERED, BOUNDED, replace(ORDERED, columns=0.7, lean=True), replace(BOUNDED, columns=0.7, lean=True))
+CHOICES = (PAPER, ORDERED, BOUNDED, replace(ORDERED, columns=0.7, lean=True), replace(BOUNDED, columns=0.7, lean=True))
 """What a fit chooses from."""
 
 
