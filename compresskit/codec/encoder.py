@@ -133,7 +133,7 @@ def encode_coinpp(work: Work, setting: Setting) -> Coded:
         pairs = zip(work.levels, layouts, strict=True)
         work.latents[setting.patch] = [fit_signal(base, levels, lay, work.steps, work.progress) for levels, lay in pairs]
     fitted = [Fitted(*parts) for parts in zip(work.levels, layouts, work.latents[setting.patch], strict=True)]
-    symbols = round_signals(base, setting.bits, fitted, EFFORT_STEPS[work.effort - 1], contexts=work.contexts)
+    symbols = round_signals(base, setting.bits, fitted, EFFORT_STEPS[work.effort - 1], contexts=work.contexts, progress=work.progress)
     codes = [quantize_signal(base, setting.bits, found, signal.levels, signal.lay) for found, signal in zip(symbols, fitted, strict=True)]
     work.progress.stage("decode", sum(map(len, codes)))
     levels = [decode_signal(base, setting.bits, code, lay, progress=work.progress) for code, lay in zip(codes, layouts, strict=True)]

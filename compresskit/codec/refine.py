@@ -22,6 +22,7 @@ from compresskit.codec.prior import typical_magnitudes
 from compresskit.codec.quantize import LATENT_FRACTION
 from compresskit.codec.rounding import PRICE, Code, ContextCode, Floats, Integers, TableCode
 from compresskit.codec.settings import Effort
+from compresskit.progress import SILENT, Progress
 
 DAMPING, LOWER, RAISE = 0.001, 0.5, 4.0
 """As in `fit`: less at first, as the latents are nearly there."""
@@ -66,7 +67,9 @@ class Fitted:
     latents: NDArray[np.float32]
 
 
-def round_signals(base: Base, bits: int, signals: Sequence[Fitted], effort: Effort, *, contexts: bool) -> list[NDArray[np.int32]]:
+def round_signals(
+    base: Base, bits: int, signals: Sequence[Fitted], effort: Effort, *, contexts: bool, progress: Progress = SILENT
+) -> list[NDArray[np.int32]]:
     """The symbols (patches, L) of all patches of each signal; those of patches of one level mean nothing.
 
     Args:
@@ -75,6 +78,7 @@ def round_signals(base: Base, bits: int, signals: Sequence[Fitted], effort: Effo
         signals: of one stream.
         effort: how hard to try.
         contexts: whether latents are coded in contexts, or under the base network's tables.
+        progress: of patches, of evaluations for refinement.
 
     Raises:
         InputError: a latent is NaN or infinite.
@@ -89,18 +93,27 @@ def round_signals(base: Base, bits: int, signals: Sequence[Fitted], effort: Effo
         parts = np.split(everywhere, firsts[1:-1])
         found = [signal_errors(base, part, signal.levels, signal.lay) for signal, part in zip(signals, parts, strict=True)]
         losses, gradients = (np.concatenate(part)[varied].astype(np.float64) for part in zip(*found, strict=True))
+        progress.advance(len(chosen))
         return losses, gradients
 
+    if effort.refinements:
+        progress.stage("refine", int(np.count_nonzero(varied)) * (1 + effort.refinements))
     grids = [signal.lay.grid(base) for signal in signals]
-    tables, typical = base.tables[bits], typical_magnitudes(base.tables[bits])
-    codes: list[tuple[int, Code]] = []
-    for begin in range(0, len(latents), CHUNK):
-        kept = varied[begin : begin + CHUNK]
-        lying = places(firsts, grids, begin, begin + len(kept)).only(kept)
-        codes.append((len(lying), ContextCode(lying, typical, 1 << bits - 1) if contexts else TableCode(tables)))
+    code = ChunkCodes([_chunk_code(base.tables[bits], firsts, grids, varied, begin, contexts=contexts) for begin in range(0, len(latents), CHUNK)])
     symbols = np.zeros(latents.shape, np.int32)
-    symbols[varied] = round_latents(base, bits, latents[varied], ChunkCodes(codes), effort, errors)
+    symbols[varied] = round_latents(base, bits, latents[varied], code, effort, errors)
     return np.split(symbols, firsts[1:-1])
+
+
+def _chunk_code(
+    tables: NDArray[np.uint32], firsts: Sequence[int], grids: Sequence[tuple[int, ...]], varied: NDArray[np.bool_], begin: int, *, contexts: bool
+) -> tuple[int, Code]:
+    """How many patches of the chunk that starts at `begin` are coded, and how; other arguments are those of `places`."""
+    kept = varied[begin : begin + CHUNK]
+    if not contexts:
+        return int(np.count_nonzero(kept)), TableCode(tables)
+    lying = places(firsts, grids, begin, begin + len(kept)).only(kept)
+    return len(lying), ContextCode(lying, typical_magnitudes(tables), tables.shape[1] // 2)
 
 
 def round_latents(base: Base, bits: int, latents: NDArray[np.float32], code: Code, effort: Effort, errors: Errors) -> NDArray[np.int32]:
