@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compresskit.codec.base import Base
-from compresskit.codec.config import LATENT_BITS, EncodeConfig
-from compresskit.codec.settings import Setting, ladder
+from compresskit.codec.config import EFFORTS, LATENT_BITS, EncodeConfig
+from compresskit.codec.settings import EFFORT_STEPS, Effort, Setting, ladder
 from compresskit.codec.shelf import suited
+from compresskit.errors import UsageError
 
 KINDS = {"sound": (False, 1, 1), "picture": (False, 2, 3), "volume": (False, 3, 1), "globe": (True, 2, 1)}
 
@@ -46,3 +47,12 @@ def test_small_pictures_have_lower_qualities_too() -> None:
 def test_what_is_given_is_fixed() -> None:
     settings = ladder(base("picture"), EncodeConfig(bits=7, patch=24), 8)
     assert set(settings) == {Setting((24,), 7)}
+
+
+def test_efforts_rise_from_none() -> None:
+    assert len(EFFORT_STEPS) == len(EFFORTS)
+    assert EFFORT_STEPS[0] == Effort(0, 0)
+    assert list(EFFORT_STEPS) == sorted(EFFORT_STEPS, key=lambda effort: (effort.refinements, effort.passes))
+    for effort in (0, 10):
+        with pytest.raises(UsageError, match="--effort"):
+            EncodeConfig(effort=effort)
