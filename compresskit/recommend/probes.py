@@ -1,14 +1,16 @@
 """Landmarks: what single blows do to a model, tried in seconds and without training (Pfahringer et al. 2000, "Meta-learning by landmarking").
 
-Each probe is the retained part of the quality after the smallest weights became zero, or the weakest channels, or all weights were rounded;
-batch norms are estimated anew. Methods that train afterwards do better, but what they have to mend differs from model to model, and this
-tells it beforehand.
+Each probe is the retained part of the quality after the smallest weights became zero, or the weakest channels, with batch norms estimated anew,
+or after all weights and what they are multiplied with were rounded. Methods that train afterwards do better, but what they have to mend
+differs from model to model, and this tells it beforehand.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -23,11 +25,21 @@ SAMPLES = 256
 PROBED_KEPT = (0.06, 0.15, 0.35, 0.7)
 """Fractions of the parameters that stay."""
 PROBED_BITS = (2, 3, 4, 6)
-"""Of a weight."""
+"""Of a weight and of an activation."""
 LOWEST, HIGHEST = -0.5, 1.2
 
-Blow = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-"""From the weights of all layers to what is left of them."""
+
+@dataclass(frozen=True)
+class Blow:
+    """One thing to do to a model.
+
+    Attributes:
+        weights: from those of all layers to what is left of them.
+        bits: of the layers' inputs; None: they are not rounded, and batch norms get used to the blow.
+    """
+
+    weights: Callable[[Sequence[Tensor]], Sequence[Tensor]]
+    bits: int | None = None
 
 
 @torch.no_grad()
@@ -40,19 +52,39 @@ def probes(module: nn.Module, layers: Sequence[str], split: Split, normalization
         trivial: the quality of the best constant answer.
     """
     few = Split(split.x[:SAMPLES], split.y[:SAMPLES])
-    struck = copy.deepcopy(module)
-    weights = [struck.get_submodule(name).get_parameter("weight") for name in layers]
+    struck, state = copy.deepcopy(module), module.state_dict()
+    targets = [struck.get_submodule(name) for name in layers]
+    weights = [target.get_parameter("weight") for target in targets]
     whole = [weight.clone() for weight in weights]
     original = _quality(struck, few, normalization)
     found = {}
     for name, blow in BLOWS.items():
-        for weight, value in zip(weights, blow(whole), strict=True):
+        struck.load_state_dict(state)
+        for weight, value in zip(weights, blow.weights(whole), strict=True):
             weight.copy_(value)
-        if len(few) > 1:  # one sample has no variance
+        if blow.bits is None and len(few) > 1:  # one sample has no variance
             recalibrate_batchnorm(struck, batches(few, normalization, SAMPLES))
-        retained = (_quality(struck, few, normalization) - trivial) / ((original - trivial) or 1.0)
+        with _rounded_inputs(targets, blow.bits):
+            retained = (_quality(struck, few, normalization) - trivial) / ((original - trivial) or 1.0)
         found[name] = min(HIGHEST, max(LOWEST, retained))
     return found
+
+
+@contextlib.contextmanager
+def _rounded_inputs(layers: Sequence[nn.Module], bits: int | None) -> Iterator[None]:
+    """Inside, inputs of `layers` are integers of so many bits, from the least to the greatest value of a batch."""
+
+    def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        assert bits is not None
+        scale = ((inputs[0].amax().clamp(min=0) - inputs[0].amin().clamp(max=0)) / (2**bits - 1)).clamp(min=1e-30)
+        return ((inputs[0] / scale).round() * scale, *inputs[1:])
+
+    handles = [layer.register_forward_pre_hook(hook) for layer in layers] if bits is not None else []
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _quality(module: nn.Module, split: Split, normalization: Normalization) -> float:
@@ -85,7 +117,7 @@ def _rounding(whole: Sequence[Tensor], *, bits: int) -> list[Tensor]:
 
 
 BLOWS: dict[str, Blow] = {
-    **{f"probe_level_{kept:g}": partial(_level, kept=kept) for kept in PROBED_KEPT},
-    **{f"probe_channels_{kept:g}": partial(_channels, kept=kept) for kept in PROBED_KEPT},
-    **{f"probe_rounding_{bits}": partial(_rounding, bits=bits) for bits in PROBED_BITS},
+    **{f"probe_level_{kept:g}": Blow(partial(_level, kept=kept)) for kept in PROBED_KEPT},
+    **{f"probe_channels_{kept:g}": Blow(partial(_channels, kept=kept)) for kept in PROBED_KEPT},
+    **{f"probe_rounding_{bits}": Blow(partial(_rounding, bits=bits), bits) for bits in PROBED_BITS},
 }

@@ -41,17 +41,17 @@ def test_harder_blows_leave_less_and_the_model_is_left_alone(graph: ModelGraph, 
 @pytest.mark.parametrize("kept", PROBED_KEPT)
 def test_as_many_weights_and_outputs_stay_as_asked(kept: float) -> None:
     whole = [torch.randn(40, 30), torch.randn(60, 40, 3, 3), torch.randn(10, 60)]
-    level = BLOWS[f"probe_level_{kept:g}"](whole)
+    level = BLOWS[f"probe_level_{kept:g}"].weights(whole)
     stay = sum(int(weight.count_nonzero()) for weight in level) / sum(weight.numel() for weight in whole)
     assert stay == pytest.approx(kept, abs=1e-3)
     least = min(float(weight[weight != 0].abs().min()) for weight in level if weight.any())
     assert all(float(w[s == 0].abs().max()) <= least for w, s in zip(whole, level, strict=True))
-    *narrow, last = BLOWS[f"probe_channels_{kept:g}"](whole)
+    *narrow, last = BLOWS[f"probe_channels_{kept:g}"].weights(whole)
     assert torch.equal(last, whole[-1])
     assert [int(weight.flatten(1).any(1).sum()) for weight in narrow] == [round(kept**0.5 * len(weight)) for weight in whole[:-1]]
 
 
 @pytest.mark.parametrize("bits", PROBED_BITS)
 def test_rounded_weights_take_as_many_values_as_their_bits_allow(bits: int) -> None:
-    (weight,) = BLOWS[f"probe_rounding_{bits}"]([torch.randn(5, 400)])
+    (weight,) = BLOWS[f"probe_rounding_{bits}"].weights([torch.randn(5, 400)])
     assert all(len(np.unique(row)) <= 2**bits - 1 for row in weight.numpy())
