@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from compresskit.recommend.constraints import Constraints
 from compresskit.recommend.predictor import Prediction
 
-TIE = 0.002
+TIE = 0.0005
 """Qualities nearer than this are ties, and the cheaper setting goes first."""
 TRAINED = {"level": 0, "level-tuned": 2, "l1": 2, "slimming": 3, "taylor": 2, "l1l2": 3, "uniform": 0, "dorefa": 2, "lsq": 2, "none": 0}
 """How much work a method is: for ties."""

@@ -49,9 +49,8 @@ class TreeConfig:
 
 
 PAPER = TreeConfig()
-ORDERED = TreeConfig(trees=150, depth=5, rate=0.06, subsample=0.7, columns=0.4, parallel=4, least=3.0, ordered=True)
-BOUNDED = replace(ORDERED, rate=0.1, least=0.5, bounded=True)
-CHOICES = (PAPER, ORDERED, BOUNDED, replace(ORDERED, columns=0.7, lean=True), replace(BOUNDED, columns=0.7, lean=True))
+BOUNDED = TreeConfig(trees=400, depth=5, rate=0.04, subsample=0.7, columns=0.4, parallel=4, least=0.5, ordered=True, bounded=True)
+CHOICES = (PAPER, BOUNDED, replace(BOUNDED, columns=0.7, lean=True))
 """What a fit chooses from."""
 
 

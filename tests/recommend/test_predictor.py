@@ -18,7 +18,7 @@ from compresskit.recommend.predictor import Predictors, conformal, fit, fit_both
 from compresskit.recommend.predictor_file import read_predictors, write_predictors
 from compresskit.recommend.settings import Setting
 from compresskit.recommend.table import Problem, Table
-from compresskit.recommend.trees import BOUNDED, CHOICES, FEW_FEATURES, ORDERED, TreeConfig
+from compresskit.recommend.trees import BOUNDED, CHOICES, FEW_FEATURES, TreeConfig
 from compresskit.recommend.vectors import SETTING_NAMES
 
 QUICK = TreeConfig(trees=60, depth=5, rate=0.15)
@@ -53,7 +53,7 @@ def test_the_trees_are_those_that_cross_validation_finds_best(table: Table) -> N
 
 def test_ordered_trees_never_gain_by_harder_settings(table: Table) -> None:
     problem = next(iter(table.problems.values()))
-    predictor = fit(table, replace(ORDERED, trees=20))
+    predictor = fit(table, replace(BOUNDED, trees=20))
     milder = predictor.retained(problem, [Setting("l1", "lsq", sparsity, 8) for sparsity in (0.3, 0.5, 0.75, 0.9)])
     finer = predictor.retained(problem, [Setting("l1", "lsq", 0.5, bits) for bits in (8, 6, 4, 3, 2)])
     assert (np.diff(milder) <= 1e-6).all()
@@ -61,7 +61,7 @@ def test_ordered_trees_never_gain_by_harder_settings(table: Table) -> None:
 
 
 def test_lean_trees_split_on_few_features_of_the_problem(table: Table) -> None:
-    predictor = fit(table, replace(ORDERED, trees=20, lean=True))
+    predictor = fit(table, replace(BOUNDED, trees=20, lean=True))
     assert "depth" in predictor.scaling.names
     assert set(predictor.booster.get_score()) <= {*FEW_FEATURES, *SETTING_NAMES}
 
@@ -99,7 +99,7 @@ def test_few_architectures_are_refused(table: Table) -> None:
         fit(replace(few, problems={**few.problems, **untried}))
 
 
-@pytest.mark.parametrize("config", [QUICK, replace(BOUNDED, trees=30)], ids=["identity", "log-odds"])
+@pytest.mark.parametrize("config", [QUICK, replace(BOUNDED, trees=60, rate=0.15)], ids=["identity", "log-odds"])
 def test_shapley_values_add_up_to_the_prediction(table: Table, config: TreeConfig) -> None:
     predictor = fit(table, config)
     problem, setting = next(iter(table.problems.values())), table.trials[100].setting
@@ -112,7 +112,7 @@ def test_shapley_values_add_up_to_the_prediction(table: Table, config: TreeConfi
 
 
 def test_bounded_trees_stay_between_floor_and_ceiling(table: Table) -> None:
-    predictor = fit(table, replace(BOUNDED, trees=30))
+    predictor = fit(table, replace(BOUNDED, trees=60, rate=0.15))
     problem = next(iter(table.problems.values()))
     found = predictor.retained(problem, [trial.setting for trial in table.trials])
     assert -0.1 <= found.min() < 0.3

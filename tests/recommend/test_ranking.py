@@ -36,7 +36,7 @@ def test_every_constraint_has_to_hold() -> None:
 
 
 def test_of_equal_ones_the_cheaper_comes_first() -> None:
-    found = shortlist([candidate(0.8, pruner="l1l2"), candidate(0.8004, pruner="l1")], Constraints(compression=2))
+    found = shortlist([candidate(0.8, pruner="l1l2"), candidate(0.8001, pruner="l1")], Constraints(compression=2))
     assert found[0].prediction.setting.pruner == "l1"
 
 
