@@ -49,7 +49,7 @@ class TreeConfig:
 
 
 PAPER = TreeConfig()
-BOUNDED = TreeConfig(trees=400, depth=5, rate=0.04, subsample=0.7, columns=0.4, parallel=4, least=0.5, ordered=True, bounded=True)
+BOUNDED = TreeConfig(trees=400, depth=5, rate=0.04, subsample=0.7, columns=0.4, least=0.5, ordered=True, bounded=True)
 CHOICES = (PAPER, BOUNDED, replace(BOUNDED, columns=0.7, lean=True))
 """What a fit chooses from."""
 
