@@ -54,8 +54,6 @@ def run(request: RecommendRequest, progress: Progress = SILENT) -> RecommendOutc
     with clock("read"):
         progress.stage("read")
         source = Path(request.predictor) if request.predictor is not None else SHIPPED
-        if request.predictor is None and not SHIPPED.is_file():
-            raise InputError("this release ships no predictor: make one with recommend --train, and name it with --predictor")
         predictors = read_predictors(source)
         graph = load_model(request.model, arch=request.arch, input_shape=request.input_shape, trust=request.trust, max_bytes=request.max_bytes)
         data = None if request.data is None else read_data(request, interface(graph), seed=config.seed, progress=progress)

@@ -81,10 +81,11 @@ class Predictor:
     def predict(self, problem: Problem, settings: Sequence[Setting]) -> tuple[Prediction, ...]:
         """What each of `settings` is expected to give."""
         found = []
+        most = 1.0 if problem.original > problem.trivial else math.inf  # an accuracy, else an error
         for setting, retained in zip(settings, self.retained(problem, settings), strict=True):
             margin = self.margins.of(setting)
-            ends = sorted(problem.quality(float(retained) + sign * margin) for sign in (-1, 1))
-            found.append(Prediction(setting, problem.quality(float(retained)), *ends))
+            low, high = sorted(problem.quality(float(retained) + sign * margin) for sign in (-1, 1))
+            found.append(Prediction(setting, problem.quality(float(retained)), max(low, 0.0), min(high, most)))
         return tuple(found)
 
 

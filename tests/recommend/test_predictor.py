@@ -66,6 +66,12 @@ def test_lean_trees_split_on_few_features_of_the_problem(table: Table) -> None:
     assert set(predictor.booster.get_score()) <= {*FEW_FEATURES, *SETTING_NAMES}
 
 
+def test_an_accuracy_is_expected_between_nothing_and_all(table: Table, predictors: Predictors) -> None:
+    wide = replace(predictors.informed, margins=replace(predictors.informed.margins, widths=tuple(9.0 for _ in predictors.informed.margins.widths)))
+    problem = next(iter(table.problems.values()))
+    assert all((found.low, found.high) == (0.0, 1.0) for found in wide.predict(problem, predictors.informed.settings))
+
+
 def test_a_problem_without_data_goes_to_the_blind_predictor(table: Table, predictors: Predictors) -> None:
     problem = next(iter(table.problems.values()))
     assert predictors.for_problem(problem) is predictors.informed
