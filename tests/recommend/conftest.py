@@ -1,16 +1,22 @@
-"""A made-up table of trials whose law is known: what compression costs depends on the model and the setting."""
+"""What ships to try things on, and a made-up table of trials whose law is known: what compression costs depends on the model and the setting."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from compresskit.data import Dataset, interface, read_data
+from compresskit.models.graph import ModelGraph
+from compresskit.models.load import load_model
 from compresskit.recommend.features import KEPT, ROUNDED
 from compresskit.recommend.settings import grid
 from compresskit.recommend.table import Problem, Table, Trial
+from compresskit.requests import CompressRequest
 
+SAMPLES = Path(__file__).parents[2] / "sample_data"
 HARM = {"level": 2.0, "level-tuned": 0.6, "l1": 1.0, "slimming": 0.9, "taylor": 0.95, "l1l2": 0.85, "none": 0.0}
 ROUGH = {"none": 0.0, "uniform": 1.5, "dorefa": 0.8, "lsq": 0.5}
 
@@ -37,3 +43,15 @@ def made_up(models: int = 6, noise: float = 0.005, seed: int = 0) -> Table:
 @pytest.fixture(scope="session")
 def table() -> Table:
     return made_up()
+
+
+@pytest.fixture(scope="session")
+def graph() -> ModelGraph:
+    """A residual network for digits."""
+    return load_model(SAMPLES / "digits_resnet.pt")
+
+
+@pytest.fixture(scope="session")
+def data(graph: ModelGraph) -> Dataset:
+    """The digits."""
+    return read_data(CompressRequest("", data=str(SAMPLES / "digits.npz")), interface(graph), seed=0)

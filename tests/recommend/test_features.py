@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from compresskit.data import Dataset, interface, read_data
+from compresskit.data import Dataset
 from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph
 from compresskit.models.load import load_model
@@ -17,21 +17,10 @@ from compresskit.recommend.features import is_of_model, problem, weight_names, w
 from compresskit.recommend.settings import Setting
 from compresskit.recommend.table import Table, read_table, write_table
 from compresskit.recommend.vectors import SETTING_NAMES, fit_scaling, names, vectors
-from compresskit.requests import CompressRequest
 from compresskit.training import evaluate
 from compresskit.training.objectives import predict
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
-
-
-@pytest.fixture(scope="module")
-def graph() -> ModelGraph:
-    return load_model(SAMPLES / "digits_resnet.pt")
-
-
-@pytest.fixture(scope="module")
-def data(graph: ModelGraph) -> Dataset:
-    return read_data(CompressRequest("", data=str(SAMPLES / "digits.npz")), interface(graph), seed=0)
 
 
 def test_features_are_what_the_model_and_the_data_are(graph: ModelGraph, data: Dataset) -> None:

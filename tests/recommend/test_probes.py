@@ -8,24 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from compresskit.data import Dataset, interface, read_data
+from compresskit.data import Dataset
 from compresskit.models.graph import ModelGraph
-from compresskit.models.load import load_model
 from compresskit.recommend.features import problem
 from compresskit.recommend.probes import BLOWS, PROBED_BITS, PROBED_KEPT
-from compresskit.requests import CompressRequest
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
-
-
-@pytest.fixture(scope="module")
-def graph() -> ModelGraph:
-    return load_model(SAMPLES / "digits_resnet.pt")
-
-
-@pytest.fixture(scope="module")
-def data(graph: ModelGraph) -> Dataset:
-    return read_data(CompressRequest("", data=str(SAMPLES / "digits.npz")), interface(graph), seed=0)
 
 
 def test_harder_blows_leave_less_and_the_model_is_left_alone(graph: ModelGraph, data: Dataset) -> None:

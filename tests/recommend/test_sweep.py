@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from compresskit.data import Dataset, interface, read_data
+from compresskit.data import Dataset
 from compresskit.errors import InputError, TargetError, UsageError
 from compresskit.models.checkpoint import save_checkpoint
 from compresskit.models.graph import ModelGraph
@@ -26,21 +26,10 @@ from compresskit.recommend.sweep import run as sweep
 from compresskit.recommend.table import read_table
 from compresskit.recommend.timing import latencies
 from compresskit.recommend.trials import compress
-from compresskit.requests import CompressRequest
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 DIGITS = str(SAMPLES / "digits.npz")
 BUDGET = replace(BUDGETS["small"], epochs=1.0, quantized_epochs=0.5, samples=300)
-
-
-@pytest.fixture(scope="module")
-def graph() -> ModelGraph:
-    return load_model(SAMPLES / "digits_resnet.pt")
-
-
-@pytest.fixture(scope="module")
-def data(graph: ModelGraph) -> Dataset:
-    return read_data(CompressRequest("", data=DIGITS), interface(graph), seed=0)
 
 
 @pytest.fixture(scope="module")
