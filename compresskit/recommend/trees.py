@@ -28,7 +28,6 @@ class TreeConfig:
         trees: rounds of boosting.
         rate: that each round counts.
         subsample, columns: fractions of the rows and of the columns that each tree sees.
-        parallel: trees a round, whose mean counts.
         least: rows in a leaf, each counted by its curvature.
         ordered: whether predictions never rise with the sparsity, never fall with the bits, and so on (`vectors.TRENDS`).
         bounded: whether trees add up in log-odds, between a floor and a ceiling: most settings either leave nearly all or nearly nothing.
@@ -40,7 +39,6 @@ class TreeConfig:
     rate: float = 0.3
     subsample: float = 1.0
     columns: float = 1.0
-    parallel: int = 1
     least: float = 1.0
     ordered: bool = False
     bounded: bool = False
@@ -69,7 +67,6 @@ def grow(rows: np.ndarray, retained: np.ndarray, columns: Sequence[str], config:
         "eta": config.rate,
         "subsample": config.subsample,
         "colsample_bytree": config.columns,
-        "num_parallel_tree": config.parallel,
         "min_child_weight": config.least,
         "monotone_constraints": {name: TRENDS[name] for name in columns if config.ordered and name in TRENDS},
         "seed": config.seed,
