@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import NodeProto, helper
 
+from compresskit.models.isolated import Child
 from compresskit.models.sessions import run
 from compresskit.quantization import engine
 from compresskit.quantization.calibrate import draw_samples
@@ -155,7 +156,8 @@ def test_the_trial_is_of_what_comes_out(build: Build, weight: Any, dataset: Any)
         x = samples(0, 32)
         want, got = (run(model.SerializeToString(), {"x": x})[0] for model in (network.to_model(), done.model))
         noise = float(((want - got) ** 2).sum() / (want**2).sum())
-        assert engine._trial(network, make_plan(network), config, samples, 1) == pytest.approx(noise, rel=1e-3)
+        with Child() as child:
+            assert engine._trial(network, make_plan(network), config, samples, 1, child) == pytest.approx(noise, rel=1e-3)
 
 
 @pytest.mark.parametrize("how", ["auto", "yes"])
