@@ -60,7 +60,9 @@ class RecommendOptions(GenerateOptions, DataOptions, ModelOptions):
     size: Annotated[str | None, option(TARGET, "Parameters in at most so many bytes: 200KB.", "--size", metavar="N")] = None
     latency: Annotated[str | None, option(TARGET, "At most this time in ONNX Runtime here: 2ms.", "--latency", metavar="T")] = None
     top: Annotated[int, option(OUTPUT, "How many settings to show.", "--top", metavar="N", min=1)] = RecommendConfig.top
-    predictor: Annotated[str | None, option(METHOD, "Predict with this file of recommend --train.", "--predictor", metavar="FILE")] = None
+    predictor: Annotated[
+        str | None, option(METHOD, "Predict with this file of recommend --train, not with what ships.", "--predictor", metavar="FILE")
+    ] = None
     verify: Annotated[int, option(METHOD, "Carry out the first N settings: predicted against real.", "--verify", metavar="N", min=0)] = 0
     apply: Annotated[str | None, option(METHOD, "Carry out the best, or the N-th, and write it.", "--apply", metavar="best|N")] = None
     explain: Annotated[bool, option(METHOD, "Say which features drove the first, and which problems are near.", "--explain")] = False

@@ -201,7 +201,7 @@ complete -c compresskit -n '__fish_seen_subcommand_from recommend' -s f -l force
 complete -c compresskit -n '__fish_seen_subcommand_from recommend' -l json -d 'Print the report as one JSON object in place of tables'
 complete -c compresskit -n '__fish_seen_subcommand_from recommend' -l report -r -d 'Write the report as JSON'
 complete -c compresskit -n '__fish_seen_subcommand_from recommend' -l plot -r -d 'Draw some samples of each class (.png)'
-complete -c compresskit -n '__fish_seen_subcommand_from recommend' -l predictor -r -d 'Predict with this file of recommend --train'
+complete -c compresskit -n '__fish_seen_subcommand_from recommend' -l predictor -r -d 'Predict with this file of recommend --train, not with what ships'
 complete -c compresskit -n '__fish_seen_subcommand_from recommend' -l verify -r -d 'Carry out the first N settings: predicted against real'
 complete -c compresskit -n '__fish_seen_subcommand_from recommend' -l apply -r -d 'Carry out the best, or the N-th, and write it'
 complete -c compresskit -n '__fish_seen_subcommand_from recommend' -l explain -d 'Say which features drove the first, and which problems are near'
