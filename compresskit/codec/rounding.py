@@ -52,7 +52,8 @@ class ContextCode:
 
     def choose(self, targets: Floats, values: Integers) -> Integers:
         """As in `Code`, one by one in the order of coding: a choice changes what is expected of those that come after."""
-        weights, lengths = fit_weights(self.places, values), self._lengths(*self._traced(values))
+        weights = fit_weights(self.places, values)
+        lengths = self._lengths(*self._traced(values, weights))
         near = nearest(targets, self.limit)
 
         def visit(rows: Integers, band: slice, contexts: NDArray[np.uint8], guesses: Integers) -> Integers:
@@ -65,7 +66,7 @@ class ContextCode:
 
     def bits(self, values: Integers) -> Floats:
         """As in `Code`."""
-        contexts, errors = self._traced(values)
+        contexts, errors = self._traced(values, fit_weights(self.places, values))
         return self._lengths(contexts, errors)[contexts, errors].sum(axis=1)
 
     def _lengths(self, contexts: NDArray[np.uint8], errors: Integers) -> Floats:
@@ -73,15 +74,15 @@ class ContextCode:
         tokens, _, plain = split(np.roll(np.arange(-2 * self.limit, 2 * self.limit), 2 * self.limit))
         return token_lengths(contexts.reshape(-1), split(errors.reshape(-1))[0], INCREMENT)[:, tokens] + plain
 
-    def _traced(self, values: Integers) -> tuple[NDArray[np.uint8], Integers]:
-        """Contexts and errors (P, L) of `values`."""
+    def _traced(self, values: Integers, weights: Integers) -> tuple[NDArray[np.uint8], Integers]:
+        """Contexts and errors (P, L) of `values`, under the `weights` of neighbours."""
         found, errors = np.empty(values.shape, np.uint8), np.empty_like(values)
 
         def visit(rows: Integers, band: slice, contexts: NDArray[np.uint8], guesses: Integers) -> Integers:
             found[rows, band], errors[rows, band] = contexts, values[rows, band] - guesses
             return values[rows, band]
 
-        scan(self.places, self.typical, fit_weights(self.places, values), self.limit, visit)
+        scan(self.places, self.typical, weights, self.limit, visit)
         return found, errors
 
 

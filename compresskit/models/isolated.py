@@ -43,7 +43,7 @@ class Child:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._end()
+        self.end()
 
     @property
     def alive(self) -> bool:
@@ -84,13 +84,13 @@ class Child:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or not self.alive:
-            self._end()
+            self.end()
             command = [sys.executable, "-I", "-c", _START, *filter(None, sys.path)]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         return self._process
 
-    def _end(self) -> None:
-        """No run is under way any more: the process has nothing to lose."""
+    def end(self) -> None:
+        """Kill the process, if it runs: between answers it has nothing to lose."""
         if self._process is None:
             return
         self._process.kill()
@@ -162,6 +162,6 @@ class IsolatedSession:
 
     def _close(self) -> None:
         if self._own:
-            self._child.__exit__(None, None, None)
+            self._child.end()
         elif self._child.alive:
             self._child.ask({"session": self._name})

@@ -185,20 +185,16 @@ def kendall(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.nd
 
 def _keeping(problem: Problem, allowed: float) -> Constraints:
     quality = problem.quality(1 - allowed)
-    return Constraints(accuracy=quality) if _higher_is_better(problem) else Constraints(error=quality)
+    return Constraints(accuracy=quality) if problem.higher_is_better else Constraints(error=quality)
 
 
 def _ranked(predictor: Predictor, problem: Problem, trials: Sequence[Trial], constraints: Constraints) -> list[Trial]:
     """Those of `trials` that a user is told of, in that order: all that are predicted to meet `constraints`, or else the nearest."""
     tried: Mapping[Setting, Trial] = {trial.setting: trial for trial in trials}
     candidates = [Candidate(prediction, size=0.0) for prediction in predictor.predict(problem, list(tried))]
-    higher = _higher_is_better(problem)
+    higher = problem.higher_is_better
     found = shortlist(candidates, constraints, higher_is_better=higher) or [nearest(candidates, constraints, higher_is_better=higher)]
     return [tried[candidate.prediction.setting] for candidate in found]
-
-
-def _higher_is_better(problem: Problem) -> bool:
-    return problem.original > problem.trivial
 
 
 def _tau(predictor: Predictor, problem: Problem, trials: Sequence[Trial]) -> float:

@@ -81,7 +81,7 @@ class Predictor:
     def predict(self, problem: Problem, settings: Sequence[Setting]) -> tuple[Prediction, ...]:
         """What each of `settings` is expected to give."""
         found = []
-        most = 1.0 if problem.original > problem.trivial else math.inf  # an accuracy, else an error
+        most = 1.0 if problem.higher_is_better else math.inf
         for setting, retained in zip(settings, self.retained(problem, settings), strict=True):
             margin = self.margins.of(setting)
             low, high = sorted(problem.quality(float(retained) + sign * margin) for sign in (-1, 1))

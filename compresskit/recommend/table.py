@@ -54,6 +54,11 @@ class Problem:
         error = not math.isnan(self.features.get("rmse", math.nan))
         return self.original >= self.trivial if error else self.original <= self.trivial
 
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether qualities are accuracies, and not errors; of a problem that is not hopeless."""
+        return self.original > self.trivial
+
     def quality(self, retained: float) -> float:
         """The inverse of `retained`."""
         return self.trivial + retained * (self.original - self.trivial)
