@@ -9,23 +9,20 @@ loss on digits in four of five settings; accuracies there differ by an image or 
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from common import RESULTS, heading, write
-from distillation import Case, cifar, digits
+from common import heading, write
+from distillation import Case, asked, cifar, digits, judged
 
 from compresskit.pruning.config import Method, PruneConfig, Target
 from compresskit.pruning.engine import prune
 from compresskit.runtime import set_threads
-from compresskit.training import evaluate
 
 CRITERIA = ("l2", "reconstruction")
 
@@ -47,10 +44,8 @@ def measure(block: Block, criterion: str, target: float, seed: int) -> dict[str,
     config = PruneConfig(target=Target("flops", target), method=block.method, criterion=criterion, epochs=block.epochs, seed=seed)
     result = prune(block.case.graph, block.case.data, config)
     seconds = time.process_time() - began
-    assert block.case.data.validation is not None
-    found = evaluate(result.graph.module, block.case.data.validation, block.case.data.normalization)
     row = {"case": block.case.name, "method": block.method, "target": target, "epochs": block.epochs, "criterion": criterion, "seed": seed}
-    return {**row, "accuracy": round(found.accuracy or 0.0, 4), "loss": round(found.loss, 4), "cpu_seconds": round(seconds, 1)}
+    return {**row, **judged(block.case, result.graph.module), "cpu_seconds": round(seconds, 1)}
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -65,12 +60,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("weights", "cifar", "model", "digits"):
-        parser.add_argument(name, type=Path)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=RESULTS / "criteria.json")
-    options = parser.parse_args()
+    options = asked(__doc__, "criteria.json")
     threads = set_threads(options.threads)
     small, large = digits(options.model, options.digits), cifar(options.weights, options.cifar)
     blocks = (

@@ -21,6 +21,7 @@ from typing import Any
 
 from common import RESULTS, heading, write
 from safetensors.torch import load_file
+from torch import nn
 
 from compresskit.data import Dataset, load_data
 from compresskit.models.graph import ModelGraph, Normalization, TensorSpec
@@ -64,10 +65,15 @@ def measure(case: Case, distill: float, seed: int) -> dict[str, Any]:
     config = PruneConfig(target=Target("flops", case.target), method="classic", epochs=case.epochs, distill=distill, seed=seed)
     module = prune(case.graph, case.data, config).graph.module
     seconds = time.perf_counter() - began
+    row = {"case": case.name, "target": case.target, "epochs": case.epochs, "distill": distill, "seed": seed}
+    return {**row, **judged(case, module), "seconds": round(seconds, 1)}
+
+
+def judged(case: Case, module: nn.Module) -> dict[str, float]:
+    """Accuracy and loss on the validation split."""
     assert case.data.validation is not None
     found = evaluate(module, case.data.validation, case.data.normalization)
-    row = {"case": case.name, "target": case.target, "epochs": case.epochs, "distill": distill, "seed": seed}
-    return {**row, "accuracy": round(found.accuracy or 0.0, 4), "loss": round(found.loss, 4), "seconds": round(seconds, 1)}
+    return {"accuracy": round(found.accuracy or 0.0, 4), "loss": round(found.loss, 4)}
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -80,13 +86,18 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return table
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def asked(description: str | None, output: str) -> argparse.Namespace:
+    """What the command line says of the files of both cases, and where the rows go."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("weights", "cifar", "model", "digits"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=RESULTS / "distillation.json")
-    options = parser.parse_args()
+    parser.add_argument("--output", type=Path, default=RESULTS / output)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = asked(__doc__, "distillation.json")
     threads = set_threads(options.threads)
     rows = json.loads(options.output.read_text())["rows"] if options.output.exists() else []
     done = {(row["case"], row["distill"], row["seed"]) for row in rows}
