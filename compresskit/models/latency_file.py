@@ -87,10 +87,15 @@ def is_local(table: Table) -> bool:
     return table.machine == machine_name() and table.onnxruntime == versions()["onnxruntime"]
 
 
-def cached_table(graph: ModelGraph, *, threads: int = 1, batch: int = 1, timer: Timer | None = None, progress: Progress = SILENT) -> Table:
+def cached_table(
+    graph: ModelGraph, *, factors: bool = False, threads: int = 1, batch: int = 1, timer: Timer | None = None, progress: Progress = SILENT
+) -> Table:
     """A table of this machine and runtime that serves `graph`: from the user's cache as far as it goes, the rest measured and put there.
 
     A cache that is damaged, or cannot be written, is as good as none.
+
+    Args:
+        factors: whether it also serves what the layers would become as products of two.
 
     Raises:
         InputError: as `measure_table`.
@@ -101,7 +106,7 @@ def cached_table(graph: ModelGraph, *, threads: int = 1, batch: int = 1, timer: 
         known = read_table(path)
     except InputError:
         known = blank
-    table = measure_table(graph, known, timer=timer, progress=progress)
+    table = measure_table(graph, known, factors=factors, timer=timer, progress=progress)
     if table != known:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

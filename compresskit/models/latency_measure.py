@@ -13,7 +13,7 @@ import numpy as np
 
 from compresskit.models.graph import ModelGraph, random_inputs
 from compresskit.models.latency import Latency, clock, compare, measure, take_turns
-from compresskit.models.latency_operators import Operator, Use, batch_of, fingerprint, uses
+from compresskit.models.latency_operators import Operator, Use, batch_of, factorable, factored, fingerprint, uses
 from compresskit.models.latency_probe import Probe, idle, probe
 from compresskit.models.latency_surface import axis
 from compresskit.models.latency_table import SHORTEST, Entry, Table, Whole
@@ -36,19 +36,23 @@ def blank_table(*, threads: int = 1, batch: int = 1) -> Table:
     return Table(machine_name(), versions()["onnxruntime"], threads, batch, (), {})
 
 
-def measure_table(graph: ModelGraph, table: Table, *, timer: Timer | None = None, progress: Progress = SILENT) -> Table:
+def measure_table(graph: ModelGraph, table: Table, *, factors: bool = False, timer: Timer | None = None, progress: Progress = SILENT) -> Table:
     """`table` (a blank one, or one of this machine) with times of every operator of `graph` and of `graph` itself; what it has stays.
 
     Points of all operators are shuffled and take turns in small parties, so that a machine that slows down for a while blurs a table
     rather than bends it. Each is the median of its runs, less that of a model that does nothing: a graph pays that once, whatever its
     operators. Its own time is end to end, so that what a table predicts for it compares with `measured_latency`.
 
+    Args:
+        factors: also measure what the layers would become as products of two.
+
     Raises:
         InputError: a node does not fit its inputs; or the graph cannot be exported; or its operators take no time that a clock tells.
     """
     timer = timer or time_models
     calls = uses(graph, table.batch)
-    measured = _entries(_axes(table, calls), table.threads, timer, progress)
+    parts = [part for call in calls if factors and factorable(call) for part in factored(call, call.rank)]
+    measured = _entries(_axes(table, [*calls, *parts]), table.threads, timer, progress)
     kept = tuple(entry for entry in table.entries if entry.operator not in {new.operator for new in measured})
     table = replace(table, entries=kept + measured)
     if calls and (key := fingerprint(calls)) not in table.models:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -71,6 +72,11 @@ class Use:
     outputs: int
     axis: int = -1
 
+    @property
+    def rank(self) -> int:
+        """Of the weight of a `factorable` call as a matrix (outputs, inputs * kernel), at most."""
+        return min(self.outputs, self.inputs * math.prod(self.operator.kernel))
+
     def __str__(self) -> str:
         name = self.node.target if self.node.op == "call_module" else self.node.name
         return f"{self.operator}, {self.inputs} to {self.outputs} wide ({shown(str(name))})"
@@ -93,6 +99,17 @@ def uses(graph: ModelGraph, batch: int = 1) -> tuple[Use, ...]:
     values = shapes(graph, batch_of(graph, batch))
     found = (_use(graph, node, values) for node in graph.module.graph.nodes)
     return tuple(use for use in found if use is not None)
+
+
+def factored(use: Use, rank: int) -> tuple[Use, Use]:
+    """The two calls in place of a `factorable` one, where its weight becomes a product of that rank: to so many channels, and from them."""
+    outer = use.operator if use.operator.kind == "linear" else _pointwise(use.operator)
+    return replace(use, outputs=rank), replace(use, operator=outer, inputs=rank)
+
+
+def factorable(use: Use) -> bool:
+    """Whether a call is one of a layer that a product of two of its kind can stand in for."""
+    return use.node.op == "call_module" and use.operator.kind in ("conv", "linear") and use.operator.groups == 1
 
 
 def fingerprint(calls: Iterable[Use]) -> str:
@@ -152,6 +169,15 @@ def _padding(module: Any) -> tuple[int, ...]:
         totals = [dilation * (size - 1) for size, dilation in zip(module.kernel_size, module.dilation, strict=True)]
         return (*(total // 2 for total in totals), *(total - total // 2 for total in totals))
     return tuple(module.padding) * 2
+
+
+def _pointwise(conv: Operator) -> Operator:
+    """A convolution of kernel 1 on what `conv` makes."""
+    ones = (1,) * len(conv.kernel)
+    begins, ends = conv.padding[: len(ones)], conv.padding[len(ones) :]
+    geometry = zip(conv.shape[1:], begins, ends, conv.dilation, conv.kernel, conv.stride, strict=True)
+    space = ((size + begin + end - dilation * (kernel - 1) - 1) // stride + 1 for size, begin, end, dilation, kernel, stride in geometry)
+    return Operator("conv", (conv.shape[0], *space), kernel=ones, stride=ones, dilation=ones, padding=(0,) * 2 * len(ones))
 
 
 def _times(sizes: Any) -> str:

@@ -240,8 +240,6 @@ class PruneConfig(TrainingSettings):
             raise UsageError("--blocks says which widths and ranks fall, and zeros leave all as they are: leave out --blocks, or ask for no zeros")
         if "lowrank" not in self.blocks:
             return
-        if self.target is not None and self.target.quantity == "latency":
-            raise UsageError("--latency cannot be predicted for layers that become two: leave lowrank out of --blocks, or give --flops")
         if self.salient:
             raise UsageError(f"--method {self.method} says nothing about ranks: leave lowrank out of --blocks, or give --method classic or l1l2")
         if self.steps > 1:

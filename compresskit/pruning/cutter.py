@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -24,13 +23,14 @@ from compresskit.pruning.lowrank import lower_ranks, lowered, paying
 from compresskit.pruning.recovery import Recovery
 from compresskit.pruning.scoring import Scored, Scorer
 from compresskit.pruning.step import Cut, Layout, cut_to, cut_to_measure, floored
+from compresskit.pruning.target import CLOSE
 
 MULTIPLES = (8, 4, 2, 1)  # of channels, in the order in which they are tried: ONNX Runtime computes in blocks of 8 or 16
 LATENCY_MULTIPLES = (8, 4)  # at widths between these, latency is no longer what a table of operators predicts
 LEARNED_MULTIPLES = (2, 1)  # coarser ones undo what was learned: a stream of 16 channels that is to keep 11 would keep all
 RANK_MULTIPLES = (2, 1)  # likewise: a layer of 16 channels would have rank 8 or stay whole
 RANKS = "lowrank"
-SHARE = 0.5  # of the way to the target, by factors, that ranks go where widths went the rest
+SHARES = (0.5, 0.25)  # of the way to the target, by factors, that ranks go where widths went the rest; the next where they cannot go so far
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Cutter:
     def __call__(self, graph: ModelGraph, limit: float) -> Cut:
         """Cut `graph` so that its cost comes to `limit`.
 
-        Ranks that were learned fall along with the widths that were learned beside them; a criterion's fall after its widths.
+        Ranks that were learned fall along with the widths that were learned beside them; a criterion's fall after its widths, and stay
+        where they cost nothing, as in ONNX Runtime thin layers may.
 
         Raises:
             TargetError: nothing can be cut.
@@ -60,19 +61,34 @@ class Cutter:
         if self.config.learns or RANKS not in self.config.blocks:
             return self._cut(graph, limit, self.config.blocks)
         widths = [name for name in self.config.blocks if name != RANKS]
-        made = Cut(graph, np.zeros(0, dtype=bool), (), self.goal.whole, self.goal.whole)
-        if widths:
-            with suppress(TargetError):  # where no width can fall, ranks go the whole way
-                made = self._cut(graph, self.goal.whole * (limit / self.goal.whole) ** (1 - SHARE), widths)
-        return lower_ranks(made, self.goal, self._layout(RANK_MULTIPLES), self.recovery)
+        whole = Cut(graph, np.zeros(0, dtype=bool), (), self.goal.whole, self.goal.whole)
+        if not widths:
+            return self._lowered(whole)
+        for share in SHARES:
+            try:
+                narrowed = self._cut(graph, self.goal.whole * (limit / self.goal.whole) ** (1 - share), widths)
+            except TargetError:  # no width can fall: ranks go the whole way
+                return self._lowered(whole)
+            made = self._lowered(narrowed)
+            if made.least <= limit * (1 + CLOSE):
+                return made
+        made = self._cut(graph, limit, widths)
+        return replace(made, notes=(*made.notes, "all ranks stay: lower ones do not bring the target within reach, and narrower layers do"))
+
+    def _lowered(self, made: Cut) -> Cut:
+        """`made`, with ranks that go the rest of the way."""
+        multiples = RANK_MULTIPLES if self.goal.table is None else LATENCY_MULTIPLES
+        return lower_ranks(made, self.goal, self._layout(multiples), self.recovery, self.progress)
 
     def _cut(self, graph: ModelGraph, limit: float, blocks: Sequence[str]) -> Cut:
         prunable = open_blocks(graph, blocks)
         cost = self.goal.cost(prunable)
         scored = self.score(prunable, cost, limit)
         make = partial(cut_to, prunable, self._floored(prunable, scored), cost, self._layout(self._multiples()))
-        last = limit == self.goal.limit
-        made = cut_to_measure(make, self.goal, self.progress) if self.goal.measurable and last else make(limit)
+        if self.goal.measurable and limit == self.goal.limit:
+            made = cut_to_measure(make, self.goal, self.progress, shape=partial(_shape, prunable, cost))
+        else:
+            made = make(limit)
         lone = (f"{name} is down to its last channel" for name in narrowest(prunable, made.keep))
         return self._mended(prunable, cost, replace(made, notes=(*scored.notes, *lone)))
 
@@ -100,3 +116,9 @@ class Cutter:
         if self.goal.table is not None:
             return LATENCY_MULTIPLES
         return LEARNED_MULTIPLES if self.config.learns else MULTIPLES
+
+
+def _shape(prunable: Prunable, cost: Cost, made: Cut) -> ModelGraph:
+    """`made`, with its layers factorized as they will be."""
+    ranks = paying(prunable, cost, made.keep)
+    return lowered(made, ranks, None).graph if ranks else made.graph

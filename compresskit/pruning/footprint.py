@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -62,7 +62,7 @@ class Footprint:
     def __init__(self, whole: float, terms: Iterable[_Term | _Choice]) -> None:
         given = list(terms)
         plain, choices = [term for term in given if isinstance(term, _Term)], [term for term in given if isinstance(term, _Choice)]
-        self._parts = [len(plain), *[len(choices)] * 3]
+        self._parts = (len(plain), *[len(choices)] * 3)
         every = [*plain, *(one.dense for one in choices), *(one.inner for one in choices), *(one.outer for one in choices)]
         arrays = {labels.tobytes(): labels for term in every for labels in term.dims}
         place = {key: index for index, key in enumerate(arrays)}
@@ -81,19 +81,33 @@ class Footprint:
         """The cost with the classes of `keep` (classes,), a whole number."""
         kept = np.add.reduceat(keep[self._labels].astype(np.float64), self._starts) / self._sizes if len(self._sizes) else np.zeros(0)
         fractions = np.append(kept, 1.0)[self._terms].prod(axis=1)
-        plain, dense, inner, outer = np.split(np.rint(self._amounts * fractions), np.cumsum(self._parts[:-1]))  # each term counts things
-        return float(self._fixed + plain.sum() + np.minimum(dense, inner + outer).sum())
+        return self._fixed + cheapest(np.rint(self._amounts * fractions), self._parts)  # each term counts things
 
     def relaxed(self, kept: torch.Tensor) -> torch.Tensor:
-        """The cost, a differentiable scalar, where a fraction `kept` (dimensions,) of each of `dimensions` stays.
-
-        A layer that may be factorized has the cost of the cheaper form, but always the slope of its factors (L1/L2 surrogates, table 1):
-        a rank has to fall a long way before it pays, and would never begin to.
-        """
+        """The cost, a differentiable scalar, where a fraction `kept` (dimensions,) of each of `dimensions` stays."""
         fractions = torch.cat([kept, kept.new_ones(1)])[torch.from_numpy(self._terms)].prod(dim=1)
-        plain, dense, inner, outer = (torch.from_numpy(self._amounts).to(kept) * fractions).split(self._parts)
-        factors = inner + outer
-        return self._fixed + plain.sum() + (factors + (torch.minimum(dense, factors) - factors).detach()).sum()
+        return self._fixed + relaxed_cheapest(torch.from_numpy(self._amounts).to(kept) * fractions, self._parts)
+
+
+def cheapest(prices: np.ndarray, parts: Sequence[int]) -> float:
+    """The sum of `prices` (prices,), where a layer that may be factorized counts as it is, or as two factors, whichever is less.
+
+    Args:
+        parts: four counts: of prices that stand alone, and of layers as they are, of their inner and of their outer factors.
+    """
+    plain, dense, inner, outer = np.split(prices, np.cumsum(parts[:-1]))
+    return float(plain.sum() + np.minimum(dense, inner + outer).sum())
+
+
+def relaxed_cheapest(prices: torch.Tensor, parts: Sequence[int]) -> torch.Tensor:
+    """`cheapest`, a differentiable scalar.
+
+    A layer that may be factorized has the price of the cheaper form, but always the slope of its factors (L1/L2 surrogates, table 1):
+    a rank has to fall a long way before it pays, and would never begin to.
+    """
+    plain, dense, inner, outer = prices.split(list(parts))
+    factors = inner + outer
+    return plain.sum() + (factors + (torch.minimum(dense, factors) - factors).detach()).sum()
 
 
 def footprint(

@@ -52,9 +52,7 @@ class Goal:
             InputError: they are not in the table, and it is another machine's.
         """
         if self.table is not None:
-            table = measure_table(prunable.graph, self.table) if self.measurable else self.table
-            table.check(uses(prunable.graph, table.batch))
-            return LatencyFootprint(prunable.graph, prunable.coupling, table)
+            return _latency(prunable, self.table)
         assert self.target.quantity != "latency"
         return footprint(prunable.graph, prunable.coupling, self.target.quantity, prunable.ranks)
 
@@ -86,12 +84,20 @@ def set_goal(
             raise UsageError(f"a latency table says nothing about --{target.quantity}: leave it out, or give --latency")
         whole = _counted(graph, target)
         return Goal(graph, target, whole, target.limit(whole))
-    table = table or cached_table(graph, threads=torch.get_num_threads(), progress=progress)
     prunable = open_blocks(graph, blocks)
-    cost = LatencyFootprint(prunable.graph, prunable.coupling, table)
+    table = table or cached_table(graph, factors=bool(prunable.ranks), threads=torch.get_num_threads(), progress=progress)
+    cost = _latency(prunable, table)
     goal = Goal(graph, target, cost.whole, target.limit(cost.whole), table)
     check_limit(cost, prunable.coupling, goal.limit)
     return goal
+
+
+def _latency(prunable: Prunable, table: Table) -> LatencyFootprint:
+    """What `prunable` takes by `table`, if that is of this machine with what it lacks."""
+    if is_local(table):
+        table = measure_table(prunable.graph, table, factors=bool(prunable.ranks))
+    table.check(uses(prunable.graph, table.batch))
+    return LatencyFootprint(prunable.graph, prunable.coupling, table, prunable.ranks)
 
 
 def _counted(graph: ModelGraph, target: Target) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from compresskit.errors import TargetError
 from compresskit.models.graph import ModelGraph
+from compresskit.progress import SILENT, Progress
 from compresskit.pruning.blocks import BLOCKS, open_blocks
 from compresskit.pruning.compensation import Moments, fits, gather
 from compresskit.pruning.factors import Factors, decompose, factorize
@@ -20,7 +21,7 @@ from compresskit.pruning.footprint import Cost
 from compresskit.pruning.goal import Goal
 from compresskit.pruning.groups import Prunable
 from compresskit.pruning.recovery import Recovery
-from compresskit.pruning.step import Cut, Layout, floored, plan_to
+from compresskit.pruning.step import Cut, Layout, cut_to_measure, floored, plan_to
 from compresskit.report import Skipped
 
 
@@ -61,22 +62,29 @@ def moments_of(graph: ModelGraph, layers: Iterable[str], recovery: Recovery | No
     return gather(graph.module, watched, recovery.calibration()) if recovery is not None and watched else {}
 
 
-def lower_ranks(cut: Cut, goal: Goal, layout: Layout, recovery: Recovery | None) -> Cut:
-    """Let ranks of the layers of `cut.graph` fall, those first whose directions matter least for what they cost, until the cost is at the limit."""
+def lower_ranks(cut: Cut, goal: Goal, layout: Layout, recovery: Recovery | None, progress: Progress = SILENT) -> Cut:
+    """Let ranks of the layers of `cut.graph` fall, those first whose directions matter least for what they cost, until the cost is at the limit.
+
+    Where that is a latency of this machine, until it is measured there.
+    """
     prunable = open_blocks(_settled(cut.graph, recovery), ("lowrank",))
     cost = goal.cost(prunable)
     found = directions_of(prunable, cost, recovery)
     held = [floored(score, layout.floor, len(score)) for score in found.scores]
-    search = partial(plan_to, prunable, held, cost, replace(layout, scope="global"))
+    plan = partial(plan_to, prunable, held, cost, replace(layout, scope="global"))
     closed = BLOCKS["lowrank"].open(prunable).closed
     skipped = (*cut.skipped, *(Skipped(layer, reason) for layer, reason in closed.items()))  # of widths, `cut` has said why they stay
+
+    def make(limit: float) -> Cut:
+        chosen = plan(limit)
+        least = chosen.reached if chosen.met else plan(0.0).reached
+        graph = factorize(prunable.graph, paying(prunable, cost, chosen.keep), found.moments)
+        return replace(cut, graph=graph, skipped=skipped, reached=chosen.reached, least=least)
+
     try:
-        chosen = search(goal.limit)
-        least = chosen.reached if chosen.met else search(0.0).reached
+        return cut_to_measure(make, goal, progress) if goal.measurable else make(goal.limit)
     except TargetError:
         return replace(cut, skipped=skipped)
-    graph = factorize(prunable.graph, paying(prunable, cost, chosen.keep), found.moments)
-    return replace(cut, graph=graph, skipped=skipped, reached=chosen.reached, least=least)
 
 
 def lowered(cut: Cut, ranks: Mapping[str, int], recovery: Recovery | None) -> Cut:

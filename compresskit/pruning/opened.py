@@ -162,7 +162,7 @@ def _latency_table(
         return None, ()
     if request.table is None:
         with clock("table"):
-            return cached_table(graph, threads=threads, progress=progress), ()
+            return cached_table(graph, factors="lowrank" in request.config.blocks, threads=threads, progress=progress), ()
     table, warnings = table_for(Path(request.table), graph)
     if is_local(table):
         return table, warnings

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from typing import Literal
 
 import numpy as np
@@ -87,8 +88,13 @@ def cut_to(prunable: Prunable, scores: Sequence[torch.Tensor], cost: Cost, layou
             raise TargetError("nothing can be cut from this model: whatever is cut, it computes something else from the channels that stay")
 
 
-def cut_to_measure(make: Callable[[float], Cut], goal: Goal, progress: Progress = SILENT) -> Cut:
+def cut_to_measure(
+    make: Callable[[float], Cut], goal: Goal, progress: Progress = SILENT, *, shape: Callable[[Cut], ModelGraph] = attrgetter("graph")
+) -> Cut:
     """The cut, of those that `make` plans for a predicted latency, whose measured latency is nearest to the goal's limit.
+
+    Args:
+        shape: a graph of the widths and ranks that a cut will have in the end.
 
     Raises:
         CompresskitError: as `make`; the model cannot be exported.
@@ -98,9 +104,9 @@ def cut_to_measure(make: Callable[[float], Cut], goal: Goal, progress: Progress 
         made = make(limit)
         return made, made.reached
 
-    found = closest(attempt, goal.limit, whole_ms=goal.whole, measure=lambda made: goal.measured(made.graph), progress=progress)
+    found = closest(attempt, goal.limit, whole_ms=goal.whole, measure=lambda made: goal.measured(shape(made)), progress=progress)
     reached = found.best.measured
-    least = reached if found.met else goal.measured(make(0.0).graph)
+    least = reached if found.met else goal.measured(shape(make(0.0)))
     return replace(found.plan, reached=reached, least=least, tries=found.tries, met=found.met)
 
 

@@ -16,7 +16,7 @@ from compresskit.writers import check_target
 
 
 def tabulate(request: TableRequest, progress: Progress = SILENT) -> Table:
-    """Measure the table and write it, at the batch that the model fixes, or 1.
+    """Measure the table and write it, for cuts of all kinds, at the batch that the model fixes, or 1.
 
     Raises:
         CompresskitError: of the kind that the exit codes describe; nothing has been written then.
@@ -26,6 +26,6 @@ def tabulate(request: TableRequest, progress: Progress = SILENT) -> Table:
     progress.stage("read")
     graph = load_model(request.model, arch=request.arch, input_shape=request.input_shape, trust=request.trust, max_bytes=request.max_bytes)
     threads = settle_threads(request.threads, graph)
-    table = measure_table(graph, blank_table(threads=threads, batch=batch_of(graph, 1)), progress=progress)
+    table = measure_table(graph, blank_table(threads=threads, batch=batch_of(graph, 1)), factors=True, progress=progress)
     write_table(table, Path(request.output), force=request.force)
     return table

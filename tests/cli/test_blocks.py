@@ -25,10 +25,6 @@ def test_blocks_arrive(invoke: Invoke, pipeline: Any) -> None:
     ("arguments", "message"),
     [
         ("--blocks rank", "--blocks takes some of channels, heads, ffn, lowrank with commas between them, each once, not 'rank'"),
-        (
-            "--blocks lowrank --latency 5ms",
-            "--latency cannot be predicted for layers that become two: leave lowrank out of --blocks, or give --flops",
-        ),
         ("--blocks lowrank --flops 0.5 --steps 2", "--blocks lowrank factorizes once: leave out --steps"),
         (
             "--blocks lowrank --flops 0.5 --method snip",

@@ -12,11 +12,12 @@ from torch.nn import functional as F
 
 from compresskit.models.cost import node_costs
 from compresskit.models.graph import TensorSpec
-from compresskit.models.latency_operators import Operator, Use, fingerprint, uses
+from compresskit.models.latency_operators import Operator, Use, factorable, factored, fingerprint, uses
 from compresskit.models.latency_probe import idle, probe
 from compresskit.models.lift import graph_from_module
 from compresskit.models.sessions import run
 from compresskit.models.zoo import build
+from compresskit.pruning.factors import factorize
 
 
 def used(net: nn.Module, *shape: int | None, batch: int = 1) -> tuple[Use, ...]:
@@ -77,6 +78,25 @@ def test_a_probe_does_the_work_of_the_layer(name: str) -> None:
     example = torch.zeros([1 if size is None else size for size in shape])
     assert next(iter(made.feeds.values())).shape == example.shape
     assert run(made.model, made.feeds)[0].shape == layer(example).shape
+
+
+@pytest.mark.parametrize("name", ["dense", "same", "valid", "linear", "linear of tokens"])
+def test_factors_are_the_calls_of_the_factorized_layer(name: str) -> None:
+    layer, shape, _ = LAYERS[name]
+    graph = graph_from_module(nn.Sequential(layer).eval(), [TensorSpec("x", shape)], source="test")
+    (use,) = uses(graph)
+    (node,) = (node for node in graph.module.graph.nodes if node.op == "call_module")
+    made = uses(factorize(graph, {str(node.target): 3}, {}))
+    expected = factored(use, 3)
+    assert factorable(use)
+    assert use.rank == min(layer.weight.shape[0], layer.weight[0].numel())
+    assert [(call.operator, call.inputs, call.outputs) for call in made] == [(call.operator, call.inputs, call.outputs) for call in expected]
+
+
+@pytest.mark.parametrize("name", ["depthwise", "grouped", "transposed", "attention"])
+def test_what_has_no_factors(name: str) -> None:
+    layer, shape, _ = LAYERS[name]
+    assert not any(map(factorable, used(layer, *shape)))
 
 
 def test_products_of_weights_and_of_activations() -> None:

@@ -66,8 +66,8 @@ def _bytes_as_time(probes: Sequence[Probe], threads: int, seconds: float) -> np.
 
 @pytest.fixture(scope="session")
 def table_of() -> Callable[[ModelGraph], LatencyTable]:
-    """Makes up the latency table that this machine would have for a graph, if time were bytes."""
-    return lambda graph: measure_table(graph, blank_table(), timer=_bytes_as_time)
+    """Makes up the latency table that this machine would have for a graph and its factors, if time were bytes."""
+    return lambda graph: measure_table(graph, blank_table(), factors=True, timer=_bytes_as_time)
 
 
 @pytest.fixture(scope="session")

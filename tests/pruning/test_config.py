@@ -146,7 +146,6 @@ def test_other_patterns_are_refused(text: str) -> None:
         ({"blocks": ("channels", "channels")}, "--blocks takes some of channels, heads, ffn, lowrank"),
         ({"blocks": ()}, "--blocks takes some of channels, heads, ffn, lowrank with commas between them, each once, not ''"),
         ({"blocks": ("heads",), "target": None, "sparsity": 0.5}, "--blocks says which widths and ranks fall"),
-        ({"blocks": ("lowrank",), "target": Target("latency", 0.5)}, "--latency cannot be predicted for layers that become two"),
         ({"blocks": ("lowrank",), "method": "3sp"}, "--method 3sp says nothing about ranks"),
         ({"blocks": ("channels", "lowrank"), "steps": 2}, "--blocks lowrank factorizes once"),
         ({"distill": 1.5}, "--distill takes a weight from 0 to 1, not 1.5"),

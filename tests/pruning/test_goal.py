@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compresskit.data.dataset import Dataset
 from compresskit.errors import TargetError, UsageError
 from compresskit.models import latency_measure
 from compresskit.models.cost import total
@@ -17,7 +18,8 @@ from compresskit.models.latency_operators import uses
 from compresskit.models.latency_table import Table
 from compresskit.models.load import load_model
 from compresskit.pruning import goal as goals
-from compresskit.pruning.config import PruneConfig, Quantity, Target
+from compresskit.pruning.config import BlockName, Method, PruneConfig, Quantity, Target
+from compresskit.pruning.cut import widths
 from compresskit.pruning.engine import prune
 from compresskit.pruning.goal import set_goal
 from compresskit.pruning.groups import find_groups
@@ -82,6 +84,20 @@ def test_the_search_goes_on_until_what_is_measured_meets_the_target(
     assert result.reached == pytest.approx(0.6, rel=0.03)
     assert result.tries[-1].measured == pytest.approx(result.reached * table_of(digits_net).whole(uses(digits_net)).ms)
     assert len(result.tries) == len(measured) > 1
+
+
+@pytest.mark.parametrize("blocks", [("lowrank",), ("channels", "lowrank")])
+@pytest.mark.parametrize("method", ["classic", "l1l2"])
+def test_ranks_are_measured_as_the_layers_that_they_make(
+    digits_net: ModelGraph, digits: Dataset, table_of: TableOf, monkeypatch: pytest.MonkeyPatch, blocks: tuple[BlockName, ...], method: Method
+) -> None:
+    """On a machine on which weights are what takes time, what comes out takes what was measured."""
+    monkeypatch.setattr(goals, "measured_share", lambda graph, whole, **_: total(graph).params / total(whole).params)
+    config = PruneConfig(target=Target("latency", 0.6), blocks=blocks, method=method, epochs=0.3, batch_size=32)
+    result = prune(digits_net, digits, config, table=table_of(digits_net))
+    assert any(name.endswith(".inner") for name in widths(result.graph.module))
+    assert result.met
+    assert result.reached == pytest.approx(total(result.graph).params / total(digits_net).params)
 
 
 def test_a_table_of_another_machine_is_believed(digits_net: ModelGraph, table_of: TableOf, measured: list[float]) -> None:

@@ -14,14 +14,17 @@ from torch.nn import functional as F
 
 from compresskit.errors import TargetError
 from compresskit.models.graph import ModelGraph, TensorSpec
-from compresskit.models.latency_operators import fingerprint, uses
+from compresskit.models.latency_operators import factorable, factored, fingerprint, uses
 from compresskit.models.latency_surface import axis
 from compresskit.models.latency_table import Entry, Table, Whole
 from compresskit.models.lift import graph_from_module
 from compresskit.models.zoo import build
+from compresskit.pruning.blocks import open_blocks
 from compresskit.pruning.cut import cut
+from compresskit.pruning.factors import factorize
 from compresskit.pruning.groups import Prunable, find_groups
 from compresskit.pruning.latency_cost import LatencyFootprint, check_limit
+from compresskit.pruning.lowrank import paying
 from compresskit.pruning.target import plan
 
 BESIDE = 1.25  # the whole model over the sum of its operators
@@ -51,12 +54,13 @@ NETS: dict[str, tuple[nn.Module, tuple[int | None, ...]]] = {
 }
 
 
-def made_up(graph: ModelGraph) -> Table:
-    """A table of a machine that takes a different while for each operator, faster than its widths grow."""
+def made_up(graph: ModelGraph, *, factors: bool = False) -> Table:
+    """A table of a machine that takes a different while for each operator, faster than its widths grow; with those that `factors` make."""
     calls = uses(graph)
+    every = [*calls, *(part for use in calls if factors and factorable(use) for part in factored(use, use.rank))]
     entries = []
-    for number, operator in enumerate(dict.fromkeys(use.operator for use in calls)):
-        alike = [use for use in calls if use.operator == operator]
+    for number, operator in enumerate(dict.fromkeys(use.operator for use in every)):
+        alike = [use for use in every if use.operator == operator]
         inputs, outputs = axis({use.inputs for use in alike}), axis({use.outputs for use in alike})
         ms = (1 + number) * np.outer(np.array(inputs) ** 0.9, 1 + np.array(outputs) ** 1.1) / 1000
         entries.append(Entry(operator, inputs, outputs, tuple(map(tuple, ms.tolist()))))
@@ -102,6 +106,23 @@ def test_the_latency_of_a_cut_is_that_of_the_cut_model(name: str, seed: int) -> 
     else:
         predicted = table.summed(smaller)
     assert cost(keep) == pytest.approx(BESIDE * predicted)
+    assert float(cost.relaxed(fractions(cost, keep))) == pytest.approx(cost(keep))
+
+
+@pytest.mark.parametrize("name", NETS)
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10**6))
+def test_the_latency_of_ranks_is_that_of_the_factorized_model(name: str, seed: int) -> None:
+    prunable = open_blocks(prepared(name)[0].graph, ("lowrank",))
+    table = made_up(prunable.graph, factors=True)
+    cost = LatencyFootprint(prunable.graph, prunable.coupling, table, prunable.ranks)
+    rng = np.random.default_rng(seed)
+    keep = np.ones(prunable.coupling.classes, dtype=bool)
+    for labels in prunable.ranks.values():
+        keep[labels[rng.integers(1, len(labels) + 1) :]] = False
+    smaller = factorize(prunable.graph, paying(prunable, cost, keep), {})
+    assert cost.whole == pytest.approx(table.whole(uses(prunable.graph)).ms)
+    assert cost(keep) == pytest.approx(BESIDE * table.summed(uses(smaller)))
     assert float(cost.relaxed(fractions(cost, keep))) == pytest.approx(cost(keep))
 
 
