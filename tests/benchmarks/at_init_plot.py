@@ -48,6 +48,7 @@ def draw_changes(panels: Mapping[str, Iterable[tuple[float, float]]], correlatio
         predicted, actual = zip(*points, strict=True)
         axes.scatter(predicted, actual, s=8, alpha=0.6, color="black", linewidths=0)
         axes.axline((0, 0), slope=1, color="0.6", linestyle=":")
+        axes.locator_params(axis="x", nbins=5)
         axes.set_title(f"{name}: correlation {correlations[name]:.2f}")
         axes.set_xlabel("predicted change of the loss")
         axes.set_ylabel("actual change")
