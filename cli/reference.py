@@ -147,7 +147,10 @@ EXIT_CODES = (
     ("2", "the options are wrong, or an output exists"),
     ("3", "an input cannot be read, or an output cannot be written"),
     ("4", "the target cannot be met; the best that can is written, and named"),
-    ("5", "a guard failed: accuracy fell by more than --max-drop, --verify or a check of the output found a difference, training diverged"),
+    (
+        "5",
+        "a guard failed: --max-drop or --require-speedup (the model is written), --verify, a check of the output; or training diverged",
+    ),
     ("6", "the file would run code when it is loaded, and --trust was not given"),
     ("129, 130, 143", "ended by SIGHUP, Ctrl-C or SIGTERM; nothing half-made is left"),
 )

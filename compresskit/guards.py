@@ -10,11 +10,8 @@ def accuracy_guard(allowed: float | None, before: Accuracy | None, after: Accura
     """The error of `--max-drop`, where accuracy fell (or an error rose, as a fraction of what it was) by more than `allowed`; else None."""
     if allowed is None or before is None or after is None:
         return None
-    error = before.metric == "rmse"
-    rise, allowed = (after.value - before.value, allowed * before.value) if error else (before.value - after.value, allowed)
-    if rise <= allowed:
+    lost, limit = before.merit - after.merit, allowed * before.value if before.is_error else allowed
+    if lost <= limit:
         return None
-    what = "the error rose" if error else "accuracy fell"
-    return GuardError(
-        f"{what} from {before.value:.4f} to {after.value:.4f}, by {rise:.4f} where --max-drop allows {allowed:.4g}: no model was written"
-    )
+    what = "the error rose" if before.is_error else "accuracy fell"
+    return GuardError(f"{what} from {before.value:.4f} to {after.value:.4f}, by {lost:.4f} where --max-drop allows {limit:.4g}")

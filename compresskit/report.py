@@ -95,6 +95,16 @@ class Accuracy:
     count: int
     metric: str = "top-1"
 
+    @property
+    def is_error(self) -> bool:
+        """Whether less is better."""
+        return self.metric == "rmse"
+
+    @property
+    def merit(self) -> float:
+        """The value, or minus an error: more is better."""
+        return -self.value if self.is_error else self.value
+
 
 @dataclass(frozen=True)
 class Latency:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from compresskit.errors import GuardError, UsageError
+from compresskit.errors import UsageError
 from compresskit.metaprune.config import MetapruneConfig, MetapruneRequest
 from compresskit.metaprune.reports import MetapruneReport
 from compresskit.metaprune.shipped import read_metanetwork
@@ -71,7 +71,7 @@ def run(request: MetapruneRequest, progress: Progress = SILENT) -> MetapruneOutc
         unconverted=result.unconverted,
     )
     kept = checkpointing(request)
-    if kept is not None and not isinstance(outcome.failure, GuardError) and not request.dry_run:
+    if kept is not None and not request.dry_run:
         kept.discard(request.config.steps + 2)  # the two steps before pruning
     return MetapruneOutcome(report, outcome.standard_output, outcome.failure)
 

@@ -33,8 +33,8 @@ class PruneOutcome:
     Attributes:
         report: everything measured.
         standard_output: the ONNX bytes that belong on stdout, where "-" was among the outputs.
-        failure: what the command must end with although there is a report: the target was missed (the nearest model is written), or a guard
-            failed (nothing is written).
+        failure: what the command must end with although there is a report, and a model, the nearest to what was asked for: the target was
+            missed, or accuracy fell too far.
     """
 
     report: Report
@@ -64,7 +64,7 @@ def run(request: PruneRequest, progress: Progress = SILENT, *, engine: Engine = 
         result = engine(opened, kept, progress)
     done = opened.finish(result.graph, progress)
     failure = _guard(request, done) or _missed(config, result)
-    written = [] if isinstance(failure, GuardError) or request.dry_run else _write(request, done.graph, done.onnx)
+    written = [] if request.dry_run else _write(request, done.graph, done.onnx)
     report = Report(
         command=command,
         arguments=request.arguments,
@@ -91,7 +91,7 @@ def run(request: PruneRequest, progress: Progress = SILENT, *, engine: Engine = 
         ),
         outputs=tuple(written),
     )
-    if kept is not None and not isinstance(failure, GuardError) and not request.dry_run:
+    if kept is not None and not request.dry_run:
         kept.discard(config.steps)
     standard_output = done.onnx if STDOUT in request.outputs and written else None
     return PruneOutcome(report, standard_output, failure)

@@ -62,9 +62,9 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
         timings = [Latency(t.p50_ms, t.p90_ms, t.threads, t.batch) for t in compare(original, model, source.feeds(), threads=threads, isolated=True)]
     before, after = Figures(len(original), accuracies[0], timings[0]), Figures(len(model), accuracies[1], timings[1])
     failure = _guard(config, before, after)
-    written = [] if failure is not None or request.dry_run else write_onnx(model, request.outputs, force=request.force, protect=request.files_read())
+    written = [] if request.dry_run else write_onnx(model, request.outputs, force=request.force, protect=request.files_read())
     kept = checkpointing(request)
-    if kept is not None and failure is None and not request.dry_run:
+    if kept is not None and not request.dry_run:
         kept.discard(PHASES)
     report = make_report(request, Work(source, data, done, mixed, lost, before, after), threads, clock.seconds, written)
     return QuantizeOutcome(report, model if STDOUT in request.outputs and written else None, failure)
@@ -135,6 +135,6 @@ def _guard(config: QuantizeConfig, before: Figures, after: Figures) -> GuardErro
     if config.require_speedup is not None and speedup < config.require_speedup:
         return GuardError(
             f"the result is {speedup:.2f} times as fast ({after.latency.p50_ms:.3g} ms, {before.latency.p50_ms:.3g} ms before) "
-            f"where --require-speedup asks for {config.require_speedup:g}: no model was written"
+            f"where --require-speedup asks for {config.require_speedup:g}"
         )
     return None

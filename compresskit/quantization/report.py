@@ -108,7 +108,7 @@ class QuantizeOutcome:
 
     Attributes:
         standard_output: the ONNX bytes that belong on stdout, where "-" was among the outputs.
-        failure: a guard that failed; nothing is written then.
+        failure: a guard that failed; the model is written all the same.
     """
 
     report: QuantizeReport

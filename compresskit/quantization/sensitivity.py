@@ -28,16 +28,15 @@ def sensitivities(
     """
     choosing = replace(data, test=None)  # what shows which layer needs more bits must not be what the result is measured on
 
-    def value(model: onnx.ModelProto) -> float:
-        found = onnx_accuracy(model.SerializeToString(), network.inputs[0], choosing, batch=network.fixed_batch, threads=threads, child=child)
-        return -found.value if found.metric == "rmse" else found.value
+    def merit(model: onnx.ModelProto) -> float:
+        return onnx_accuracy(model.SerializeToString(), network.inputs[0], choosing, batch=network.fixed_batch, threads=threads, child=child).merit
 
     network = done.network
     progress.stage("sensitivity", len(done.layers))
-    whole = value(network.to_model())
+    whole = merit(network.to_model())
     lost = {}
     for layer in done.layers:
-        lost[layer.output] = whole - value(alone(done, layer))
+        lost[layer.output] = whole - merit(alone(done, layer))
         progress.advance(1)
     return lost
 

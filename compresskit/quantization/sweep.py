@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -75,7 +75,7 @@ class SweepOutcome:
 
     Attributes:
         standard_output: the ONNX bytes that belong on stdout, where "-" was among the outputs.
-        failure: no width is accurate enough for the model that was to be written.
+        failure: no width is accurate enough; the most accurate model is written.
     """
 
     report: SweepReport
@@ -84,7 +84,7 @@ class SweepOutcome:
 
 
 def run(request: SweepRequest, progress: Progress = SILENT) -> SweepOutcome:
-    """Quantize at every width, measure, and write the smallest model that is accurate enough where one is wanted.
+    """Quantize at every width, measure, and where a model is wanted, write the smallest that is accurate enough, or the most accurate.
 
     Raises:
         CompresskitError: of the kind that the exit codes describe; nothing has been written then.
@@ -104,7 +104,7 @@ def run(request: SweepRequest, progress: Progress = SILENT) -> SweepOutcome:
         with clock("measure"):
             before = onnx_accuracy(original, name, data, batch=batch, threads=threads, child=child)
         rows: list[SweepRow] = []
-        smallest: bytes | None = None
+        models: list[bytes] = []
         for config in request.configs:
             with clock("quantize"):
                 done = quantize(source.model, data, config, source=source.name, threads=threads, child=child, progress=progress)
@@ -114,14 +114,10 @@ def run(request: SweepRequest, progress: Progress = SILENT) -> SweepOutcome:
                 accuracy = onnx_accuracy(model, name, data, batch=batch, threads=threads, child=child)
             allowed = None if config.max_drop is None else accuracy_guard(config.max_drop, before, accuracy) is None
             rows.append(SweepRow(config.weights, config.activations, accuracy, len(model), allowed))
-            if allowed and (smallest is None or len(model) < len(smallest)):
-                smallest = model
-    failure = GuardError(_too_low(first, rows)) if request.outputs and smallest is None else None
-    written = (
-        write_onnx(smallest, request.outputs, force=request.force, protect=request.files_read())
-        if smallest is not None and not request.dry_run
-        else []
-    )
+            models.append(model)
+    chosen = _chosen(rows)
+    failure = GuardError(_too_low(first, rows[chosen])) if request.outputs and not rows[chosen].allowed else None
+    written = [] if request.dry_run else write_onnx(models[chosen], request.outputs, force=request.force, protect=request.files_read())
     report = SweepReport(
         command="quantize",
         arguments=request.arguments,
@@ -137,15 +133,20 @@ def run(request: SweepRequest, progress: Progress = SILENT) -> SweepOutcome:
         warnings=tuple(_warnings(request, data.test is None)),
         outputs=tuple(written),
     )
-    return SweepOutcome(report, smallest if STDOUT in request.outputs and written else None, failure)
+    return SweepOutcome(report, models[chosen] if STDOUT in request.outputs and written else None, failure)
 
 
-def _too_low(config: QuantizeConfig, rows: list[SweepRow]) -> str:
-    best = max(rows, key=lambda row: row.accuracy.value)
-    return (
-        f"no width is as accurate as --max-drop {config.max_drop:g} asks for: "
-        f"{best.accuracy.value:.4f} at W{best.weights}A{best.activations} is the best; no model was written"
-    )
+def _chosen(rows: Sequence[SweepRow]) -> int:
+    """The index of the smallest that is accurate enough; of the most accurate where none is."""
+    enough = [index for index, row in enumerate(rows) if row.allowed]
+    if enough:
+        return min(enough, key=lambda index: rows[index].bytes)
+    return max(range(len(rows)), key=lambda index: rows[index].accuracy.merit)
+
+
+def _too_low(config: QuantizeConfig, best: SweepRow) -> str:
+    widths = f"W{best.weights}A{best.activations}"
+    return f"no width is as accurate as --max-drop {config.max_drop:g} asks for: {best.accuracy.value:.4f} at {widths} is the best"
 
 
 def _warnings(request: SweepRequest, untested: bool) -> Iterator[str]:

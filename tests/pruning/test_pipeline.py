@@ -148,15 +148,16 @@ def test_a_count_is_reported_as_a_count(small: str, quantity: Any, value: float,
     assert report.target.reached == pytest.approx(value, rel=0.1)
 
 
-def test_a_guard_keeps_the_files_away_and_the_report_here(numbers: str, tmp_path: Path) -> None:
+def test_what_a_guard_fails_is_written_all_the_same(numbers: str, tmp_path: Path) -> None:
     config = replace(HALF, target=Target("flops", 0.05), criterion="random", floor=0.0, epochs=0.0, max_drop=0.01)
     trained = PruneRequest(str(SAMPLE / "digits_resnet.pt"), config, (str(tmp_path / "a.onnx"), "-"), data=numbers)
     outcome = run(trained)
     assert isinstance(outcome.failure, GuardError)
     assert str(outcome.failure).startswith("accuracy fell from ")
-    assert str(outcome.failure).endswith("no model was written")
-    assert (outcome.report.outputs, outcome.standard_output, (tmp_path / "a.onnx").exists()) == ((), None, False)
-    assert run(replace(trained, config=replace(config, max_drop=1.0))).failure is None
+    assert str(outcome.failure).endswith("where --max-drop allows 0.01")
+    assert (tmp_path / "a.onnx").read_bytes() == outcome.standard_output
+    assert [output.path for output in outcome.report.outputs] == [str(tmp_path / "a.onnx"), "-"]
+    assert run(replace(trained, config=replace(config, max_drop=1.0), outputs=())).failure is None
     with pytest.raises(UsageError, match="--max-drop needs --data"):
         run(replace(trained, data=None))
 

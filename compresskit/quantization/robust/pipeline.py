@@ -60,7 +60,7 @@ def run(request: RobustRequest, progress: Progress = SILENT) -> RobustOutcome:
         progress.stage("measure")
         accuracies = [_accuracy(one, network, data, threads) for one in (source.model, model)]
     failure = accuracy_guard(config.max_drop, *accuracies)
-    written = [] if failure is not None or request.dry_run else _write(request, source, data, model)
+    written = [] if request.dry_run else _write(request, source, data, model)
     if kept is not None and written:
         kept.discard(1 + len(done.trials))
     report = RobustReport(

@@ -62,7 +62,7 @@ class RobustOutcome:
 
     Attributes:
         standard_output: the ONNX bytes that belong on stdout, where "-" was among the outputs.
-        failure: a guard that failed; nothing is written then.
+        failure: a guard that failed; the model is written all the same.
     """
 
     report: RobustReport

@@ -71,11 +71,11 @@ def test_a_dry_run_writes_nothing_and_says_so(files: RobustRequest, tmp_path: Pa
     assert any("dry run" in warning for warning in outcome.report.warnings)
 
 
-def test_accuracy_that_falls_too_far_is_not_written(files: RobustRequest, tmp_path: Path) -> None:
+def test_accuracy_that_falls_too_far_is_a_failure(files: RobustRequest, tmp_path: Path) -> None:
     config = replace(CONFIG, strength=30.0, learning_rate=0.03, epochs=2, max_drop=0.01)
     outcome = run(replace(files, config=config, outputs=(str(tmp_path / "r.pt"),)))
     assert isinstance(outcome.failure, GuardError)
-    assert not (tmp_path / "r.pt").exists()
+    assert (tmp_path / "r.pt").stat().st_size == outcome.report.outputs[0].bytes
 
 
 def test_checkpoints_go_when_the_model_is_there(files: RobustRequest, tmp_path: Path) -> None:
