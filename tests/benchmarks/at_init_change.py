@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from at_init_common import Row, cifar, collect, fresh_vgg19, parser
+from at_init_common import fresh_vgg19, parser, some
 from at_init_plot import draw_changes
+from common import Row, collect
 
 from compresskit.data import Dataset
 from compresskit.models.graph import ModelGraph
@@ -94,7 +95,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 def main() -> None:
     options = parser(__doc__, "at_init_change.json").parse_args()
     threads = set_threads(options.threads)
-    data = cifar(options.data)
+    data = some(options.data)
     common = {"network": "VGG-19 of appendix A.4.1", "entries": ENTRIES, "sets": SETS}
     jobs: list[tuple[tuple[str, int], Callable[[], Row]]] = [
         ((name, seed), partial(measure, name, seed, data)) for seed in range(options.seeds) for name in PANELS

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from at_init_common import NORMALIZATION, Row, cifar, collect, parser
+from at_init_common import parser, some
+from cifar import NORMALIZATION
+from common import Row, collect
 
 from compresskit.data import Dataset
 from compresskit.models.load import load_model
@@ -54,7 +56,7 @@ def nothing(rows: list[Row]) -> Mapping[str, Any]:
 def main() -> None:
     options = parser(__doc__, "at_init_cost.json").parse_args()
     threads = set_threads(options.threads)
-    data = cifar(options.data)
+    data = some(options.data)
     jobs: list[tuple[str, Callable[[], Row]]] = [(name, partial(measure, name, data)) for name in RUNS]
     collect(options.output, threads, {"network": NETWORK, "samples": 100}, jobs, lambda row: row["run"], nothing)
 

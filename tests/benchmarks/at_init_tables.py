@@ -20,8 +20,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from at_init_common import IMAGES, WIDTH, Row, cifar, collect, fresh_vgg19, parser
+from at_init_common import IMAGES, WIDTH, fresh_vgg19, parser, some
 from at_init_plot import draw_tables
+from common import Row, collect
 
 from compresskit.data import Dataset
 from compresskit.models.cost import total
@@ -170,7 +171,7 @@ def main() -> None:
     options.add_argument("--limit", type=int, help="stop after this many rows")
     asked = options.parse_args()
     threads = set_threads(asked.threads)
-    data = cifar(asked.data)
+    data = some(asked.data)
     common = {
         "network": "VGG-19 of appendix A.4.1",
         "width": WIDTH,

@@ -14,18 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from at_init_common import Row, cifar, collect, lifted, parser
-from safetensors.torch import load_file
+from at_init_common import parser, some
+from cifar import published
+from common import Row, collect
 
 from compresskit.data import Dataset
 from compresskit.models.cost import total
-from compresskit.models.zoo import build_for_state
+from compresskit.models.graph import ModelGraph
 from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.engine import prune
 from compresskit.runtime import set_threads
 from compresskit.training import evaluate
 
-ARCH = "resnet20"
 TARGET = Target("flops", 0.5)
 EPOCHS = 2.0
 METHODS: dict[str, dict[str, Any]] = {
@@ -37,9 +37,8 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(method: str, seed: int, state: dict[str, Any], data: Dataset) -> Row:
+def measure(method: str, seed: int, graph: ModelGraph, data: Dataset) -> Row:
     """One row; accuracies right after the cut, with fresh norms, and after the fine-tuning."""
-    graph = lifted(build_for_state(ARCH, state).eval(), ARCH)
     config = PruneConfig(target=TARGET, seed=seed, epochs=EPOCHS, **METHODS[method])
     began = time.process_time()
     result = prune(graph, data, config)
@@ -76,9 +75,9 @@ def main() -> None:
     options.add_argument("--limit", type=int, help="stop after this many rows")
     asked = options.parse_args()
     threads = set_threads(asked.threads)
-    data = cifar(asked.data)
-    state = load_file(asked.weights)
-    whole = evaluate(build_for_state(ARCH, state).eval(), data.test or data.validation, data.normalization)
+    data = some(asked.data)
+    graph = published(asked.weights)
+    whole = evaluate(graph.module, data.test or data.validation, data.normalization)
     common = {
         "network": asked.weights.stem,
         "target": asdict(TARGET),
@@ -88,7 +87,7 @@ def main() -> None:
         "methods": METHODS,
     }
     jobs: list[tuple[tuple[str, int], Callable[[], Row]]] = [
-        ((method, seed), partial(measure, method, seed, state, data)) for seed in range(asked.seeds) for method in METHODS
+        ((method, seed), partial(measure, method, seed, graph, data)) for seed in range(asked.seeds) for method in METHODS
     ]
     collect(asked.output, threads, common, jobs[: asked.limit], lambda row: (row["method"], row["seed"]), summary)
 

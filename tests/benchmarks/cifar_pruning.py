@@ -1,13 +1,16 @@
-"""Pruning the published ResNet-20 on CIFAR-10, ours against torch-pruning: `python tests/benchmarks/cifar_pruning.py WEIGHTS CIFAR10.npz`.
+"""Pruning a trained network on CIFAR-10, ours against torch-pruning: `python tests/benchmarks/cifar_pruning.py MODEL CIFAR10.npz`.
 
+MODEL holds the published weights of ResNet-20 (.safetensors), or is a checkpoint of any network, as `recommend_models.py` makes them.
 Every method gets the same number of epochs in all (sparse training counts), the same loop, optimizer, peak learning rate, batches,
 augmentation and precision, and the same split; the test images are touched once, at the end of each run. Rows are kept as they come, in
-results/cifar_pruning.json, and a run that is there is not repeated, unless `--again` names its method.
+results/cifar_pruning.json, and a run that is there is not repeated, unless `--again` names its method. `--images` takes part of the
+training images, for networks that are slow on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import sys
@@ -19,15 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import torch_pruning as tp
+from cifar import lifted, load, part
 from common import RESULTS, heading, write
 from safetensors.torch import load_file
 from torch import nn
 from torch_pruning_peer import bn_scale, group_norm, prune_to, regularized
 
-from compresskit.data import Dataset, load_data
+from compresskit.data import Dataset
 from compresskit.models.cost import node_costs, total
-from compresskit.models.graph import ModelGraph, Normalization, TensorSpec
-from compresskit.models.lift import graph_from_module
+from compresskit.models.load import load_model
 from compresskit.models.zoo import build_for_state
 from compresskit.pruning.config import Method as PruneMethod
 from compresskit.pruning.config import PruneConfig, Target
@@ -37,8 +40,6 @@ from compresskit.runtime import set_threads
 from compresskit.training import TrainConfig, evaluate, train
 
 ARCH = "resnet20"
-SHAPE = (3, 32, 32)
-NORMALIZATION = Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 SPARSE = 1 / 3  # of the epochs, where a method trains for sparsity before it cuts
 TRAINING = TrainConfig(lr=LEARNING_RATES["sgd"], augment="crop-flip")  # what the engine's defaults come to on these data
 
@@ -47,16 +48,13 @@ UNIFORM: dict[str, Any] = {"criterion": "l1", "scope": "layer", "floor": 0.0}
 
 @dataclass(frozen=True)
 class Task:
-    """One run: the uncut network's weights, the data, and what is asked."""
+    """One run: how to make the uncut network, the data, and what is asked."""
 
-    state: dict[str, Any]
+    network: Callable[[], nn.Module]
     data: Dataset
     target: float
     epochs: float
     seed: int
-
-    def network(self) -> nn.Module:
-        return build_for_state(ARCH, self.state).eval()
 
 
 @dataclass(frozen=True)
@@ -67,20 +65,25 @@ class Method:
     run: Callable[[Task], nn.Module]
 
 
-def lifted(module: nn.Module) -> ModelGraph:
-    return graph_from_module(module, (TensorSpec("input", (None, *SHAPE)),), source=ARCH)
+def maker(path: Path) -> Callable[[], nn.Module]:
+    """What makes the network of a file, anew each time, ready for evaluation."""
+    if path.suffix == ".safetensors":
+        state = load_file(path)
+        return lambda: build_for_state(ARCH, state).eval()
+    module = load_model(path).module
+    return lambda: copy.deepcopy(module).eval()
 
 
 def with_engine(task: Task, method: PruneMethod, criterion: str) -> nn.Module:
     """Our engine, at its defaults but for the method and the criterion."""
     config = PruneConfig(target=Target("flops", task.target), method=method, criterion=criterion, epochs=task.epochs, seed=task.seed)
-    return prune(lifted(task.network()), task.data, config).graph.module
+    return prune(lifted(task.network(), ARCH), task.data, config).graph.module
 
 
 def with_uniform_width(task: Task) -> nn.Module:
     """Cut the same fraction of every layer by the L1 norm, without looking at data, and train what is left."""
     config = PruneConfig(target=Target("flops", task.target), **UNIFORM)
-    module = prune(lifted(task.network()), None, config).graph.module
+    module = prune(lifted(task.network(), ARCH), None, config).graph.module
     train(module, task.data, replace(TRAINING, epochs=task.epochs, seed=task.seed))
     return module
 
@@ -88,13 +91,13 @@ def with_uniform_width(task: Task) -> nn.Module:
 def with_torch_pruning(task: Task, make: Callable[..., tp.pruner.BasePruner], *, sparse: bool, global_pruning: bool) -> nn.Module:
     """Train for sparsity where asked, cut to the goal, spend the rest of the epochs on fine-tuning."""
     module = task.network()
-    pruner = make(module, lifted(module), global_pruning=global_pruning, sparse=sparse)
+    pruner = make(module, lifted(module, ARCH), global_pruning=global_pruning, sparse=sparse)
     budget = replace(TRAINING, epochs=task.epochs, seed=task.seed)
     if sparse:
         # The regularizer takes the place of weight decay, as in their script.
         with regularized(pruner, module):
             train(module, task.data, replace(budget, epochs=task.epochs * SPARSE, weight_decay=0.0))
-    macs = {module.get_submodule(cost.name): cost.macs for cost in node_costs(lifted(module)) if cost.macs}
+    macs = {module.get_submodule(cost.name): cost.macs for cost in node_costs(lifted(module, ARCH)) if cost.macs}
     prune_to(pruner, task.target * sum(macs.values()), macs)
     train(module, task.data, replace(budget, epochs=task.epochs * (1 - SPARSE if sparse else 1)))
     return module
@@ -132,7 +135,7 @@ def measure(name: str, task: Task) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     assert task.data.test is not None, "the archive holds no x_test"
     found = evaluate(module, task.data.test, task.data.normalization)
-    cost, whole = total(lifted(module)), total(lifted(task.network()))
+    cost, whole = total(lifted(module, ARCH)), total(lifted(task.network(), ARCH))
     return {
         "method": name,
         "target": task.target,
@@ -163,14 +166,15 @@ def common_settings(options: argparse.Namespace, data: Dataset) -> dict[str, Any
     shared = ("epochs", "seed", "checkpoint", "checkpoint_minutes", "resume")
     training = {name: value for name, value in asdict(TRAINING).items() if name not in shared}
     images = {"training_images": len(data.train), "test_images": len(data.test or ())}
-    return json.loads(json.dumps({"weights": options.weights.stem, "epochs": options.epochs, **images, **training}))
+    return json.loads(json.dumps({"weights": options.model.stem, "epochs": options.epochs, **images, **training}))
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", type=Path)
+    parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--epochs", type=float, default=6.0)
+    parser.add_argument("--images", type=int, help="train on the first so many; all by default")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--targets", type=float, nargs="+", default=[0.33, 0.5])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
@@ -183,8 +187,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     threads = set_threads(options.threads)
-    data = load_data(options.data, input_shape=SHAPE, outputs=10, normalization=NORMALIZATION)
-    state = load_file(options.weights)
+    data = part(load(options.data), train=options.images)
+    network = maker(options.model)
     common = common_settings(options, data)
     old = json.loads(options.output.read_text()) if options.output.exists() else {"common": common, "rows": []}
     if old["common"] != common:
@@ -196,7 +200,7 @@ def main() -> None:
             for name in options.methods:
                 if (name, target, seed) in done:
                     continue
-                rows.append(measure(name, Task(state, data, target, options.epochs, seed)))
+                rows.append(measure(name, Task(network, data, target, options.epochs, seed)))
                 print(rows[-1], file=sys.stderr, flush=True)
                 methods = {method: METHODS[method].settings for method in METHODS if any(row["method"] == method for row in rows)}
                 result = {**heading(threads, "torch-pruning"), "common": common, "methods": methods}

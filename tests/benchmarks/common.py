@@ -1,17 +1,21 @@
-"""What all benchmark scripts share: the machine, the versions, the command line and the JSON that they leave in `results/`."""
+"""What all benchmark scripts share: the machine, the versions, the command line and the JSON that they leave in `results/`, row by row."""
 
 from __future__ import annotations
 
 import json
 import platform
 import sys
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from compresskit.runtime import versions
 
 RESULTS = Path(__file__).parent / "results"
+
+Row = dict[str, Any]
+Key = TypeVar("Key", bound=Hashable)
 
 
 def cpu() -> str:
@@ -38,3 +42,33 @@ def write(path: Path, result: dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(result, indent=2) + "\n")
     temporary.replace(path)
+
+
+def collect(
+    output: Path,
+    threads: int,
+    common: Mapping[str, Any],
+    jobs: Iterable[tuple[Key, Callable[[], Row]]],
+    key: Callable[[Row], Key],
+    summary: Callable[[list[Row]], Mapping[str, Any]],
+) -> list[Row]:
+    """Run the jobs whose rows are not in `output` yet, writing after each; return all rows.
+
+    Args:
+        common: what is the same for all rows; a file with other settings is left alone.
+        key: of a row: which job made it.
+        summary: of all rows, for the file.
+    """
+    settings = json.loads(json.dumps(common))
+    old = json.loads(output.read_text()) if output.exists() else {"common": settings, "rows": []}
+    if old["common"] != settings:
+        sys.exit(f"{output} holds runs with other settings: remove it, or give another --output")
+    rows: list[Row] = old["rows"]
+    done = {key(row) for row in rows}
+    for name, job in jobs:
+        if name in done:
+            continue
+        rows.append(job())
+        print(rows[-1], file=sys.stderr, flush=True)
+        write(output, {**heading(threads), "common": settings, **summary(rows), "rows": rows})
+    return rows

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common import heading, write
-from distillation import Case, asked, cifar, digits, judged
+from distillation import Case, asked, digits, images, judged
 
 from compresskit.pruning.config import Method, PruneConfig, Target
 from compresskit.pruning.engine import prune
@@ -62,7 +62,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     options = asked(__doc__, "criteria.json")
     threads = set_threads(options.threads)
-    small, large = digits(options.model, options.digits), cifar(options.weights, options.cifar)
+    small, large = digits(options.model, options.digits), images(options.weights, options.cifar)
     blocks = (
         Block(small, "classic", (0.33, 0.2, 0.1), 0.0, 1),
         Block(small, "classic", (0.33, 0.2, 0.1), 5.0, 5),

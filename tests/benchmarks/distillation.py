@@ -19,22 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cifar import load, published
 from common import RESULTS, heading, write
-from safetensors.torch import load_file
 from torch import nn
 
 from compresskit.data import Dataset, load_data
-from compresskit.models.graph import ModelGraph, Normalization, TensorSpec
-from compresskit.models.lift import graph_from_module
+from compresskit.models.graph import ModelGraph
 from compresskit.models.load import load_model
-from compresskit.models.zoo import build_for_state
 from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.engine import prune
 from compresskit.runtime import set_threads
 from compresskit.training import evaluate
 
-SHAPE = (3, 32, 32)
-NORMALIZATION = Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 WEIGHTS = (0.0, 0.5, 0.9)
 
 
@@ -50,9 +46,8 @@ class Case:
     seeds: int
 
 
-def cifar(weights: Path, data: Path) -> Case:
-    graph = graph_from_module(build_for_state("resnet20", load_file(weights)).eval(), (TensorSpec("input", (None, *SHAPE)),), source="resnet20")
-    return Case("resnet20", graph, load_data(data, input_shape=SHAPE, outputs=10, normalization=NORMALIZATION), 0.33, 2.0, 2)
+def images(weights: Path, data: Path) -> Case:
+    return Case("resnet20", published(weights), load(data), 0.33, 2.0, 2)
 
 
 def digits(model: Path, data: Path) -> Case:
@@ -101,7 +96,7 @@ def main() -> None:
     threads = set_threads(options.threads)
     rows = json.loads(options.output.read_text())["rows"] if options.output.exists() else []
     done = {(row["case"], row["distill"], row["seed"]) for row in rows}
-    for case in (digits(options.model, options.digits), cifar(options.weights, options.cifar)):
+    for case in (digits(options.model, options.digits), images(options.weights, options.cifar)):
         for seed in range(case.seeds):
             for distill in WEIGHTS:
                 if (case.name, distill, seed) not in done:

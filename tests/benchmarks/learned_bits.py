@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cifar import lifted, load, part
 from common import RESULTS, heading, write
 from matplotlib.figure import Figure
-from robust_bits import NORMALIZATION, TESTED, accuracy, trained_vgg
+from robust_bits import TESTED, accuracy, trained_vgg
 
-from compresskit.data import Dataset, Split, load_data
-from compresskit.models.graph import TensorSpec
-from compresskit.models.lift import graph_from_module
+from compresskit.data import Dataset
 from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
 from compresskit.quantization.bitwidths.cost import WIDTHS, width_cost
@@ -79,18 +78,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "learned_bits.json")
     options = parser.parse_args()
     set_threads(1)
-    whole = load_data(options.archive, input_shape=(3, 32, 32), outputs=10, normalization=NORMALIZATION)
-    test = whole.test or whole.validation
-    whole = replace(whole, validation=Split(whole.validation.x[:500], whole.validation.y[:500]), test=Split(test.x[:TESTED], test.y[:TESTED]))
+    whole = part(load(options.archive), validation=500, test=TESTED)
     settings = {"images": options.images, "epochs": options.epochs, "seed": options.seed, "tested": TESTED}
     rows: list[dict[str, Any]] = json.loads(options.output.read_text())["rows"] if options.output.exists() else []
     config = QuantizeConfig(rounding="nearest", reduce_range=False, epochs=options.epochs, seed=options.seed)
     for net in options.nets:
         published = net == "ResNet-20"
         count = options.images[0 if published else 1]
-        data = replace(whole, train=Split(whole.train.x[:count], whole.train.y[:count]))
-        specs = (TensorSpec("input", (None, 3, 32, 32)),)
-        graph = load_model(options.resnet, arch="resnet20") if published else graph_from_module(trained_vgg(options.vgg, whole), specs, source=net)
+        data = part(whole, train=count)
+        graph = load_model(options.resnet, arch="resnet20") if published else lifted(trained_vgg(options.vgg, whole), net)
         model = export_onnx(graph)
         start = quantize(model, data, config)
         assert start.plan is not None

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from cifar import load
 from common import RESULTS, heading, write
 
-from compresskit.data import Dataset, Split, load_data
-from compresskit.models.graph import Normalization
+from compresskit.data import Dataset, Split
 from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
 from compresskit.quantization.config import QuantizeConfig
@@ -39,7 +39,6 @@ from compresskit.training import evaluate
 
 WIDTHS = ((4, 4), (4, 8), (3, 3))
 METHODS = ("ptq", "ptq-learned", "lsq", "ste", "dorefa")
-NORMALIZATION = Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 IMAGES, EPOCHS, BATCH, EDGES = 8000, 2.0, 32, 8
 SIMULATED = 500
 AIMS = {"lsq_w4a4_drop": 0.01}
@@ -135,7 +134,7 @@ def main() -> None:
     set_threads(1)
     onnxruntime.set_default_logger_severity(4)
     model = export_onnx(load_model(options.weights, arch="resnet20"))
-    data = load_data(options.archive, input_shape=(3, 32, 32), outputs=10, normalization=NORMALIZATION)
+    data = load(options.archive)
     data = replace(data, test=some(data.test or data.validation, options.test, 0))
     fp32 = onnx_accuracy(model.SerializeToString(), model.graph.input[0].name, data, batch=None, threads=1).value
     settings = {"images": IMAGES, "epochs": EPOCHS, "batch": BATCH, "edges": EDGES, "test_images": options.test}

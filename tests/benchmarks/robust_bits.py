@@ -24,13 +24,12 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from cifar import lifted, load, part
 from common import RESULTS, heading, write
 from matplotlib.figure import Figure
 from torch import nn
 
-from compresskit.data import Dataset, Split, load_data
-from compresskit.models.graph import Normalization, TensorSpec
-from compresskit.models.lift import graph_from_module
+from compresskit.data import Dataset
 from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
 from compresskit.quantization.bitwidths.learn import with_widths
@@ -48,7 +47,6 @@ from compresskit.quantization.static import planned
 from compresskit.runtime import set_threads
 from compresskit.training import TrainConfig, train
 
-NORMALIZATION = Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 WIDTHS = ((8, 4), (6, 4), (4, 4))
 PENALTIES: tuple[RobustMethod, ...] = ("none", "l1", "l2", "dq")
 VGG_WIDTHS = (16, 32, 64)
@@ -75,8 +73,7 @@ def trained_vgg(path: Path, data: Dataset) -> nn.Module:
     if path.exists():
         module.load_state_dict(torch.load(path, weights_only=True))
     else:
-        first = Split(data.train.x[:VGG_IMAGES], data.train.y[:VGG_IMAGES])
-        train(module, replace(data, train=first), TrainConfig(epochs=VGG_EPOCHS, lr=0.1, augment="crop-flip"))
+        train(module, part(data, train=VGG_IMAGES), TrainConfig(epochs=VGG_EPOCHS, lr=0.1, augment="crop-flip"))
         torch.save(module.state_dict(), path)
     return module.eval()
 
@@ -156,17 +153,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "robust_bits.json")
     options = parser.parse_args()
     set_threads(1)
-    whole = load_data(options.archive, input_shape=(3, 32, 32), outputs=10, normalization=NORMALIZATION)
-    test = whole.test or whole.validation
-    whole = replace(whole, validation=Split(whole.validation.x[:2000], whole.validation.y[:2000]), test=Split(test.x[:TESTED], test.y[:TESTED]))
+    whole = part(load(options.archive), validation=2000, test=TESTED)
     settings = {"images": options.images, "epochs": options.epochs, "seed": options.seed, "tested": TESTED}
     rows: list[dict[str, Any]] = json.loads(options.output.read_text())["rows"] if options.output.exists() else []
     for net in options.nets:
         published = net == "ResNet-20"
         count = options.images[0 if published else 1]
-        data = replace(whole, train=Split(whole.train.x[:count], whole.train.y[:count]))
-        specs = (TensorSpec("input", (None, 3, 32, 32)),)
-        graph = load_model(options.resnet, arch="resnet20") if published else graph_from_module(trained_vgg(options.vgg, whole), specs, source=net)
+        data = part(whole, train=count)
+        graph = load_model(options.resnet, arch="resnet20") if published else lifted(trained_vgg(options.vgg, whole), net)
         network = prepare(export_onnx(graph), net)
         for way, make in ways(options.epochs, options.seed).items():
             if any((row["net"], row["way"]) == (net, way) for row in rows):

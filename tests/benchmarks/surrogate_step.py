@@ -13,14 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from cifar import load, published
 from common import RESULTS, heading, write
-from safetensors.torch import load_file
 from torch import nn
 
-from compresskit.data import batches, load_data
-from compresskit.models.graph import Normalization, TensorSpec
-from compresskit.models.lift import graph_from_module
-from compresskit.models.zoo import build_for_state
+from compresskit.data import batches
 from compresskit.pruning.config import Target
 from compresskit.pruning.goal import set_goal
 from compresskit.pruning.groups import find_groups
@@ -32,8 +29,6 @@ from compresskit.pruning.surrogate.norms import NORMS
 from compresskit.runtime import seed_everything, set_threads
 from compresskit.training.objectives import supervised
 
-SHAPE = (3, 32, 32)
-NORMALIZATION = Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 BATCH = 128
 LIMIT = 1.15  # what the issue of this method allows
 
@@ -65,10 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     threads = set_threads(options.threads)
     seed_everything(0)
-    graph = graph_from_module(
-        build_for_state("resnet20", load_file(options.weights)).eval(), (TensorSpec("input", (None, *SHAPE)),), source="resnet20"
-    )
-    data = load_data(options.data, input_shape=SHAPE, outputs=10, normalization=NORMALIZATION)
+    graph, data = published(options.weights), load(options.data)
     prunable = find_groups(graph)
     goal = set_goal(graph, Target("flops", 0.33))
     masked = Masked(prunable, torch.cat([starting(torch.rand(group.size)) for group in prunable.groups]), torch.zeros(64, 3))

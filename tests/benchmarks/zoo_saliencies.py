@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from at_init_common import Row, collect
-from common import RESULTS
+from common import RESULTS, Row, collect
 
 from compresskit.data import Dataset
 from compresskit.data.dataset import Split
