@@ -30,7 +30,10 @@ def draw_tables(summary: Sequence[Row], path: Path) -> None:
             runs = sorted((entry for entry in entries if entry["method"] == method), key=lambda entry: entry["kept"])
             style = "--" if "unstructured" in method else "-"
             _line(axes, [entry["kept"] for entry in runs], runs, method, style)
+        shares = sorted({entry["kept"] for entry in entries if entry["method"] != "dense"})
         axes.set_xscale("log")
+        axes.set_xticks(shares, labels=[f"{share:.0%}" for share in shares])
+        axes.minorticks_off()
         _finish(axes, label, dense)
     ahead = [entry for entry in summary if entry["method"] in AHEAD and entry["part"] in ("channels", "steps")]
     for kept in sorted({entry["kept"] for entry in ahead if entry["part"] == "steps"}, reverse=True):

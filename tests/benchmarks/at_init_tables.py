@@ -6,6 +6,10 @@ steps    table 3.5: ProsPr after M = 1 and 2 steps; M = 0 is 3SP, and M = 3 the 
 weights  3SP with weights re-scaled or drawn anew, of the same tables
 compute  figure 3.6: shares of the MACs; 3SP with and without compute awareness, and uniform width
 
+What came out: ProsPr leads at 90 and 95%, and each step that it looks ahead helps at 95%; 3SP is between random and ProsPr at 90%, level with
+ProsPr at 80% and below random at 95%, where whole layers keep a channel or two. Re-scaling or drawing anew lifts 3SP by 2 to 10 points, above
+random everywhere. At equal MACs, compute awareness is worth 4 to 13 points to 3SP, and uniform width is still above it at 25 and 10%.
+
 Every row trains alike, by the recipe `short`. Each also says what training and inference cost beside the unpruned network's (tables A.5, 3.2):
 seconds of processor time an epoch by `compresskit.training.cost`, and the median time of one image in ONNX Runtime, in turns with the other.
 """

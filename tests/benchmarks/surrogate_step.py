@@ -23,7 +23,7 @@ from compresskit.pruning.goal import set_goal
 from compresskit.pruning.groups import find_groups
 from compresskit.pruning.surrogate.control import Control
 from compresskit.pruning.surrogate.cost import Surrogate
-from compresskit.pruning.surrogate.learn import RATE, starting
+from compresskit.pruning.surrogate.learn import TRAVEL, starting
 from compresskit.pruning.surrogate.masks import Masked, parameter_groups
 from compresskit.pruning.surrogate.norms import NORMS
 from compresskit.runtime import seed_everything, set_threads
@@ -65,8 +65,8 @@ def main() -> None:
     goal = set_goal(graph, Target("flops", 0.33))
     masked = Masked(prunable, torch.cat([starting(torch.rand(group.size)) for group in prunable.groups]), torch.zeros(64, 3))
     floors = torch.ones(len(prunable.groups))
-    control = Control(masked, Surrogate(prunable, goal.cost(prunable)), NORMS["l1l2"], goal.limit, floors, options.steps, RATE)
-    under = updates(masked, parameter_groups(masked, RATE), control)
+    control = Control(masked, Surrogate(prunable, goal.cost(prunable)), NORMS["l1l2"], goal.limit, floors, options.steps, TRAVEL / options.steps)
+    under = updates(masked, parameter_groups(masked, TRAVEL / options.steps), control)
     plain = updates(graph.module, [{"params": list(graph.module.parameters())}])
     seconds: dict[str, list[float]] = {"plain": [], "surrogate": []}
     order = torch.Generator().manual_seed(0)
