@@ -72,7 +72,7 @@ class Footprint:
         self.dimensions: tuple[Labels, ...] = tuple(arrays.values())
         self._terms = np.array(rows, dtype=np.int64).reshape(len(every), rank)  # rows of dimensions; the one past the last is never cut
         self._amounts = np.array([term.amount for term in every], dtype=np.float64)
-        self._fixed = whole - self._amounts[: len(plain) + len(choices)].sum()
+        self._fixed = float(whole - self._amounts[: len(plain) + len(choices)].sum())  # what comes of it is compared, and reported in JSON
         self._labels = np.concatenate([*self.dimensions, np.zeros(0, dtype=np.int64)])
         self._sizes = np.array([len(labels) for labels in self.dimensions], dtype=np.int64)
         self._starts = np.cumsum(self._sizes) - self._sizes
