@@ -16,7 +16,7 @@ from compresskit.data import Dataset
 from compresskit.errors import TargetError, UsageError
 from compresskit.models.graph import ModelGraph
 from compresskit.progress import SILENT, Progress
-from compresskit.pruning.config import PruneConfig, Target
+from compresskit.pruning.config import PruneConfig, PruneRequest, Target
 from compresskit.pruning.curve_config import CurveRequest, spelled
 from compresskit.pruning.curve_report import CurveOutcome, CurvePoint, CurveReport, read_report
 from compresskit.pruning.engine import prune
@@ -65,8 +65,9 @@ def run(request: CurveRequest, progress: Progress = SILENT) -> CurveOutcome:
     Raises:
         CompresskitError: of the kind that the exit codes describe; the points that were reached before are there.
     """
-    opened = open_model(request.prune, progress)
-    report = _begun(request, opened)
+    before = read_report(request.state) if request.prune.resume else None
+    opened = open_model(request.prune if before is None else _as_settled(request.prune, before), progress)
+    report = _begun(request, opened, before)
     lowest = max((point.asked for point in report.points if point.out_of_reach), default=0.0)
     missing = [fraction for fraction in request.fractions if fraction > lowest and fraction not in {point.asked for point in report.points}]
     if not request.prune.dry_run:
@@ -84,12 +85,19 @@ def run(request: CurveRequest, progress: Progress = SILENT) -> CurveOutcome:
     return CurveOutcome(report, _missed(report))
 
 
-def _begun(request: CurveRequest, opened: Opened) -> CurveReport:
-    """The report to begin with: that of an earlier run, with those of its points whose models are there, or one without points.
+def _as_settled(request: PruneRequest, before: CurveReport) -> PruneRequest:
+    """`request` with the multiple of widths that an earlier run measured, where it is to be measured: a second measurement may find another."""
+    multiple = before.settings.get("round_to")
+    if request.config.round_to != 0 or not isinstance(multiple, int):
+        return request
+    return replace(request, config=replace(request.config, round_to=multiple))
+
+
+def _begun(request: CurveRequest, opened: Opened, before: CurveReport | None) -> CurveReport:
+    """The report to begin with: that of the run `before`, with those of its points whose models are there, or one without points.
 
     Raises:
         UsageError: the earlier run was another.
-        InputError: what it left cannot be read.
     """
     fresh = CurveReport(
         command="prune",
@@ -104,7 +112,6 @@ def _begun(request: CurveRequest, opened: Opened) -> CurveReport:
         whole=opened.measured(),
         warnings=tuple(about_data(opened.data)),
     )
-    before = read_report(request.state) if request.prune.resume else None
     if before is None:
         return fresh
     asked, found = _identity(fresh), _identity(before)

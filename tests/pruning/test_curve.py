@@ -153,6 +153,23 @@ def test_a_model_that_is_missing_is_made_again(make: Make, made: list[float]) ->
     assert made == [*FRACTIONS, 0.6]
 
 
+def test_a_measured_multiple_of_widths_is_kept(make: Make, monkeypatch: pytest.MonkeyPatch, made: list[float]) -> None:
+    """The measurement of another day may find another; the points of one curve share one."""
+    measured = iter((4, 16))
+    monkeypatch.setattr(opened, "preferred_multiple", lambda **_: next(measured))
+    auto = replace(CONFIG, round_to=0)
+    run(make((0.8,), config=auto))
+    report = run(make((0.8, 0.6), config=auto, resume=True)).report
+    assert (report.settings["round_to"], made) == (4, [0.8, 0.6])
+
+
+@pytest.mark.parametrize("asked", [None, 8])
+def test_a_multiple_of_widths_that_was_said_is_compared(make: Make, asked: int | None) -> None:
+    run(make((0.8,), config=replace(CONFIG, round_to=4)))
+    with pytest.raises(UsageError, match="different in round_to"):
+        run(make(config=replace(CONFIG, round_to=asked), resume=True))
+
+
 def test_another_curve_is_not_gone_on_from(make: Make) -> None:
     run(make((0.8,)))
     with pytest.raises(UsageError, match="different in criterion, seed: repeat its settings, or remove it"):
