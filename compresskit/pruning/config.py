@@ -210,6 +210,15 @@ class PruneConfig(TrainingSettings):
             floor=(0.0 if self.salient else 0.1) if self.floor is None else self.floor,
         )
 
+    def check_data(self, *, data: bool) -> None:
+        """Refuse what only data can teach, where there are none.
+
+        Raises:
+            UsageError: masks are to be learned, without data.
+        """
+        if self.learns and not data:
+            raise UsageError("--method l1l2 learns from data: give --data, or --method classic")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.target is not None and self.sparsity is not None:
@@ -293,6 +302,7 @@ class PruneRequest(CompressRequest):
             raise UsageError("--table says how long operators take: it goes with --latency")
         if self.config.max_drop is not None and self.data is None:
             raise UsageError("--max-drop needs --data to measure accuracy on")
+        self.config.check_data(data=self.data is not None)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from compresskit.data import Dataset
-from compresskit.errors import UsageError
 from compresskit.models.graph import ModelGraph
 from compresskit.progress import SILENT, Progress
 from compresskit.pruning.at_init import SALIENCIES, ChannelMasks, Choice, Task, WeightMasks, balanced_batches, choose_weights, compute_aware
@@ -81,11 +80,10 @@ def check_method(config: PruneConfig, *, data: bool) -> None:
     Raises:
         UsageError: the method or criterion needs data and there are none, or does not score what is to go.
     """
+    config.check_data(data=data)
     if config.salient:
         SALIENCIES[config.method].check("weights" if config.sparse else "channels", data=data)
         return
-    if config.learns and not data:
-        raise UsageError("--method l1l2 learns from data: give --data, or --method classic")
     if not config.sparse:
         CRITERIA[config.criterion].check(data=data)
 

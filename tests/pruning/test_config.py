@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compresskit.errors import UsageError
-from compresskit.pruning.config import BLOCK_NAMES, BlockName, Method, PruneConfig, Quantity, Target, parse_blocks, parse_pattern, parse_target
+from compresskit.pruning.config import (
+    BLOCK_NAMES,
+    BlockName,
+    Method,
+    PruneConfig,
+    PruneRequest,
+    Quantity,
+    Target,
+    parse_blocks,
+    parse_pattern,
+    parse_target,
+)
 
 QUANTITIES: tuple[Quantity, ...] = ("flops", "params", "size")
 quantities = st.sampled_from(QUANTITIES)
@@ -156,6 +167,21 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
         PruneConfig(**{"target": HALF, **settings})
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "l1l2"}, "--method l1l2 learns from data: give --data, or --method classic"),
+        ({"max_drop": 0.1}, "--max-drop needs --data to measure accuracy on"),
+    ],
+)
+def test_what_needs_data_is_refused_before_anything_is_read(settings: dict[str, Any], message: str) -> None:
+    config = PruneConfig(target=HALF, **settings)
+    PruneRequest("absent.onnx", config, data="absent.npz")
+    with pytest.raises(UsageError) as caught:
+        PruneRequest("absent.onnx", config)
+    assert str(caught.value) == message
 
 
 @given(st.lists(st.sampled_from(BLOCK_NAMES), min_size=1, unique=True))
