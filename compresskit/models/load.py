@@ -185,19 +185,32 @@ def _load_state(state: states.State, file: _File) -> ModelGraph:
         raise UsageError(f"a state_dict does not say its architecture{advice}")
     if is_factory(file.arch):
         module, specs = states.fill(_made(file.arch), state, file.arch), _specs(_required(file.input_shape, "a state_dict"))
-    else:
-        module, zoo_shape = states.zoo_module(file.arch, state)
-        specs = _specs(file.input_shape or zoo_shape, zoo.ARCHITECTURES[file.arch].dtype)
-    return graph_from_module(module, specs, source=file.name, arch=file.arch)
+        return graph_from_module(module, specs, source=file.name, arch=file.arch)
+    module, usual = states.zoo_module(file.arch, state)
+    return _zoo_graph(module, file.arch, usual, file.input_shape, file.name)
 
 
 def _load_named(name: str, input_shape: tuple[int, ...] | None) -> ModelGraph:
     if is_factory(name):
-        module, specs = _made(name), _specs(_required(input_shape, "a factory"))
-    else:
-        architecture = zoo.ARCHITECTURES[name]
-        module, specs = zoo.build(name), _specs(input_shape or architecture.input_shape, architecture.dtype)
-    return graph_from_module(module, specs, source=name, arch=name)
+        return graph_from_module(_made(name), _specs(_required(input_shape, "a factory")), source=name, arch=name)
+    return _zoo_graph(zoo.build(name), name, zoo.ARCHITECTURES[name].input_shape, input_shape, name)
+
+
+def _zoo_graph(module: nn.Module, arch: str, usual: tuple[int, ...], asked: tuple[int, ...] | None, source: str) -> ModelGraph:
+    """A network of the zoo on inputs of the shape that was `asked` for; None: of the `usual` one, which it is known to take.
+
+    Raises:
+        UsageError: it does not take what was asked for.
+    """
+    try:
+        return graph_from_module(module, _specs(asked or usual, zoo.ARCHITECTURES[arch].dtype), source=source, arch=arch)
+    except InputError as error:
+        if asked is None or asked == usual:
+            raise
+        given, known = (",".join(map(str, shape)) for shape in (asked, usual))
+        other_kind = len(usual) == 3 and (len(asked), asked[0]) != (3, usual[0])
+        wanted = f"images of {usual[0]} channel{'s' * (usual[0] != 1)}" if other_kind else "another size"
+        raise UsageError(f"--input {given} does not fit {arch}: expected {wanted}, such as --input {known}") from error
 
 
 def _made(spec: str) -> nn.Module:

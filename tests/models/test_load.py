@@ -131,6 +131,28 @@ def test_a_zoo_name() -> None:
     assert load_model("mlp").arch == "mlp"
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        ("resnet8", (1, 8, 8), "--input 1,8,8 does not fit resnet8: expected images of 3 channels, such as --input 3,32,32"),
+        ("resnet8", (32,), "--input 32 does not fit resnet8: expected images of 3 channels, such as --input 3,32,32"),
+        ("vgg16", (3, 8, 8), "--input 3,8,8 does not fit vgg16: expected another size, such as --input 3,32,32"),
+        ("table_mlp", (7,), "--input 7 does not fit table_mlp: expected another size, such as --input 8"),
+    ],
+)
+def test_an_input_that_a_zoo_network_cannot_take(name: str, shape: tuple[int, ...], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_model(name, input_shape=shape)
+    assert str(caught.value) == said
+
+
+def test_the_channels_that_weights_were_trained_for_are_named() -> None:
+    gray = saved(zoo.build("resnet8", in_channels=1).state_dict())
+    assert load_model(gray, arch="resnet8", input_shape=(1, 9, 9)).inputs[0].shape == (None, 1, 9, 9)
+    with pytest.raises(UsageError, match="--input 3,9,9 does not fit resnet8: expected images of 1 channel, such as --input 1,32,32"):
+        load_model(gray, arch="resnet8", input_shape=(3, 9, 9))
+
+
 def test_a_file_wins_over_a_zoo_name(home: Path) -> None:
     (home / "mlp").write_bytes(b"")
     with pytest.raises(InputError, match="empty"):
