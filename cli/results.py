@@ -112,7 +112,7 @@ def beside(source: str, name: str) -> str:
 
 
 def protected(inputs: Sequence[str]) -> tuple[Path, ...]:
-    """The files among `inputs`, which are never overwritten."""
+    """The files and folders among `inputs`, which are never overwritten."""
     return tuple(Path(name) for name in inputs if name != STDOUT)
 
 
@@ -156,8 +156,8 @@ def check_outputs(
     for name in names:
         if name != STDOUT:
             check_target(Path(name), force=options.force, protect=protected(inputs))
-    if checkpoint is not None:  # that of an earlier run may be there: training looks into it
-        check_target(Path(checkpoint), force=True, protect=protected(inputs))
+    if checkpoint is not None:  # that of an earlier run may be there, among the data too: training looks into it
+        check_target(Path(checkpoint), force=True, protect=[path for path in protected(inputs) if not path.is_dir()])
 
 
 def deliver(

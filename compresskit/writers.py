@@ -14,6 +14,8 @@ from typing import BinaryIO, Literal
 from compresskit.errors import OutputError, UsageError
 
 STDOUT: Literal["-"] = "-"
+RESULTS = frozenset({".onnx", ".pt", ".safetensors", ".json"})
+"""Suffixes of models and reports. In a folder of data such files are of an earlier run, which --force may replace."""
 
 
 def is_folder(name: str) -> bool:
@@ -27,15 +29,18 @@ def check_target(path: Path, *, force: bool, protect: Collection[Path] = ()) -> 
     Args:
         path: the output.
         force: whether an existing file may be replaced.
-        protect: files that are never replaced, `force` or not: the inputs.
+        protect: files that are never replaced, `force` or not: the inputs. A folder stands for what is in it, but for `RESULTS`.
 
     Raises:
-        UsageError: `path` exists and `force` is off, or is one of `protect`.
+        UsageError: `path` exists and `force` is off, or is one of `protect`, or in one.
         OutputError: `path` is a folder, or its folder is missing, no folder, or closed to us.
     """
     with _output_errors(path):
         if any(_same_file(path, kept) for kept in protect):
             raise UsageError(f"{path} is an input, and inputs are never overwritten: name another file with -o")
+        for kept in protect:
+            if _is_part(path, kept):
+                raise UsageError(f"{path} is in the input {kept}, and inputs are never overwritten: name a file elsewhere")
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder; name a file in it")
         if _is_device(path):
@@ -138,6 +143,14 @@ def _same_file(path: Path, other: Path) -> bool:
         return path.samefile(other)
     except FileNotFoundError:
         return False
+
+
+def _is_part(path: Path, folder: Path) -> bool:
+    """Whether `path` is there already, somewhere in `folder`, and may be one of the files for which that is read."""
+    if not folder.is_dir():
+        return False
+    target = path.resolve()
+    return target.is_file() and target.suffix.lower() not in RESULTS and target.is_relative_to(folder.resolve())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -131,6 +131,33 @@ def test_the_input_is_never_overwritten(tmp_path: Path, alias: str, monkeypatch:
     assert source.read_bytes() == b"input"
 
 
+@pytest.mark.parametrize("name", ["data/x_train.npy", "data/cat/1.PNG", "data/cat/../labels", "link/cat/1.PNG", "alias.svg"])
+def test_what_is_in_an_input_folder_is_never_overwritten(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever leads there; `alias.svg` is a link to a file in it."""
+    monkeypatch.chdir(tmp_path)
+    data = Path("data")
+    (data / "cat").mkdir(parents=True)
+    for file in ("x_train.npy", "labels", "cat/1.PNG"):
+        (data / file).write_bytes(b"input")
+    Path("link").symlink_to(data)
+    Path("alias.svg").symlink_to(data / "labels")
+    with pytest.raises(UsageError, match=f"^{name} is in the input data, and inputs are never overwritten: name a file elsewhere$"):
+        write_bytes(Path(name), b"output", force=True, protect=[data])
+    assert Path(name).read_bytes() == b"input"
+
+
+def test_beside_the_files_of_an_input_folder_there_is_room(tmp_path: Path) -> None:
+    """For new files, and for models and reports that an earlier run left; in a folder beside it for all."""
+    data, beside = tmp_path / "data", tmp_path / "data.out"
+    for folder in (data, beside):
+        folder.mkdir()
+    for target in (data / "model.onnx", data / "report.json", data / "model.onnx", beside / "x_train.npy", beside / "x_train.npy"):
+        write_bytes(target, b"output", force=True, protect=[data])
+        assert target.read_bytes() == b"output"
+    write_bytes(data / "curve.svg", b"new", force=False, protect=[data])
+    assert (data / "curve.svg").read_bytes() == b"new"
+
+
 def test_a_symbolic_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
     real, link = tmp_path / "real" / "model.onnx", tmp_path / "link.onnx"
     real.parent.mkdir()

@@ -231,6 +231,17 @@ def test_refused_before_any_work(invoke: Invoke, pipeline: Any, arguments: str, 
     assert Path("exists.onnx").read_bytes() == b"old"
 
 
+@pytest.mark.parametrize(("flag", "refused"), [("--plot", True), ("--report", True), ("--checkpoint", False)])
+def test_files_in_a_folder_of_data_are_never_overwritten(invoke: Invoke, pipeline: Any, flag: str, refused: bool) -> None:
+    """A checkpoint may be that of an earlier run: training refuses what is none."""
+    image = Path("images/cat/1.png")
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"old")
+    done = invoke("prune", "m.onnx", "--flops", "0.5", "-f", "--data", "images", flag, str(image), "--dry-run")
+    assert (f"{image} is in the input images, and inputs are never overwritten" in done.err) == refused
+    assert (pipeline.request is None) == refused
+
+
 def test_a_missing_folder_is_refused_before_any_work(invoke: Invoke, pipeline: Any) -> None:
     done = invoke("prune", "m.onnx", "--flops", "0.5", "-o", "missing/a.onnx")
     assert (done.code, done.err.startswith("compresskit: error: cannot write missing/a.onnx: there is no folder")) == (3, True)
