@@ -23,7 +23,7 @@ from compresskit.training.state import EpochRecord
 from compresskit.training.tuning import Checkpointing, calibration_batches, on_device, train_config
 
 PREPARATION = 1 / 3  # fraction of the epochs that goes before the cut, for criteria that prepare the model
-SEARCH = 0.2  # likewise, for masks that learn the widths
+SEARCH = 0.1  # likewise, for masks that learn the widths
 RISE = 0.3  # fraction of the search in which the learning rate rises
 RECOVERY = 0.4  # fraction of the epochs that is spent between the steps, where there are several
 LEARNING_RATES = {"sgd": 0.02, "adamw": 1e-3}

@@ -64,9 +64,9 @@ def test_epochs_are_shared_between_the_steps(
 
 def test_a_search_raises_the_rate_and_training_follows_its_schedule(small_net: ModelGraph, digits: Dataset, asked: list[TrainConfig]) -> None:
     prune(small_net, digits, replace(CONFIG, epochs=5.0, method="l1l2"))
-    assert [config.epochs for config in asked] == pytest.approx([1.0, 4.0])
+    assert [config.epochs for config in asked] == pytest.approx([0.5, 4.5])
     assert [(config.schedule, config.warmup) for config in asked] == [("constant", 0.3), ("one-cycle", None)]
-    assert make(small_net, digits, replace(CONFIG, epochs=5.0)).search_steps() == 5  # of 300 samples, 64 a step
+    assert make(small_net, digits, replace(CONFIG, epochs=5.0)).search_steps() == 2  # of 300 samples, 64 a step
 
 
 def test_no_epochs_are_no_training(small_net: ModelGraph, digits: Dataset, asked: list[TrainConfig]) -> None:

@@ -26,7 +26,7 @@ from compresskit.training.state import EpochRecord
 
 LOWEST = 0.2  # of the masks to begin with; the highest is near 1
 BESIDE_RANKS = 0.6  # the lowest of channels, where ranks are open too: those have to fall a long way before they pay, and need a lead
-RATE = 0.002  # of the masks, for any optimizer; at ten times this, noise decides between channels
+TRAVEL = 0.25  # learning rate of the masks times the steps of the search, for any optimizer: further, noise decides; less far, the loss has no say
 POINTS = 64  # of the path that is reported
 
 
@@ -69,11 +69,12 @@ def learn(
     """
     surrogate = Surrogate(prunable, cost, recovery.device)
     steps = recovery.search_steps()
+    rate = TRAVEL / steps
     lowest = BESIDE_RANKS if prunable.ranks else LOWEST
     start = torch.cat([*(starting(score, lowest) for score in scores), *starting_ranks(directions.scores)])
     masked = Masked(prunable, start, torch.zeros(min(POINTS, steps), 3), directions.factors)
-    after_step = Control(masked, surrogate, NORMS["l1l2"], goal, torch.tensor(floors, device=recovery.device), steps, RATE)
-    history = recovery.search(masked, parameter_groups(masked, RATE), after_step)
+    after_step = Control(masked, surrogate, NORMS["l1l2"], goal, torch.tensor(floors, device=recovery.device), steps, rate)
+    history = recovery.search(masked, parameter_groups(masked, rate), after_step)
     parts = masked.mask.detach().split([group.size for group in prunable.groups])
     channels = [part / part.max() for part in parts[: len(scores)]]
     return Learned(prunable.graph, (*channels, *parts[len(scores) :]), history, path_of(masked.log) if history else ())

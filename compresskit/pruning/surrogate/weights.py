@@ -13,7 +13,7 @@ from compresskit.pruning.recovery import Recovery
 from compresskit.pruning.sparsity import find_masks, input_dim, parted
 from compresskit.pruning.surrogate.control import Control
 from compresskit.pruning.surrogate.cost import WeightCount
-from compresskit.pruning.surrogate.learn import POINTS, RATE, path_of, starting
+from compresskit.pruning.surrogate.learn import POINTS, TRAVEL, path_of, starting
 from compresskit.pruning.surrogate.masks import MaskedNetwork, parameter_groups
 from compresskit.pruning.surrogate.norms import NORMS
 from compresskit.report import SearchPoint
@@ -73,9 +73,10 @@ def learn_weights(module: fx.GraphModule, sparsity: float, pattern: str | None, 
     magnitudes = torch.cat([weight.abs().flatten() for weight in weights.values()])
     stay, size = parse_pattern(pattern or "unstructured") or (1, None)
     steps, counted = recovery.search_steps(), WeightCount(torch.cat(list(_owners(module, weights, size))).to(recovery.device))
+    rate = TRAVEL / steps
     masked = MaskedWeights(module, tuple(weights), starting(magnitudes), torch.zeros(min(POINTS, steps), 3))
-    control = Control(masked, counted, NORMS["l1l2"], counted.whole * (1 - sparsity), torch.full_like(counted.sizes, stay), steps, RATE)
-    history = recovery.search(masked, parameter_groups(masked, RATE), control)
+    control = Control(masked, counted, NORMS["l1l2"], counted.whole * (1 - sparsity), torch.full_like(counted.sizes, stay), steps, rate)
+    history = recovery.search(masked, parameter_groups(masked, rate), control)
     masks = find_masks(module, sparsity, pattern, parted(_scores(masked.mask.detach(), counted, magnitudes), weights))
     masked.fold(masked.mask)
     _revive(masked.network, weights, masks)
