@@ -9,7 +9,6 @@ import typer
 
 from compresskit.codec.config import DecodeRequest
 from compresskit.codec.reports import DecodeReport
-from compresskit.runtime import versions
 from compresskit.writers import STDOUT, is_folder
 
 from . import options as shared
@@ -100,7 +99,9 @@ def _info(console: Console, options: DecodeOptions) -> None:
     from .signals import info_tables
 
     stream = describe(read_stream(request), request.input, request.max_memory)
-    report = DecodeReport("decode", console.arguments, versions(), options.threads or 0, stream, verified=False)
+    report = DecodeReport(
+        command="decode", arguments=console.arguments, seed=None, threads=options.threads or 0, settings={}, stream=stream, verified=False
+    )
     deliver(console, options, report, info_tables(stream, verbose=options.verbose > 0), inputs=(options.file,))
 
 

@@ -1,4 +1,8 @@
-"""Report: what one command did to one model, as frozen data that turns into JSON and back without loss."""
+"""Reports: what commands did, as frozen data that turns into JSON and back without loss.
+
+JsonReport ──► CommandReport ──► ModelReport ──► Report (of prune), QuantizeReport, ...
+JSON           any command       on a model
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from compresskit import runtime
 from compresskit.errors import InputError
 
 SCHEMA_VERSION = 1
@@ -27,8 +32,12 @@ class JsonReport:
         Raises:
             ValueError: a figure is not finite.
         """
-        body = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}  # type: ignore[call-overload]
+        body = {"schema_version": SCHEMA_VERSION, **self._body()}
         return json.dumps(body, indent=2, allow_nan=False) + "\n"
+
+    def _body(self) -> dict[str, Any]:
+        """All fields, in the order in which JSON has them."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
 
     @classmethod
     def from_json(cls: type[R], text: str) -> R:
@@ -220,30 +229,62 @@ class Output:
     bytes: int
 
 
-@dataclass(frozen=True)
-class Report(JsonReport):
-    """What one command did.
+@dataclass(frozen=True, kw_only=True)
+class CommandReport(JsonReport):
+    """What every command says of itself; a report of its own adds what it found.
 
     Attributes:
         command: its name, "prune".
         arguments: the command line, from the command's name on.
-        versions: of Python, of us, and of the libraries that took part.
-        seed, device, threads: what was in force, drawn and inferred values included.
+        versions: of Python, of us, and of the libraries that took part; those in force unless given.
+        seed: of everything that was drawn, itself drawn where none was given; None: nothing was.
+        threads: that each process computed with.
         settings: the method and its settings, as the config names them; JSON values only.
-        target: None for a command without one.
-        path: of the search for widths, where they were learned.
-        tries: of the search for a latency.
         stages: seconds that each stage took.
+        warnings: what the user should know about the result.
+        outputs: the files that were written.
     """
 
     command: str
     arguments: tuple[str, ...]
-    versions: dict[str, str]
+    versions: dict[str, str] = field(default_factory=runtime.versions)
+    seed: int | None
+    threads: int
+    settings: dict[str, Any]
+    stages: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    outputs: tuple[Output, ...] = ()
+
+    def _body(self) -> dict[str, Any]:
+        """What was found comes before stages, warnings and outputs."""
+        body = super()._body()
+        return {name: body[name] for name in sorted(body, key=lambda name: name in ("stages", "warnings", "outputs"))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelReport(CommandReport):
+    """What every command says that works on a model.
+
+    Attributes:
+        device: that it was trained on, where it was.
+        model: as it came.
+    """
+
     seed: int
     device: str
-    threads: int
     model: ModelInfo
-    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(ModelReport):
+    """What one `prune` did.
+
+    Attributes:
+        target: None for a command without one.
+        path: of the search for widths, where they were learned.
+        tries: of the search for a latency.
+    """
+
     target: Target | None
     before: Measure
     after: Measure
@@ -252,9 +293,6 @@ class Report(JsonReport):
     path: tuple[SearchPoint, ...] = ()
     tries: tuple[LatencyTry, ...] = ()
     parity: Parity | None = None
-    stages: dict[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    outputs: tuple[Output, ...] = ()
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:

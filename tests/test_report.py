@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from compresskit import runtime
 from compresskit.errors import InputError
-from compresskit.report import SCHEMA_VERSION, Measure, ModelInfo, Report
+from compresskit.report import SCHEMA_VERSION, CommandReport, Measure, ModelInfo, Report
 
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
 JSON_VALUES = st.recursive(
@@ -16,7 +17,7 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
-REPORTS = st.builds(Report, settings=st.dictionaries(st.text(), JSON_VALUES, max_size=3))
+REPORTS = st.builds(Report, versions=..., settings=st.dictionaries(st.text(), JSON_VALUES, max_size=3), stages=..., warnings=..., outputs=...)
 
 MEASURE = Measure(macs=10, parameters=5, bytes=20, peak_activation_bytes=8)
 REPORT = Report(
@@ -44,6 +45,18 @@ def test_the_schema_version_comes_first() -> None:
     assert next(iter(json.loads(REPORT.to_json()).items())) == ("schema_version", SCHEMA_VERSION)
 
 
+def test_what_was_found_stands_between_what_every_report_says() -> None:
+    names = list(json.loads(REPORT.to_json()))
+    assert names[1:7] == ["command", "arguments", "versions", "seed", "threads", "settings"]
+    assert names[-4:] == ["parity", "stages", "warnings", "outputs"]
+
+
+def test_a_command_that_draws_nothing_has_no_seed() -> None:
+    report = CommandReport(command="decode", arguments=(), seed=None, threads=1, settings={})
+    assert CommandReport.from_json(report.to_json()) == report
+    assert report.versions == runtime.versions()
+
+
 def test_names_that_are_no_unicode_survive() -> None:
     """File names on POSIX are bytes; Python spells the odd ones with surrogates, which no UTF-8 file can hold."""
     report = Report(**{**vars(REPORT), "arguments": ("caf\udce9.onnx",)})
@@ -64,6 +77,7 @@ def test_a_figure_that_is_not_finite_is_a_fault() -> None:
         ({"seed": "1"}, "report.seed: expected int, found str"),
         ({"seed": True}, "report.seed: expected int, found bool"),
         ({"seed": 1.5}, "report.seed: expected int, found float"),
+        ({"seed": None}, "report.seed: expected int, found NoneType"),
         ({"before": []}, "report.before: expected dict, found list"),
         ({"before": {"macs": 1}}, "report.before: field 'parameters' is missing"),
         ({"layers": {}}, "report.layers: expected list, found dict"),

@@ -24,7 +24,7 @@ from compresskit.data.files import read_bytes
 from compresskit.errors import InputError, OutputError, UsageError
 from compresskit.progress import SILENT, Progress
 from compresskit.report import Output
-from compresskit.runtime import Clock, set_threads, versions
+from compresskit.runtime import Clock, set_threads
 from compresskit.wording import shown
 from compresskit.writers import STDOUT, check_target, is_folder, write_bytes
 
@@ -64,8 +64,9 @@ def decode(request: DecodeRequest, progress: Progress = SILENT) -> DecodeOutcome
     report = DecodeReport(
         command="decode",
         arguments=request.arguments,
-        versions=versions(),
+        seed=None,
         threads=threads,
+        settings={"item": request.item, "region": request.region, "scale": request.scale},
         stream=stream_info(opened.stream, data, opened.base, limits=limits),
         verified=verified,
         stages=clock.seconds,

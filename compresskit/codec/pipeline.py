@@ -28,7 +28,7 @@ from compresskit.data.limits import DEFAULT_LIMITS, Limits
 from compresskit.errors import CompresskitError, GuardError, InputError, UsageError
 from compresskit.progress import SILENT, Progress
 from compresskit.report import Output
-from compresskit.runtime import Clock, set_threads, versions
+from compresskit.runtime import Clock, set_threads
 from compresskit.writers import STDOUT, check_target, write_bytes
 
 STDIN = STDOUT
@@ -68,7 +68,7 @@ def encode(request: EncodeRequest, progress: Progress = SILENT) -> EncodeOutcome
     report = EncodeReport(
         command="encode",
         arguments=request.arguments,
-        versions=versions(),
+        seed=request.config.seed,
         threads=threads,
         settings=_settings(request.config, work, base),
         stream=stream_info(coded.stream, coded.data, base, [distortion(s, d) for s, d in zip(signals, coded.decoded, strict=True)]),
@@ -188,5 +188,5 @@ def _files(request: EncodeRequest) -> list[Path]:
 
 
 def _settings(config: EncodeConfig, work: Work, base: Base | None) -> dict[str, Any]:
-    given = {name: value for name, value in asdict(config).items() if value is not None and value is not False}
+    given = {name: value for name, value in asdict(config).items() if name != "seed" and value is not None and value is not False}
     return {**given, "steps": work.steps, "base": base.name if base is not None else ""}

@@ -37,19 +37,28 @@ class ChunkCodes:
 
     parts: Sequence[tuple[int, Code]]
 
-    def choose(self, targets: Floats, values: Integers) -> Integers:
+    def seeing(self, values: Integers) -> ChunkPrices:
         """As in `Code`."""
-        return np.concatenate([code.choose(targets[part], values[part]) for part, code in self._slices()])
+        return ChunkPrices([(len(part), code.seeing(part)) for (_, code), part in zip(self.parts, self._split(values), strict=True)])
 
-    def bits(self, values: Integers) -> Floats:
-        """As in `Code`."""
-        return np.concatenate([code.bits(values[part]) for part, code in self._slices()])
+    def _split(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
+        return _split(rows, [count for count, _ in self.parts])
 
-    def _slices(self) -> Iterator[tuple[slice, Code]]:
-        begin = 0
-        for count, code in self.parts:
-            yield slice(begin, begin + count), code
-            begin += count
+
+@dataclass(frozen=True, eq=False)
+class ChunkPrices:
+    """`Prices` of patches that lie in several chunks."""
+
+    parts: Sequence[tuple[int, Prices]]
+
+    @property
+    def bits(self) -> Floats:
+        """As in `Prices`."""
+        return np.concatenate([prices.bits for _, prices in self.parts])
+
+    def choose(self, targets: Floats) -> Integers:
+        """As in `Prices`."""
+        return np.concatenate([...])
 
 
 @dataclass(frozen=True, eq=False)

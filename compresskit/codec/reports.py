@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from compresskit.errors import CompresskitError
-from compresskit.report import JsonReport, Output
+from compresskit.report import CommandReport
 
 
 @dataclass(frozen=True)
@@ -81,59 +80,36 @@ class StreamInfo:
     kbps: float | None = None
 
 
-@dataclass(frozen=True)
-class EncodeReport(JsonReport):
+@dataclass(frozen=True, kw_only=True)
+class EncodeReport(CommandReport):
     """What one `encode` did.
 
     Attributes:
         input_bytes: of all inputs as files; `ratio` is that over the stream's bytes.
         deflate_bytes: of all samples, deflated: what a plain coder needs to restore everything.
-        stages: seconds that each stage took.
     """
 
-    command: str
-    arguments: tuple[str, ...]
-    versions: dict[str, str]
-    threads: int
-    settings: dict[str, Any]
     stream: StreamInfo
     input_bytes: int
     deflate_bytes: int
     ratio: float
     verified: bool
-    stages: dict[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    outputs: tuple[Output, ...] = ()
 
 
-@dataclass(frozen=True)
-class DecodeReport(JsonReport):
+@dataclass(frozen=True, kw_only=True)
+class DecodeReport(CommandReport):
     """What one `decode` did. `verified` says whether the stream's digest of the samples was there, and agreed."""
 
-    command: str
-    arguments: tuple[str, ...]
-    versions: dict[str, str]
-    threads: int
     stream: StreamInfo
     verified: bool
-    stages: dict[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    outputs: tuple[Output, ...] = ()
 
 
-@dataclass(frozen=True)
-class TrainBaseReport(JsonReport):
+@dataclass(frozen=True, kw_only=True)
+class TrainBaseReport(CommandReport):
     """What one `encode --train-base` did: PSNR [dB] of the training patches by step, and of the finished base network on new ones."""
 
-    command: str
-    arguments: tuple[str, ...]
-    versions: dict[str, str]
-    threads: int
-    settings: dict[str, Any]
     curve: tuple[tuple[float, ...], ...]
     psnr: float
-    stages: dict[str, float] = field(default_factory=dict)
-    outputs: tuple[Output, ...] = ()
 
 
 @dataclass(frozen=True)

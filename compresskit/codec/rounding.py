@@ -25,15 +25,24 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
+class Prices(Protocol):
+    """What bins cost under tables that have seen certain values (P, L)."""
+
+    @property
+    def bits(self) -> Floats:
+        """About the bits (P,) that each patch of those values takes."""
+        ...
+
+    def choose(self, targets: Floats) -> Integers:
+        """Values (P, L) for latents `targets` (P, L), in bins."""
+        ...
+
+
 class Code(Protocol):
     """How the latents of a chunk are coded. Values are bins, counted from the middle one."""
 
-    def choose(self, targets: Floats, values: Integers) -> Integers:
-        """Values (P, L) for latents `targets` (P, L), in bins; tables are taken from other `values` (P, L) for them."""
-        ...
-
-    def bits(self, values: Integers) -> Floats:
-        """About the bits (P,) that each patch takes."""
+    def seeing(self, values: Integers) -> Prices:
+        """The prices after `values` (P, L)."""
         ...
 
 
@@ -50,29 +59,13 @@ class ContextCode:
     typical: Integers
     limit: int
 
-    def choose(self, targets: Floats, values: Integers) -> Integers:
-        """As in `Code`, one by one in the order of coding: a choice changes what is expected of those that come after."""
-        weights = fit_weights(self.places, values)
-        lengths = self._lengths(*self._traced(values, weights))
-        near = nearest(targets, self.limit)
-
-        def visit(rows: Integers, band: slice, contexts: NDArray[np.uint8], guesses: Integers) -> Integers:
-            found = near[rows, band]
-            candidates = np.stack([found, found - np.sign(found - guesses), guesses])
-            costs = np.square(targets[rows, band] - candidates) + PRICE * lengths[contexts, candidates - guesses]
-            return np.take_along_axis(candidates, costs.argmin(axis=0)[None], axis=0)[0]
-
-        return scan(self.places, self.typical, weights, self.limit, visit)
-
-    def bits(self, values: Integers) -> Floats:
+    def seeing(self, values: Integers) -> ContextPrices:
         """As in `Code`."""
-        contexts, errors = self._traced(values, fit_weights(self.places, values))
-        return self._lengths(contexts, errors)[contexts, errors].sum(axis=1)
-
-    def _lengths(self, contexts: NDArray[np.uint8], errors: Integers) -> Floats:
-        """Bits (contexts, errors) of every error, negative ones from the end, under tables that have seen these."""
+        weights = fit_weights(self.places, values)
+        contexts, errors = self._traced(values, weights)
         tokens, _, plain = split(np.roll(np.arange(-2 * self.limit, 2 * self.limit), 2 * self.limit))
-        return token_lengths(contexts.reshape(-1), split(errors.reshape(-1))[0], INCREMENT)[:, tokens] + plain
+        lengths = token_lengths(contexts.reshape(-1), split(errors.reshape(-1))[0], INCREMENT)[:, tokens] + plain
+        return ContextPrices(self, weights, lengths, lengths[contexts, errors].sum(axis=1))
 
     def _traced(self, values: Integers, weights: Integers) -> tuple[NDArray[np.uint8], Integers]:
         """Contexts and errors (P, L) of `values`, under the `weights` of neighbours."""
@@ -87,6 +80,34 @@ class ContextCode:
 
 
 @dataclass(frozen=True, eq=False)
+class ContextPrices:
+    """`Prices` in contexts.
+
+    Attributes:
+        weights: of neighbours.
+        lengths: bits (contexts, errors) of every error, negative ones from the end.
+        bits: as in `Prices`.
+    """
+
+    code: ContextCode
+    weights: Integers
+    lengths: Floats
+    bits: Floats
+
+    def choose(self, targets: Floats) -> Integers:
+        """As in `Prices`, one by one in the order of coding: a choice changes what is expected of those that come after."""
+        near = nearest(targets, self.code.limit)
+
+        def visit(rows: Integers, band: slice, contexts: NDArray[np.uint8], guesses: Integers) -> Integers:
+            found = near[rows, band]
+            candidates = np.stack([found, found - np.sign(found - guesses), guesses])
+            costs = np.square(targets[rows, band] - candidates) + PRICE * self.lengths[contexts, candidates - guesses]
+            return np.take_along_axis(candidates, costs.argmin(axis=0)[None], axis=0)[0]
+
+        return scan(self.code.places, self.code.typical, self.weights, self.code.limit, visit)
+
+
+@dataclass(frozen=True, eq=False)
 class TableCode:
     """Latents under static tables (L, K)."""
 
@@ -97,16 +118,26 @@ class TableCode:
         """Half the number of bins."""
         return self.tables.shape[1] // 2
 
-    def choose(self, targets: Floats, values: Integers) -> Integers:
-        """As in `Code`."""
-        found = nearest(targets, self.limit)
-        candidates = np.clip(np.stack([found - 1, found, found + 1]), -self.limit, self.limit - 1)
-        costs = np.square(targets - candidates) + PRICE * self._lengths(candidates)
-        return np.take_along_axis(candidates, costs.argmin(axis=0)[None], axis=0)[0]
+    def seeing(self, values: Integers) -> TablePrices:
+        """As in `Code`: whatever has been seen, tables stay as they are."""
+        return TablePrices(self, self.lengths(values).sum(axis=1))
 
-    def bits(self, values: Integers) -> Floats:
-        """As in `Code`."""
-        return self._lengths(values).sum(axis=1)
-
-    def _lengths(self, values: Integers) -> Floats:
+    def lengths(self, values: Integers) -> Floats:
+        """Bits of `values` (..., P, L), each."""
         return TABLE_BITS - np.log2(self.tables[np.arange(len(self.tables)), values + self.limit])
+
+
+@dataclass(frozen=True, eq=False)
+class TablePrices:
+    """`Prices` under static tables."""
+
+    code: TableCode
+    bits: Floats
+
+    def choose(self, targets: Floats) -> Integers:
+        """As in `Prices`."""
+        limit = self.code.limit
+        found = nearest(targets, limit)
+        candidates = np.clip(np.stack([found - 1, found, found + 1]), -limit, limit - 1)
+        costs = np.square(targets - candidates) + PRICE * self.code.lengths(candidates)
+        return np.take_along_axis(candidates, costs.argmin(axis=0)[None], axis=0)[0]

@@ -28,7 +28,7 @@ from compresskit.data.limits import DEFAULT_LIMITS, Limits
 from compresskit.errors import InputError, UsageError
 from compresskit.progress import SILENT, Progress
 from compresskit.report import Output
-from compresskit.runtime import Clock, set_threads, versions
+from compresskit.runtime import Clock, set_threads
 from compresskit.wording import shown
 from compresskit.writers import check_target, write_bytes
 
@@ -93,9 +93,9 @@ def train_base(request: TrainBaseRequest, progress: Progress = SILENT) -> TrainB
     return TrainBaseReport(
         command="encode",
         arguments=request.arguments,
-        versions=versions(),
+        seed=config.seed,
         threads=threads,
-        settings={key: value for key, value in asdict(config).items() if key != "checkpoint"},
+        settings={key: value for key, value in asdict(config).items() if key not in ("checkpoint", "seed")},
         curve=trained.curve,
         psnr=round(-10 * math.log10(max(loss, 1e-12)), 3),
         stages=clock.seconds,

@@ -20,10 +20,11 @@ from compresskit.metaprune.reports import Judged, MetatrainReport
 from compresskit.metaprune.select import best, select
 from compresskit.metaprune.train import metatrain
 from compresskit.models.graph import ModelGraph
+from compresskit.models.info import model_info
 from compresskit.models.load import load_model
 from compresskit.progress import SILENT, Progress
 from compresskit.report import Output
-from compresskit.runtime import Clock, seed_everything, select_device, set_threads, versions
+from compresskit.runtime import Clock, seed_everything, select_device, set_threads
 from compresskit.training import checkpoints
 from compresskit.training.ranks import join
 from compresskit.training.state import EpochRecord
@@ -59,12 +60,12 @@ def run(request: MetatrainRequest, progress: Progress = SILENT) -> MetatrainRepo
     return MetatrainReport(
         command="metaprune --train",
         arguments=request.arguments,
-        versions=versions(),
         seed=config.seed,
-        device=str(device),
         threads=threads,
-        models=tuple(graph.source for graph in graphs),
         settings={name: value for name, value in asdict(config).items() if name != "seed"},
+        device=str(device),
+        model=model_info(graphs[0].source, graphs[0].arch, graphs[0].inputs),
+        models=tuple(graph.source for graph in graphs),
         parameters=sum(parameter.numel() for parameter in metanetwork.parameters()),
         losses=tuple(record.loss for record in history),
         least=least,

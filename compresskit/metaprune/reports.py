@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from compresskit.report import Accuracy, JsonReport, Output, Report
+from compresskit.report import Accuracy, ModelReport, Report
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class LayerStatistics:
     sensitivity_after: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MetapruneReport(Report):
     """What `compresskit metaprune` did.
 
@@ -61,8 +60,8 @@ class MetapruneReport(Report):
         unconverted: trainable parameters that the metanetwork could not see.
     """
 
-    metanetwork: str = ""
-    steps: tuple[Stage, ...] = ()
+    metanetwork: str
+    steps: tuple[Stage, ...]
     curve_before: tuple[CurvePoint, ...] = ()
     curve_after: tuple[CurvePoint, ...] = ()
     statistics: tuple[LayerStatistics, ...] = ()
@@ -85,12 +84,12 @@ class Judged:
     curve: tuple[CurvePoint, ...]
 
 
-@dataclass(frozen=True)
-class MetatrainReport(JsonReport):
+@dataclass(frozen=True, kw_only=True)
+class MetatrainReport(ModelReport):
     """What `compresskit metaprune --train` did.
 
     Attributes:
-        models: that it learned from.
+        models: that it learned from; `model` is the first of them, which epochs were judged on.
         losses: mean of each epoch.
         least: accuracy on the validation split that the flat part of a curve keeps.
         original: how the accuracy of the network falls that epochs were judged on, without a metanetwork.
@@ -100,14 +99,7 @@ class MetatrainReport(JsonReport):
         parameters: of the metanetwork.
     """
 
-    command: str
-    arguments: tuple[str, ...]
-    versions: dict[str, str]
-    seed: int
-    device: str
-    threads: int
     models: tuple[str, ...]
-    settings: dict[str, Any]
     parameters: int
     losses: tuple[float, ...]
     least: float
@@ -115,6 +107,3 @@ class MetatrainReport(JsonReport):
     judged: tuple[Judged, ...]
     chosen: int
     kept: str
-    stages: dict[str, float]
-    warnings: tuple[str, ...] = ()
-    outputs: tuple[Output, ...] = ()

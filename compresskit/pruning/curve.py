@@ -7,7 +7,7 @@ run   ──► net.0.90.onnx, net.0.80.onnx, ... and net.curve.json, which grow
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -24,7 +24,7 @@ from compresskit.pruning.opened import Finished, Opened, open_model
 from compresskit.pruning.pipeline import about_data, about_result
 from compresskit.pruning.result import PruneResult
 from compresskit.report import Measure, Output
-from compresskit.runtime import seed_everything, versions
+from compresskit.runtime import seed_everything
 from compresskit.training.tuning import Checkpointing, checkpointing
 from compresskit.writers import check_target, write_bytes
 
@@ -77,7 +77,7 @@ def run(request: CurveRequest, progress: Progress = SILENT) -> CurveOutcome:
     while (found := _next(results, opened)) is not None:
         fraction, result = found
         done = opened.finish(result.graph, progress)
-        report = _longer(report, _point(request, opened, fraction, result, done), done.before, opened)
+        report = _longer(report, _point(request, opened, fraction, result, done), done.before, request, opened)
         if not request.prune.dry_run:
             _write(request, fraction, report, done.onnx)
             if kept is not None:
@@ -102,13 +102,12 @@ def _begun(request: CurveRequest, opened: Opened, before: CurveReport | None) ->
     fresh = CurveReport(
         command="prune",
         arguments=request.prune.arguments,
-        versions=versions(),
         seed=opened.config.seed,
-        device=opened.device,
         threads=opened.threads,
+        settings=opened.settings(),
+        device=opened.device,
         model=opened.info(),
         digest=_digest(opened.onnx),
-        settings=opened.settings(),
         whole=opened.measured(),
         warnings=tuple(about_data(opened.data)),
     )
@@ -118,7 +117,7 @@ def _begun(request: CurveRequest, opened: Opened, before: CurveReport | None) ->
     if differing := ", ".join(sorted(name for name in asked | found if asked.get(name) != found.get(name))):
         raise UsageError(f"{request.state} is of another curve, different in {differing}: repeat its settings, or remove it to start again")
     points = tuple(point for point in before.points if _is_there(request, point))
-    return replace(fresh, points=points, whole=before.whole, warnings=_warnings(fresh.warnings, points))
+    return _of(fresh, points, before.whole, request, opened)
 
 
 def _identity(report: CurveReport) -> dict[str, object]:
@@ -164,14 +163,17 @@ def _point(request: CurveRequest, opened: Opened, fraction: float, result: Prune
     )
 
 
-def _longer(report: CurveReport, point: CurvePoint, whole: Measure, opened: Opened) -> CurveReport:
+def _longer(report: CurveReport, point: CurvePoint, whole: Measure, request: CurveRequest, opened: Opened) -> CurveReport:
     """`report` with one more point, measured beside `whole`."""
     points = tuple(sorted((*report.points, point), key=lambda one: -one.asked))
-    return replace(report, points=points, whole=whole, stages=opened.clock.seconds, warnings=_warnings(about_data(opened.data), points))
+    return replace(_of(report, points, whole, request, opened), stages=opened.clock.seconds)
 
 
-def _warnings(general: Iterable[str], points: Sequence[CurvePoint]) -> tuple[str, ...]:
-    return (*general, *(f"{spelled(point.asked)}: {warning}" for point in points for warning in point.warnings))
+def _of(report: CurveReport, points: tuple[CurvePoint, ...], whole: Measure, request: CurveRequest, opened: Opened) -> CurveReport:
+    """`report` with these points, and with what all of them say and wrote."""
+    said = (f"{spelled(point.asked)}: {warning}" for point in points for warning in point.warnings)
+    outputs = () if request.prune.dry_run else tuple(point.output for point in points)
+    return replace(report, points=points, whole=whole, warnings=(*about_data(opened.data), *said), outputs=outputs)
 
 
 def _write(request: CurveRequest, fraction: float, report: CurveReport, model: bytes) -> None:

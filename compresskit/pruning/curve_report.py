@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from compresskit.errors import CompresskitError, InputError
-from compresskit.report import JsonReport, Measure, ModelInfo, Output, Parity, Skipped
+from compresskit.report import Measure, ModelReport, Output, Parity, Skipped
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,9 @@ class CurvePoint:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class CurveReport(JsonReport):
-    """What one `prune --curve` did; fields as in `compresskit.report.Report` where they have its names.
+@dataclass(frozen=True, kw_only=True)
+class CurveReport(ModelReport):
+    """What one `prune --curve` did.
 
     Attributes:
         digest: SHA-256 of the whole model in ONNX form, by which it is known again.
@@ -41,19 +40,9 @@ class CurveReport(JsonReport):
         points: by falling MACs.
     """
 
-    command: str
-    arguments: tuple[str, ...]
-    versions: dict[str, str]
-    seed: int
-    device: str
-    threads: int
-    model: ModelInfo
     digest: str
-    settings: dict[str, Any]
     whole: Measure
     points: tuple[CurvePoint, ...] = ()
-    stages: dict[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

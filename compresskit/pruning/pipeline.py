@@ -19,7 +19,6 @@ from compresskit.pruning.opened import Finished, Opened, open_model
 from compresskit.pruning.result import PruneResult
 from compresskit.report import Measure, Output, Report, Target
 from compresskit.requests import dry_run_warning
-from compresskit.runtime import versions
 from compresskit.training.tuning import Checkpointing, checkpointing
 from compresskit.writers import STDOUT, write_bytes
 
@@ -68,21 +67,20 @@ def run(request: PruneRequest, progress: Progress = SILENT, *, engine: Engine = 
     report = Report(
         command=command,
         arguments=request.arguments,
-        versions=versions(),
         seed=config.seed,
-        device=opened.device,
         threads=opened.threads,
-        model=opened.info(),
         settings=opened.settings(),
+        device=opened.device,
+        model=opened.info(),
         target=_target(config, result),
         before=done.before,
         after=done.after,
         layers=layer_rows(opened.graph, done.graph),
         skipped=result.skipped,
         parity=done.parity,
-        stages=opened.clock.seconds,
         path=result.path,
         tries=result.tries,
+        stages=opened.clock.seconds,
         warnings=(
             *dry_run_warning(request, request.outputs),
             *opened.warnings,

@@ -20,7 +20,6 @@ from compresskit.quantization.source import Source
 from compresskit.recipes import TrainingSettings
 from compresskit.report import Output, Target
 from compresskit.requests import dry_run_warning
-from compresskit.runtime import versions
 
 FEW_SAMPLES = 16
 SLOWER = 1.05  # a model counts as slower from this ratio of the median times on
@@ -34,6 +33,7 @@ class Work:
         mixed: how widths were learned, where they were.
         lost: by layer, what each loses by itself, where it was measured.
         before, after: what was measured of the model and of the result.
+        device, threads: that were computed on and with.
     """
 
     source: Source
@@ -43,6 +43,8 @@ class Work:
     lost: Mapping[str, float] | None
     before: Figures
     after: Figures
+    device: str
+    threads: int
 
     @property
     def fused(self) -> bool:
@@ -53,18 +55,18 @@ class Work:
         return all(runs_in_integers(*pair) for pair in pairs)
 
 
-def make_report(request: QuantizeRequest, work: Work, threads: int, seconds: dict[str, float], written: Sequence[Output]) -> QuantizeReport:
+def make_report(request: QuantizeRequest, work: Work, seconds: dict[str, float], written: Sequence[Output]) -> QuantizeReport:
     """The report of a run that took `seconds` by stage."""
     config, done, mixed = request.config, work.done, work.mixed
     static = done.plan is not None
     return QuantizeReport(
         command="quantize",
         arguments=request.arguments,
-        versions=versions(),
         seed=config.seed,
-        threads=threads,
-        model=model_info(work.source.name, work.source.arch, work.source.inputs),
+        threads=work.threads,
         settings=_settings(config, work.data),
+        device=work.device,
+        model=model_info(work.source.name, work.source.arch, work.source.inputs),
         scheme=_scheme(config, static=static),
         weights_are="integers" if work.fused else "indices" if done.codebooks else "storage",
         activations_are="integers" if work.fused else "simulated" if static else "float",

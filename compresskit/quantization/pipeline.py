@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
 from compresskit.data import Dataset, read_data
 from compresskit.errors import GuardError, UsageError
 from compresskit.guards import accuracy_guard
@@ -47,8 +49,9 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
         data = None if request.data is None else read_data(request, takes(source), seed=config.seed, progress=progress)
     original = source.model.SerializeToString()
     threads = set_threads(request.threads if request.threads is not None else 1 if len(original) < SHARED_BYTES else 0)
+    device = select_device(request.device if config.trains else "cpu")
     with Child() as child:
-        done, mixed = _quantized(request, source, data, threads, child, clock, progress)
+        done, mixed = _quantized(request, source, data, device, threads, child, clock, progress)
         model = done.model.SerializeToString()
         with clock("measure"):
             progress.stage("measure")
@@ -66,7 +69,7 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
     kept = checkpointing(request)
     if kept is not None and not request.dry_run:
         kept.discard(PHASES)
-    report = make_report(request, Work(source, data, done, mixed, lost, before, after), threads, clock.seconds, written)
+    report = make_report(request, Work(source, data, done, mixed, lost, before, after, str(device), threads), clock.seconds, written)
     return QuantizeOutcome(report, model if STDOUT in request.outputs and written else None, failure)
 
 
@@ -102,7 +105,14 @@ def _check_outputs(config: QuantizeConfig, source: Source) -> None:
 
 
 def _quantized(
-    request: QuantizeRequest, source: Source, data: Dataset | None, threads: int, child: Child, clock: Clock, progress: Progress
+    request: QuantizeRequest,
+    source: Source,
+    data: Dataset | None,
+    device: torch.device,
+    threads: int,
+    child: Child,
+    clock: Clock,
+    progress: Progress,
 ) -> tuple[Quantized, Mixed | None]:
     """Quantize after training, and then under training where that is asked for."""
     config = request.config
@@ -111,7 +121,7 @@ def _quantized(
         done = quantize(source.model, data, start, source=source.name, threads=threads, child=child, progress=progress)
     if not config.trains or data is None:
         return done, None
-    device, kept = select_device(request.device), checkpointing(request)
+    kept = checkpointing(request)
     with clock("train"):
         if config.target is None:
             return train_quantized(done, data, config, device=device, kept=kept, threads=threads, child=child, progress=progress), None

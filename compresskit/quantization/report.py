@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from compresskit.errors import CompresskitError
-from compresskit.report import Accuracy, JsonReport, Latency, ModelInfo, Output, SearchPoint, Skipped, Target
+from compresskit.report import Accuracy, Latency, ModelReport, SearchPoint, Skipped, Target
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,9 @@ class Integers:
     worst: int
 
 
-@dataclass(frozen=True)
-class QuantizeReport(JsonReport):
-    """What one `quantize` did; fields as in `compresskit.report.Report` where they have its names.
+@dataclass(frozen=True, kw_only=True)
+class QuantizeReport(ModelReport):
+    """What one `quantize` did.
 
     Attributes:
         scheme: "W8A8", or "W8" for weights alone, or "W2-8A8" where layers have widths of their own.
@@ -78,13 +77,6 @@ class QuantizeReport(JsonReport):
         integers: None where nothing is computed in integers.
     """
 
-    command: str
-    arguments: tuple[str, ...]
-    versions: dict[str, str]
-    seed: int
-    threads: int
-    model: ModelInfo
-    settings: dict[str, Any]
     scheme: str
     weights_are: str
     activations_are: str
@@ -97,9 +89,6 @@ class QuantizeReport(JsonReport):
     integers: Integers | None = None
     target: Target | None = None
     path: tuple[SearchPoint, ...] = ()
-    stages: dict[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    outputs: tuple[Output, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields
 
 from compresskit.data import UNTESTED, read_data
 from compresskit.errors import CompresskitError, GuardError, InputError
@@ -19,9 +18,9 @@ from compresskit.quantization.measure import onnx_accuracy
 from compresskit.quantization.source import read_source, takes
 from compresskit.quantization.sweep_request import SweepRequest
 from compresskit.recipes import TrainingSettings
-from compresskit.report import Accuracy, JsonReport, ModelInfo, Output
+from compresskit.report import Accuracy, ModelReport
 from compresskit.requests import dry_run_warning
-from compresskit.runtime import Clock, seed_everything, set_threads, versions
+from compresskit.runtime import Clock, seed_everything, set_threads
 from compresskit.writers import STDOUT
 
 _OTHER = {"weights", "activations", "method", "require_speedup", *(one.name for one in fields(TrainingSettings))}
@@ -45,28 +44,18 @@ class SweepRow:
     allowed: bool | None
 
 
-@dataclass(frozen=True)
-class SweepReport(JsonReport):
-    """What one `quantize --sweep` found; fields as in `compresskit.report.Report` where they have its names.
+@dataclass(frozen=True, kw_only=True)
+class SweepReport(ModelReport):
+    """What one `quantize --sweep` found.
 
     Attributes:
         accuracy, bytes: of the float model.
         rows: in the order in which they were asked for.
     """
 
-    command: str
-    arguments: tuple[str, ...]
-    versions: dict[str, str]
-    seed: int
-    threads: int
-    model: ModelInfo
-    settings: dict[str, Any]
     accuracy: Accuracy
     bytes: int
     rows: tuple[SweepRow, ...]
-    stages: dict[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    outputs: tuple[Output, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,11 +110,11 @@ def run(request: SweepRequest, progress: Progress = SILENT) -> SweepOutcome:
     report = SweepReport(
         command="quantize",
         arguments=request.arguments,
-        versions=versions(),
         seed=first.seed,
         threads=threads,
-        model=model_info(source.name, source.arch, source.inputs),
         settings={key: value for key, value in asdict(first).items() if key not in _OTHER},
+        device="cpu",
+        model=model_info(source.name, source.arch, source.inputs),
         accuracy=before,
         bytes=len(original),
         rows=tuple(rows),

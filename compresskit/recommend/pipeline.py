@@ -31,7 +31,7 @@ from compresskit.recommend.table import Problem
 from compresskit.recommend.timing import latencies
 from compresskit.recommend.trials import Compressed, compress, nonzero
 from compresskit.report import Output
-from compresskit.runtime import Clock, seed_everything, set_threads, versions
+from compresskit.runtime import Clock, seed_everything, set_threads
 from compresskit.writers import STDOUT
 
 EXPLAINED = 10
@@ -83,9 +83,10 @@ def run(request: RecommendRequest, progress: Progress = SILENT) -> RecommendOutc
     report = RecommendReport(
         command="recommend",
         arguments=request.arguments,
-        versions=versions(),
         seed=config.seed,
         threads=threads,
+        settings={name: value for name, value in vars(config).items() if name not in ("constraints", "seed")},
+        device="cpu",
         model=model_info(graph.source, graph.arch, graph.inputs),
         predictor=source.name,
         metric="retained accuracy" if data is None else "top-1" if better else "rmse",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compresskit.errors import CompresskitError
-from compresskit.report import JsonReport, ModelInfo, Output
+from compresskit.report import CommandReport, ModelReport
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Explained:
     shap: float
 
 
-@dataclass(frozen=True)
-class RecommendReport(JsonReport):
+@dataclass(frozen=True, kw_only=True)
+class RecommendReport(ModelReport):
     """What one `compresskit recommend` found.
 
     Attributes:
@@ -63,12 +63,6 @@ class RecommendReport(JsonReport):
         bound: of Lemma 3.1 for the static strategy, for the number of problems and of settings.
     """
 
-    command: str
-    arguments: tuple[str, ...]
-    versions: dict[str, str]
-    seed: int
-    threads: int
-    model: ModelInfo
     predictor: str
     metric: str
     original: float | None
@@ -81,9 +75,6 @@ class RecommendReport(JsonReport):
     missing: tuple[str, ...]
     bound: float
     explained: tuple[Explained, ...] = ()
-    stages: dict[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    outputs: tuple[Output, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,8 +86,8 @@ class RecommendOutcome:
     failure: CompresskitError | None = None
 
 
-@dataclass(frozen=True)
-class TrainReport(JsonReport):
+@dataclass(frozen=True, kw_only=True)
+class TrainReport(CommandReport):
     """What one `compresskit recommend --train` did.
 
     Attributes:
@@ -107,29 +98,17 @@ class TrainReport(JsonReport):
         metrics: of recommendations for architectures that a fit had not seen, by strategy; empty where there are too few.
     """
 
-    command: str
-    arguments: tuple[str, ...]
-    versions: dict[str, str]
     problems: int
     trials: int
     tried: int
     failed: tuple[str, ...]
     ignored: int
     metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    stages: dict[str, float] = field(default_factory=dict)
-    outputs: tuple[Output, ...] = ()
 
 
-@dataclass(frozen=True)
-class GenerateReport(JsonReport):
+@dataclass(frozen=True, kw_only=True)
+class GenerateReport(CommandReport):
     """What one `compresskit recommend --generate` drew: `count` samples of `shape`."""
 
-    command: str
-    arguments: tuple[str, ...]
-    versions: dict[str, str]
-    seed: int
     shape: tuple[int, ...]
     count: int
-    settings: dict[str, Any]
-    stages: dict[str, float] = field(default_factory=dict)
-    outputs: tuple[Output, ...] = ()

@@ -29,7 +29,7 @@ from compresskit.recommend.table import Problem, Table, Trial, merged, read_tabl
 from compresskit.recommend.trials import families, try_family
 from compresskit.report import Output
 from compresskit.requests import CompressRequest
-from compresskit.runtime import Clock, versions
+from compresskit.runtime import Clock
 from compresskit.writers import check_target
 
 FEWEST_TO_JUDGE = 4
@@ -100,7 +100,9 @@ def run(request: TrainRequest, progress: Progress = SILENT) -> TrainReport:
     return TrainReport(
         command="recommend --train",
         arguments=request.arguments,
-        versions=versions(),
+        seed=request.seed,
+        threads=1,  # of each process here: trials and trees are the same for any number of jobs
+        settings={"budget": request.budget, "trials": request.trials},
         problems=len(table.problems),
         trials=len(table.trials),
         tried=sum(found.tried for found in done),

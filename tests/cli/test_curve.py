@@ -52,7 +52,19 @@ def curve_report(report: Report) -> CurveReport:
         for (asked, measure), name in zip(measures.items(), ("0.75", "0.125"), strict=True)
     )
     return CurveReport(
-        "prune", ("prune", "m.onnx"), {}, 7, "cpu", 2, report.model, "0", {}, whole, points, {"prune": 21.75}, warnings=("0.12: one thing to know",)
+        command="prune",
+        arguments=("prune", "m.onnx"),
+        seed=7,
+        threads=2,
+        settings={},
+        device="cpu",
+        model=report.model,
+        digest="0",
+        whole=whole,
+        points=points,
+        stages={"prune": 21.75},
+        warnings=("0.12: one thing to know",),
+        outputs=tuple(point.output for point in points),
     )
 
 

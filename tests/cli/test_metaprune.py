@@ -15,7 +15,7 @@ from compresskit.metaprune.config import MetapruneConfig, MetapruneRequest, Meta
 from compresskit.metaprune.pipeline import MetapruneOutcome
 from compresskit.metaprune.reports import CurvePoint, Judged, LayerStatistics, MetapruneReport, MetatrainReport, Stage
 from compresskit.pruning.config import PruneConfig, Target
-from compresskit.report import Accuracy, Output, Report
+from compresskit.report import Accuracy, ModelInfo, Output, Report
 
 Invoke = Callable[..., Any]
 CURVE = (CurvePoint(1.0, 0.93), CurvePoint(2.0, 0.5))
@@ -51,10 +51,11 @@ def training(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         arguments=(),
         versions={},
         seed=1,
-        device="cpu",
         threads=2,
-        models=("a.pt",),
         settings={},
+        device="cpu",
+        model=ModelInfo("a.pt", None, ()),
+        models=("a.pt",),
         parameters=1000,
         losses=(2.0, 1.5),
         least=0.92,

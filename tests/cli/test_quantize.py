@@ -33,6 +33,7 @@ def report() -> QuantizeReport:
         versions={"python": "3.11.7"},
         seed=7,
         threads=1,
+        device="cpu",
         model=ModelInfo("m.onnx", None, (ModelInput("x", (None, 3, 32, 32), "float32"),)),
         settings={"weights": 8},
         scheme="W8A8",

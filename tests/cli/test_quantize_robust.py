@@ -34,9 +34,20 @@ class Pipeline:
 @pytest.fixture
 def robust(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     trials = (Trial(0.0, 0.992, 2.4, 2.8, True, 0.04), Trial(0.01, 0.991, 2.4, 1.1, True, 0.08), Trial(0.04, None, 2.4, 2.4, False, 0.0))
-    accuracies = Accuracy(0.99, 0.98, 1.0, 500), Accuracy(0.988, 0.975, 0.999, 500)
-    model, written = ModelInfo("net.pt", None, ()), (Output("r.pt", "pt", 9),)
-    report = RobustReport("quantize", (), {}, 7, "cpu", 1, model, {"method": "l1"}, 0.01, trials, *accuracies, outputs=written)
+    report = RobustReport(
+        command="quantize",
+        arguments=(),
+        seed=7,
+        threads=1,
+        settings={"method": "l1"},
+        device="cpu",
+        model=ModelInfo("net.pt", None, ()),
+        strength=0.01,
+        trials=trials,
+        before=Accuracy(0.99, 0.98, 1.0, 500),
+        after=Accuracy(0.988, 0.975, 0.999, 500),
+        outputs=(Output("r.pt", "pt", 9),),
+    )
     stand_in = Pipeline(RobustOutcome(report))
     monkeypatch.setattr("compresskit.quantization.robust.pipeline.run", stand_in)
     return stand_in
@@ -46,7 +57,18 @@ def robust(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
 def sweep(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     accuracy = Accuracy(0.99, 0.98, 1.0, 500)
     rows = (SweepRow(8, 8, accuracy, 100_000, None), SweepRow(4, 8, Accuracy(0.95, 0.93, 0.97, 500), 60_000, None))
-    report = SweepReport("quantize", (), {}, 7, 1, ModelInfo("net.pt", None, ()), {}, accuracy, 300_000, rows)
+    report = SweepReport(
+        command="quantize",
+        arguments=(),
+        seed=7,
+        threads=1,
+        settings={},
+        device="cpu",
+        model=ModelInfo("net.pt", None, ()),
+        accuracy=accuracy,
+        bytes=300_000,
+        rows=rows,
+    )
     stand_in = Pipeline(SweepOutcome(report))
     monkeypatch.setattr("compresskit.quantization.sweep.run", stand_in)
     return stand_in

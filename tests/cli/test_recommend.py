@@ -28,6 +28,8 @@ def report() -> RecommendReport:
         versions={"python": "3.11.7"},
         seed=7,
         threads=1,
+        settings={"top": 5},
+        device="cpu",
         model=ModelInfo("m.pt", "resnet8", ()),
         predictor="cifar10.json",
         metric="top-1",
@@ -54,8 +56,29 @@ def asked(report: RecommendReport, monkeypatch: pytest.MonkeyPatch) -> list[Any]
         return lambda request, progress: found.append(request) or outcome
 
     metrics = {"top5": 0.92, "top1": 0.66, "error": 0.01, "mae": None, "tau": 0.65, "coverage": 0.9}
-    trained = TrainReport("recommend --train", (), {}, 12, 1500, 40, ("m: too small",) * 7, 3, {"predicted": metrics})
-    drawn = GenerateReport("recommend --generate", (), {}, 7, (3, 32, 32), 100, {}, {}, (Output("e.npz", "npz", 1234),))
+    trained = TrainReport(
+        command="recommend --train",
+        arguments=(),
+        seed=7,
+        threads=1,
+        settings={"budget": "small"},
+        problems=12,
+        trials=1500,
+        tried=40,
+        failed=("m: too small",) * 7,
+        ignored=3,
+        metrics={"predicted": metrics},
+    )
+    drawn = GenerateReport(
+        command="recommend --generate",
+        arguments=(),
+        seed=7,
+        threads=1,
+        settings={"epochs": 20.0},
+        shape=(3, 32, 32),
+        count=100,
+        outputs=(Output("e.npz", "npz", 1234),),
+    )
     monkeypatch.setattr("compresskit.recommend.pipeline.run", answer(RecommendOutcome(report)))
     monkeypatch.setattr("compresskit.recommend.sweep.run", answer(trained))
     monkeypatch.setattr("compresskit.recommend.diffusion.pipeline.run", answer(drawn))

@@ -17,6 +17,7 @@ from compresskit.codec.decoding import decode
 from compresskit.codec.kinds import KINDS
 from compresskit.codec.modalities import read
 from compresskit.codec.pipeline import encode
+from compresskit.codec.reports import TrainBaseReport
 from compresskit.codec.shelf import named
 from compresskit.codec.training import crops, train_base
 from compresskit.errors import InputError, UsageError
@@ -42,7 +43,8 @@ def test_a_base_network_from_the_users_own_files(tmp_path: Path, quick: None, sm
     base = named(str(output))
     assert (base.name, base.axes, base.channels, base.latents, base.edges) == ("mine", 2, 1, 6, (32, 32))
     assert output.read_bytes() == save_base(replace(base, stored=b""))
-    assert (report.outputs[0].bytes, report.settings["width"]) == (output.stat().st_size, 8)
+    assert (report.outputs[0].bytes, report.settings["width"], report.seed) == (output.stat().st_size, 8, 0)
+    assert TrainBaseReport.from_json(report.to_json()) == report
     with pytest.raises(UsageError, match="exists: use --force"):
         train_base(request)
 

@@ -96,6 +96,7 @@ def test_models_table_and_state_are_there(make: Make) -> None:
         assert total(load_model(point.output.path)).macs == point.measure.macs
         assert point.parity.max_abs_error < 1e-4
         assert point.measure.latency is not None
+    assert report.outputs == tuple(point.output for point in report.points)
     assert CurveReport.from_json(request.state.read_text()) == report == CurveReport.from_json(report.to_json())
     assert report.warnings[0] == "accuracy was not measured and nothing was trained: give --data"
     assert report.warnings[1:] == tuple(f"{point.asked:.2f}: {warning}" for point in report.points for warning in point.warnings)
@@ -214,6 +215,7 @@ def test_it_ends_where_no_more_can_be_cut(make: Make) -> None:
 def test_a_dry_run_leaves_nothing(make: Make) -> None:
     report = run(make(dry_run=True)).report
     assert [point.asked for point in report.points] == list(FRACTIONS)
+    assert report.outputs == ()
     assert not make().folder.exists()
 
 

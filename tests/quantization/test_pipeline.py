@@ -50,6 +50,7 @@ def test_the_sample_keeps_its_accuracy_at_a_third_of_the_size(tmp_path: Path) ->
     target = tmp_path / "net.int8.onnx"
     report = run(QuantizeRequest(NET, dataclasses.replace(CONFIG, max_drop=0.01), outputs=(str(target),), data=DIGITS)).report
     assert (report.scheme, report.weights_are, report.activations_are) == ("W8A8", "integers", "integers")
+    assert report.device == "cpu"
     assert report.before.accuracy is not None
     assert report.after.accuracy is not None
     assert report.after.accuracy.value >= report.before.accuracy.value - 0.01

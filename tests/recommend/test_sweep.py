@@ -21,6 +21,7 @@ from compresskit.recommend.constraints import Constraints
 from compresskit.recommend.methods import BUDGETS, runs_on
 from compresskit.recommend.pipeline import run
 from compresskit.recommend.predictor_file import read_predictors
+from compresskit.recommend.report import RecommendReport
 from compresskit.recommend.settings import Setting
 from compresskit.recommend.sweep import run as sweep
 from compresskit.recommend.table import read_table
@@ -41,6 +42,7 @@ def trained(graph: ModelGraph, tmp_path_factory: pytest.TempPathFactory) -> Path
         (folder / f"{arch}.pt").write_bytes(save_checkpoint(replace(smaller, arch=arch)))
     report = sweep(TrainRequest(str(folder), (DIGITS,), str(folder / "p.json"), trials=6))
     assert (report.problems, report.trials, report.tried, report.failed) == (3, 6, 6, ())
+    assert (report.seed, report.settings) == (0, {"budget": "small", "trials": 6})
     return folder / "p.json"
 
 
@@ -106,6 +108,8 @@ def test_the_winner_is_carried_out_and_written(trained: Path, tmp_path: Path) ->
     onnx.checker.check_model(onnx.load(output))
     assert outcome.report.explained
     assert outcome.report.nearest[0].startswith("a/")
+    assert (outcome.report.settings["apply"], outcome.report.settings["budget"]) == (1, "small")
+    assert RecommendReport.from_json(outcome.report.to_json()) == outcome.report
 
 
 def test_what_no_setting_meets_names_the_nearest(trained: Path) -> None:

@@ -26,7 +26,7 @@ from compresskit.quantization.source import Source, read_source, takes
 from compresskit.quantization.static import planned
 from compresskit.report import Accuracy, Output
 from compresskit.requests import dry_run_warning
-from compresskit.runtime import Clock, seed_everything, select_device, set_threads, versions
+from compresskit.runtime import Clock, seed_everything, select_device, set_threads
 from compresskit.training.tuning import checkpointing
 from compresskit.writers import STDOUT, write_bytes
 
@@ -66,12 +66,11 @@ def run(request: RobustRequest, progress: Progress = SILENT) -> RobustOutcome:
     report = RobustReport(
         command="quantize",
         arguments=request.arguments,
-        versions=versions(),
         seed=config.seed,
-        device=str(device),
         threads=threads,
-        model=model_info(source.name, source.arch, source.inputs),
         settings=_settings(config, data),
+        device=str(device),
+        model=model_info(source.name, source.arch, source.inputs),
         strength=done.strength,
         trials=done.trials,
         before=accuracies[0],

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from compresskit.errors import CompresskitError
-from compresskit.report import Accuracy, JsonReport, ModelInfo, Output
+from compresskit.report import Accuracy, ModelReport
 
 
 @dataclass(frozen=True)
@@ -29,31 +28,20 @@ class Trial:
     seconds: float
 
 
-@dataclass(frozen=True)
-class RobustReport(JsonReport):
-    """What one `quantize --robust` did; fields as in `compresskit.report.Report` where they have its names.
+@dataclass(frozen=True, kw_only=True)
+class RobustReport(ModelReport):
+    """What one `quantize --robust` did.
 
     Attributes:
         strength: of the penalty in the network that was kept; 0: none.
         trials: that without a penalty first.
-        before, after: accuracy of the float networks; None: the model has several outputs.
+        before, after: accuracy of the float networks.
     """
 
-    command: str
-    arguments: tuple[str, ...]
-    versions: dict[str, str]
-    seed: int
-    device: str
-    threads: int
-    model: ModelInfo
-    settings: dict[str, Any]
     strength: float
     trials: tuple[Trial, ...]
     before: Accuracy
     after: Accuracy
-    stages: dict[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    outputs: tuple[Output, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from compresskit.recommend.config import GenerateRequest
 from compresskit.recommend.diffusion.generate import GenerateConfig, generate
 from compresskit.recommend.report import GenerateReport
 from compresskit.report import Output
-from compresskit.runtime import Clock, set_threads, versions
+from compresskit.runtime import Clock, set_threads
 from compresskit.training import checkpoints
 from compresskit.writers import check_target, write_bytes
 
@@ -37,7 +37,7 @@ def run(request: GenerateRequest, progress: Progress = SILENT) -> GenerateReport
     protect = [path for path in map(Path, request.data.split(",")) if path.exists()]
     check_target(output, force=request.force, protect=protect)
     clock = Clock()
-    set_threads(request.threads or 0)
+    threads = set_threads(request.threads or 0)
     limits = Limits() if request.max_bytes is None else Limits(max_bytes=request.max_bytes)
     with clock("read"):
         progress.stage("read")
@@ -60,9 +60,16 @@ def run(request: GenerateRequest, progress: Progress = SILENT) -> GenerateReport
         outputs.append(Output(request.plot, "png", len(picture)))
     if kept is not None:
         checkpoints.discard(kept)
-    settings = {"epochs": config.epochs, "steps": config.steps, "guidance": config.guidance}
     return GenerateReport(
-        "recommend --generate", request.arguments, versions(), request.seed, shape, len(drawn), settings, clock.seconds, tuple(outputs)
+        command="recommend --generate",
+        arguments=request.arguments,
+        seed=request.seed,
+        threads=threads,
+        settings={"epochs": config.epochs, "steps": config.steps, "guidance": config.guidance},
+        shape=shape,
+        count=len(drawn),
+        stages=clock.seconds,
+        outputs=tuple(outputs),
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from compresskit.errors import UsageError
 from compresskit.recommend.config import GenerateRequest
 from compresskit.recommend.diffusion.pipeline import run
+from compresskit.recommend.report import GenerateReport
 
 
 def test_what_cannot_be_drawn_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
@@ -25,7 +26,9 @@ def test_samples_and_their_picture_are_written(tmp_path: Path) -> None:
     images, output = tmp_path / "images.npz", tmp_path / "drawn.npz"
     x = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
     np.savez(images, x=x, y=np.arange(40) % 2)
-    report = run(GenerateRequest(str(images), 4, str(output), epochs=1.0, plot=str(tmp_path / "p.png"), threads=1))
+    report = run(GenerateRequest(str(images), 4, str(output), epochs=1.0, plot=str(tmp_path / "p.png"), threads=1, seed=3))
+    assert GenerateReport.from_json(report.to_json()) == report
+    assert (report.seed, report.threads, report.settings["epochs"]) == (3, 1, 1.0)
     assert [one.path for one in report.outputs] == [str(output), str(tmp_path / "p.png")]
     with np.load(output) as drawn:
         assert (drawn["x_train"].shape, drawn["x_train"].dtype, drawn["y_train"].shape) == ((4, 1, 8, 8), np.uint8, (4,))
