@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 from compresskit.errors import InputError, UsageError
 from compresskit.wording import first_line
+
+if TYPE_CHECKING:
+    from distributed import Future
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,21 +30,37 @@ def on_cluster(function: Callable[[T], R], tasks: Sequence[T], address: str) -> 
 
     Raises:
         UsageError: Dask is not installed.
-        InputError: nobody answers at `address`, or a task lost its worker more than `RETRIES` times; and all that `function` raises.
+        InputError: nobody answers at `address`, or no longer, or a task lost its worker more than `RETRIES` times; and all that `function` raises.
     """
     try:
         from distributed import Client, KilledWorker
+        from distributed.comm import CommClosedError
     except ImportError:
         raise UsageError("--cluster needs Dask: pip install 'compresskit[cluster]'") from None
     try:
         client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TypeError) as error:  # what is no address, and what does not answer
         raise InputError(f"no Dask scheduler answers at {address}: {first_line(error)}") from error
-    with client:
-        futures = client.map(function, tasks, retries=RETRIES, pure=False)
-        try:
-            yield from (future.result() for future in futures)
-        except KilledWorker as error:
-            raise InputError(f"workers of {address} ended before their work did, as where memory runs out") from error
-        finally:
+    futures: list[Future[R]] = []
+    try:
+        futures += client.map(function, tasks, retries=RETRIES, pure=False)
+        yield from (future.result() for future in futures)
+    except KilledWorker as error:
+        raise InputError(f"workers of {address} ended before their work did, as where memory runs out") from error
+    except (CancelledError, CommClosedError) as error:  # what the client says of work that it can no longer ask for
+        raise InputError(f"the Dask scheduler at {address} ended before the work did: start it again, and repeat the command") from error
+    finally:
+        with _silence():
             client.cancel(futures)
+            client.close()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without log lines: a client that still looks for its scheduler has a traceback to say when it is closed."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)

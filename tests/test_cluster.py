@@ -18,7 +18,7 @@ distributed = pytest.importorskip("distributed")
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[object]:
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as running:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as running:
         yield running
 
 
@@ -59,3 +59,13 @@ def test_a_cluster_that_is_not_there_is_one_line() -> None:
         list(on_cluster(_square, [1], "tcp://127.0.0.1:9"))
     with pytest.raises(InputError, match="no Dask scheduler"):
         list(on_cluster(_square, [1], "nonsense"))
+
+
+def test_a_scheduler_that_dies_is_one_line() -> None:
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as running:
+        address = running.scheduler_address
+        found = on_cluster(time.sleep, [0, 600], address)
+        assert next(found) is None
+        running.close()
+        with pytest.raises(InputError, match=f"^the Dask scheduler at {address} ended before the work did: start it again, and repeat the command$"):
+            next(found)
