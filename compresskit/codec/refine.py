@@ -7,9 +7,10 @@ A step is that of `fit.fit`, from the rounded latents; a patch keeps the bins of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from compresskit.codec.neighbours import places
 from compresskit.codec.patchcode import CHUNK
 from compresskit.codec.prior import typical_magnitudes
 from compresskit.codec.quantize import LATENT_FRACTION
-from compresskit.codec.rounding import PRICE, Code, ContextCode, Floats, Integers, TableCode
+from compresskit.codec.rounding import PRICE, Code, ContextCode, Floats, Integers, Prices, TableCode
 from compresskit.codec.settings import Effort
 from compresskit.progress import SILENT, Progress
 
@@ -39,26 +40,29 @@ class ChunkCodes:
 
     def seeing(self, values: Integers) -> ChunkPrices:
         """As in `Code`."""
-        return ChunkPrices([(len(part), code.seeing(part)) for (_, code), part in zip(self.parts, self._split(values), strict=True)])
-
-    def _split(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
-        return _split(rows, [count for count, _ in self.parts])
+        parts = _split(values, [count for count, _ in self.parts])
+        return ChunkPrices([code.seeing(part) for (_, code), part in zip(self.parts, parts, strict=True)])
 
 
 @dataclass(frozen=True, eq=False)
 class ChunkPrices:
     """`Prices` of patches that lie in several chunks."""
 
-    parts: Sequence[tuple[int, Prices]]
+    parts: Sequence[Prices]
 
     @property
     def bits(self) -> Floats:
         """As in `Prices`."""
-        return np.concatenate([prices.bits for _, prices in self.parts])
+        return np.concatenate([prices.bits for prices in self.parts])
 
     def choose(self, targets: Floats) -> Integers:
         """As in `Prices`."""
-        return np.concatenate([...])
+        parts = _split(targets, [len(prices.bits) for prices in self.parts])
+        return np.concatenate([prices.choose(part) for prices, part in zip(self.parts, parts, strict=True)])
+
+
+def _split(rows: NDArray[Any], counts: Sequence[int]) -> list[NDArray[Any]]:
+    return np.split(rows, list(accumulate(counts))[:-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +140,7 @@ def round_latents(base: Base, bits: int, latents: NDArray[np.float32], code: Cod
     values = base.quantizer(bits).symbols(latents).astype(np.int64) - limit
     targets = (latents - centers) / step
     for _ in range(effort.passes):
-        values = code.choose(targets, values)
+        values = code.seeing(values).choose(targets)
     if effort.refinements and len(values):
         values = _refined(values, base, step, centers, code, effort.refinements, errors)
     return (values + limit).astype(np.int32)
@@ -145,15 +149,15 @@ def round_latents(base: Base, bits: int, latents: NDArray[np.float32], code: Cod
 def _refined(values: Integers, base: Base, step: float, centers: Floats, code: Code, refinements: int, errors: Errors) -> Integers:
     narrow = np.square(base.spread.max() / base.spread)
 
-    def evaluated(values: Integers) -> tuple[Floats, Floats]:
-        loss, gradient = errors((values * step + centers).astype(np.float32))
-        return loss + PRICE * step**2 * code.bits(values), gradient
+    def evaluated(values: Integers) -> tuple[Prices, Floats, Floats]:
+        prices, (loss, gradient) = code.seeing(values), errors((values * step + centers).astype(np.float32))
+        return prices, loss + PRICE * step**2 * prices.bits, gradient
 
-    cost, gradient = evaluated(values)
+    prices, cost, gradient = evaluated(values)
     damping = np.full((len(values), 1), DAMPING)
     for _ in range(refinements):
-        trial = code.choose(values - gradient / ((1 + damping * narrow) * step), values)
-        trial_cost, trial_gradient = evaluated(trial)
+        trial = prices.choose(values - gradient / ((1 + damping * narrow) * step))
+        prices, trial_cost, trial_gradient = evaluated(trial)  # those after `values` themselves are hardly others, and take a pass more
         better = (trial_cost < cost)[:, None]
         values, gradient = np.where(better, trial, values), np.where(better, trial_gradient, gradient)
         cost, damping = np.minimum(trial_cost, cost), np.where(better, damping * LOWER, damping * RAISE)

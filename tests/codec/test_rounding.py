@@ -48,7 +48,7 @@ def size(code: Code, values: np.ndarray) -> int:
 @pytest.mark.parametrize("code", codes(), ids=["contexts", "tables"])
 def test_a_choice_costs_less_than_the_nearest(code: Code) -> None:
     wanted, near = targets(), nearest(targets(), LIMIT)
-    chosen = code.choose(wanted, near)
+    chosen = code.seeing(near).choose(wanted)
     assert -LIMIT <= chosen.min() <= chosen.max() < LIMIT
     assert size(code, chosen) < 0.9 * size(code, near)
 
@@ -61,15 +61,16 @@ def test_a_choice_costs_less_than_the_nearest(code: Code) -> None:
 @pytest.mark.parametrize("code", codes(), ids=["contexts", "tables"])
 def test_bits_are_about_those_of_the_code(code: Code) -> None:
     values = nearest(targets(), LIMIT)
-    assert code.bits(values).shape == (PATCHES,)
-    assert float(code.bits(values).sum()) == pytest.approx(8 * size(code, values), rel=0.1)
+    assert code.seeing(values).bits.shape == (PATCHES,)
+    assert float(code.seeing(values).bits.sum()) == pytest.approx(8 * size(code, values), rel=0.1)
 
 
 @pytest.mark.parametrize("code", codes()[1:], ids=["tables"])
 def test_chunks_are_chosen_apart(code: Code) -> None:
-    both, wanted = ChunkCodes([(20, code), (40, code)]), targets()
-    np.testing.assert_array_equal(both.choose(wanted, nearest(wanted, LIMIT)), code.choose(wanted, nearest(wanted, LIMIT)))
-    np.testing.assert_array_equal(both.bits(nearest(wanted, LIMIT)), code.bits(nearest(wanted, LIMIT)))
+    wanted = targets()
+    both, one = (each.seeing(nearest(wanted, LIMIT)) for each in (ChunkCodes([(20, code), (40, code)]), code))
+    np.testing.assert_array_equal(both.choose(wanted), one.choose(wanted))
+    np.testing.assert_array_equal(both.bits, one.bits)
 
 
 def _fitted(base: Base) -> Fitted:
