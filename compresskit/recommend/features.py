@@ -49,12 +49,17 @@ def problem(graph: ModelGraph, data: Dataset | None, *, name: str = "", data_nam
     """
     features = {**architecture(graph), **weights(graph)}
     if data is None:
-        return Problem(name, graph.arch or graph.source, data_name, 1.0, 0.0, {**features, **dict.fromkeys(_SOLUTION + _DATA, math.nan)})
+        return Problem(name, called(graph), data_name, 1.0, 0.0, {**features, **dict.fromkeys(_SOLUTION + _DATA, math.nan)})
     split = evaluation or data.validation
     found = solution(graph, split, data)
     original = found["accuracy"] if data.classes is not None else found["rmse"]
     features |= {**{key: found[key] for key in _SOLUTION}, **_data_set(data)}
-    return Problem(name, graph.arch or graph.source, data_name, original, trivial_quality(split), features)
+    return Problem(name, called(graph), data_name, original, trivial_quality(split), features)
+
+
+def called(graph: ModelGraph) -> str:
+    """The name of its architecture, by which models are told apart."""
+    return graph.arch or graph.source
 
 
 def is_of_model(name: str) -> bool:

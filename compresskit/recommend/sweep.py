@@ -18,6 +18,7 @@ from compresskit.parallel import mapped
 from compresskit.progress import SILENT, Progress
 from compresskit.recommend.config import MODEL_SUFFIXES, TrainRequest
 from compresskit.recommend.evaluate import cross_validated
+from compresskit.recommend.features import called
 from compresskit.recommend.features import problem as describe
 from compresskit.recommend.methods import BUDGETS, Budget, trains
 from compresskit.recommend.predictor import FEWEST_ARCHITECTURES, fit_both
@@ -30,6 +31,7 @@ from compresskit.recommend.trials import families, try_family
 from compresskit.report import Output
 from compresskit.requests import CompressRequest
 from compresskit.runtime import Clock
+from compresskit.wording import listed
 from compresskit.writers import check_target
 
 FEWEST_TO_JUDGE = 4
@@ -78,13 +80,14 @@ def run(request: TrainRequest, progress: Progress = SILENT) -> TrainReport:
     clock = Clock()
     jobs = tuple(_jobs(request, folder))
     check_target(output, force=request.force, protect=request.files_read())
+    tables = [read_table(folder)] if (folder / "trials.csv").is_file() else []
+    _check_architectures(request, tables)
     with clock("trials"):
         progress.stage("trials", len(jobs))
         done = []
         for found in on_cluster(work, jobs, request.cluster) if request.cluster else mapped(work, jobs, request.jobs):
             done.append(found)
             progress.advance(1)
-    tables = [read_table(folder)] if (folder / "trials.csv").is_file() else []
     fresh = [Table({found.problem.name: found.problem}, found.trials) for found in done if found.trials]
     table = merged([*tables, *fresh])
     if not table.trials:
@@ -128,6 +131,26 @@ def work(job: Job) -> Done:
     failures = tuple(failure for family in parts for failure in try_family(family, graph, data, store))
     trials = tuple(trial for family in parts for description in family.described() if (trial := store.get(description)) is not None)
     return Done(problem, trials, len(trials) - known, failures)
+
+
+def _check_architectures(request: TrainRequest, tables: Sequence[Table]) -> None:
+    """Refuse, before anything is tried, what no predictor could be fitted to.
+
+    Args:
+        tables: of earlier trials.
+
+    Raises:
+        InputError: the models and those of earlier trials are of too few architectures; as `load_model`.
+    """
+    found = {table.problems[trial.problem].model for table in tables for trial in table.trials}
+    for model in request.model_files():
+        if len(found) >= FEWEST_ARCHITECTURES:
+            return
+        found.add(called(load_model(str(model), trust=request.trust, max_bytes=request.max_bytes)))
+    if len(found) < FEWEST_ARCHITECTURES:
+        raise InputError(
+            f"{request.models}: a predictor needs models of {FEWEST_ARCHITECTURES} architectures or more, not of {listed(sorted(found))}: add some"
+        )
 
 
 def _jobs(request: TrainRequest, folder: Path) -> Iterator[Job]:

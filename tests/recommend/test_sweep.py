@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from compresskit.models.graph import ModelGraph
 from compresskit.models.load import load_model
 from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.engine import prune
+from compresskit.recommend import sweep as sweeping
 from compresskit.recommend.config import RecommendConfig, RecommendRequest, TrainRequest
 from compresskit.recommend.constraints import Constraints
 from compresskit.recommend.methods import BUDGETS, runs_on
@@ -72,6 +74,20 @@ def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
         sweep(TrainRequest(str(tmp_path), (DIGITS,), str(tmp_path / "p.json")))
 
 
+def test_too_few_architectures_are_refused_before_the_trials(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two models of one architecture are one; those of earlier trials count."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.pt").write_bytes((trained.parent / f"{name}.pt").read_bytes())
+    (tmp_path / "b2.pt").write_bytes((tmp_path / "b.pt").read_bytes())
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeping, "work", None)
+        with pytest.raises(InputError, match=r"a predictor needs models of 3 architectures or more, not of a, b: add some$"):
+            sweep(TrainRequest(str(tmp_path), (DIGITS,), str(tmp_path / "p.json")))
+    assert not (tmp_path / "p.json.trials").exists()
+    shutil.copytree(trained.parent / "p.json.trials", tmp_path / "p.json.trials")
+    assert sweep(TrainRequest(str(tmp_path), (DIGITS,), str(tmp_path / "p.json"), trials=3)).problems == 4
+
+
 def test_inputs_are_never_overwritten_and_never_confused(trained: Path, tmp_path: Path) -> None:
     model = trained.parent / "a.pt"
     with pytest.raises(UsageError, match="is an input"):
@@ -126,7 +142,8 @@ def test_a_model_that_has_learned_nothing_is_neither_tried_nor_advised(trained: 
     graph = load_model(trained.parent / "a.pt")
     state = {name: tensor * 0 for name, tensor in graph.module.state_dict().items()}
     graph.module.load_state_dict(state)
-    (tmp_path / "idle.pt").write_bytes(save_checkpoint(graph))
+    for arch in ("idle", "lazy", "sleepy"):
+        (tmp_path / f"{arch}.pt").write_bytes(save_checkpoint(replace(graph, arch=arch)))
     with pytest.raises(InputError, match="no better than a constant"):
         run(replace(_request(trained, compression=2.0), model=str(tmp_path / "idle.pt")))
     with pytest.raises(InputError, match="no setting could be tried: idle/digits: the model is no better"):
