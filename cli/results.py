@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compresskit.errors import UsageError
-from compresskit.report import JsonReport
+from compresskit.json_report import JsonReport
 from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT, check_target, write_bytes
 

@@ -17,6 +17,7 @@ LAYERS = (
     "registry",
     "progress",
     "runtime",
+    "json_report",
     "report",
     "guards",
     "writers",

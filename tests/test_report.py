@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from compresskit import runtime
 from compresskit.errors import InputError
-from compresskit.report import SCHEMA_VERSION, CommandReport, Measure, ModelInfo, Report
+from compresskit.json_report import SCHEMA_VERSION
+from compresskit.report import CommandReport, Measure, ModelInfo, Report
 
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
 JSON_VALUES = st.recursive(

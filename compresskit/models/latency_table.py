@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 
 from compresskit.errors import InputError
+from compresskit.json_report import JsonReport
 from compresskit.models.latency_operators import KINDS, Operator, Use, fingerprint
 from compresskit.models.latency_surface import Stack
-from compresskit.report import JsonReport
 
 WIDEST = 1 << 24  # of an operator: whatever says more is damaged
 MOST_POINTS = 256  # of an axis; we measure a tenth of that
