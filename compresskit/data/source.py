@@ -106,6 +106,19 @@ def parse_location(text: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     return tuple(_existing(part) for part in text.split(",")), ()
 
 
+def absolute_location(text: str) -> str:
+    """`--data` as it is said from any folder; a function of a module stays as it is.
+
+    Raises:
+        InputError: it names files that are not there.
+    """
+    paths, names = parse_location(text)
+    if not paths:
+        return text
+    place = ",".join(str(path.absolute()) for path in paths)
+    return f"{place}:{','.join(names)}" if names else place
+
+
 def _existing(text: str) -> Path:
     if not _exists(text):
         raise InputError(f"{text or '--data'}: no such file or folder")

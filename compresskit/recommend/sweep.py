@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from compresskit.cluster import on_cluster
 from compresskit.data import interface, read_data
+from compresskit.data.source import absolute_location
 from compresskit.errors import InputError, UsageError
 from compresskit.models.load import load_model
 from compresskit.parallel import mapped
@@ -46,12 +47,15 @@ class Job:
 
     Attributes:
         name: of the problem.
+        model, data: as the user says them; the paths of `request` and `store` hold wherever a worker runs.
         request: what to read.
         settings: in the order in which they are tried.
         store: folder of trials.
     """
 
     name: str
+    model: str
+    data: str
     request: CompressRequest
     settings: tuple[Setting, ...]
     budget: str
@@ -120,9 +124,9 @@ def run(request: TrainRequest, progress: Progress = SILENT) -> TrainReport:
 def work(job: Job) -> Done:
     """Describe the problem of `job` and try its settings; those that were tried before are read."""
     request = job.request
-    graph = load_model(request.model, trust=request.trust, max_bytes=request.max_bytes)
+    graph = replace(load_model(request.model, trust=request.trust, max_bytes=request.max_bytes), source=job.model)
     data = read_data(request, interface(graph), seed=job.seed)
-    problem = describe(graph, data, name=job.name, data_name=Path(str(request.data)).name)
+    problem = describe(graph, data, name=job.name, data_name=Path(job.data).name)
     if problem.hopeless:
         return Done(problem, (), 0, (f"{job.name}: the model is no better than a constant answer",))
     store = Store(Path(job.store))
@@ -157,7 +161,7 @@ def _jobs(request: TrainRequest, folder: Path) -> Iterator[Job]:
     """One job a pair of model and data.
 
     Raises:
-        InputError: there are no models.
+        InputError: there are no models, or no data where they should be.
         UsageError: two pairs have one name, which their trials would share.
     """
     models = request.model_files()
@@ -168,13 +172,13 @@ def _jobs(request: TrainRequest, folder: Path) -> Iterator[Job]:
     named: set[str] = set()
     for model in models:
         for data in request.data:
-            asked = CompressRequest(str(model), data=data, trust=request.trust, max_bytes=request.max_bytes)
+            asked = CompressRequest(str(model.absolute()), data=absolute_location(data), trust=request.trust, max_bytes=request.max_bytes)
             name = f"{model.stem}/{Path(data).stem}"
             if name in named:
                 raise UsageError(f"two pairs of model and data would be called {name}: rename a file")
             named.add(name)
             chosen = settings if share is None else _spread(settings, share, BUDGETS[request.budget], name)
-            yield Job(name, asked, chosen, request.budget, request.seed, str(folder / "store"))
+            yield Job(name, str(model), data, asked, chosen, request.budget, request.seed, str(folder.absolute() / "store"))
 
 
 def _spread(settings: Sequence[Setting], count: int, budget: Budget, name: str) -> tuple[Setting, ...]:

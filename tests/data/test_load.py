@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from compresskit.data import load_data
-from compresskit.data.source import SOURCES, parse_location
+from compresskit.data.source import SOURCES, absolute_location, parse_location
 from compresskit.errors import UsageError
 from compresskit.models.graph import Normalization
 from compresskit.wording import human
@@ -151,6 +151,19 @@ def test_places_are_parsed(tmp_path: Path) -> None:
     assert parse_location(f"{path}:x,y") == ((path,), ("x", "y"))
     assert parse_location("package.module:function") == ((), ("function",))
     assert parse_location(f"{path.parent},{path.parent}") == ((tmp_path, tmp_path), ())
+
+
+@pytest.mark.parametrize("text", ["a:b.npz", "a:b.npz:x,y", "a:b.npz,../here", ".", "make.py:data", "package.module:function"])
+def test_an_absolute_location_is_the_same_from_anywhere(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("a:b.npz", "make.py"):
+        Path(name).touch()
+    (paths, names), found = parse_location(text), absolute_location(text)
+    expected = tuple(path.resolve() for path in paths), names
+    monkeypatch.chdir(tmp_path)
+    paths, names = parse_location(found)
+    assert (tuple(path.resolve() for path in paths), names) == expected
 
 
 def test_every_kind_is_registered() -> None:

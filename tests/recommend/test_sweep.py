@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +69,22 @@ def test_trials_belong_to_the_data_and_not_to_their_folder(trained: Path, tmp_pa
     moved = tmp_path / "digits.npz"
     moved.write_bytes(Path(DIGITS).read_bytes())
     assert sweep(TrainRequest(str(trained.parent), (str(moved),), str(trained), trials=6, force=True)).tried == 0
+
+
+def test_workers_of_a_cluster_may_run_anywhere(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative paths are meant from where the command runs, and names in the table stay as they were said."""
+
+    def elsewhere(function: Callable[[sweeping.Job], sweeping.Done], jobs: Sequence[sweeping.Job], address: str) -> list[sweeping.Done]:
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            return [function(job) for job in jobs]
+
+    monkeypatch.setattr(sweeping, "on_cluster", elsewhere)
+    monkeypatch.chdir(trained.parent)
+    before = trained.read_bytes()
+    report = sweep(TrainRequest(".", (os.path.relpath(DIGITS),), trained.name, trials=6, cluster="tcp://somewhere:8786", force=True))
+    assert (report.trials, report.tried) == (6, 0)
+    assert trained.read_bytes() == before
 
 
 def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
