@@ -113,7 +113,7 @@ def _begun(request: CurveRequest, opened: Opened, before: CurveReport | None) ->
     )
     if before is None:
         return fresh
-    asked, found = _identity(fresh), _identity(before)
+    asked, found = {**_identity(fresh), "epochs": request.prune.config.epochs}, _identity(before)  # a dry run trains for none
     if differing := ", ".join(sorted(name for name in asked | found if asked.get(name) != found.get(name))):
         raise UsageError(f"{request.state} is of another curve, different in {differing}: repeat its settings, or remove it to start again")
     points = tuple(point for point in before.points if _is_there(request, point))

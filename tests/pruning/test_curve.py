@@ -219,6 +219,15 @@ def test_a_dry_run_leaves_nothing(make: Make) -> None:
     assert not make().folder.exists()
 
 
+def test_a_dry_run_goes_on_too(make: Make, made: list[float]) -> None:
+    """It trains nothing, but is asked for the same."""
+    run(make((0.8,)))
+    files = contents(make().folder)
+    report = run(make((0.8, 0.6), resume=True, dry_run=True)).report
+    assert ([point.asked for point in report.points], made) == ([0.8, 0.6], [0.8, 0.6])
+    assert contents(make().folder) == files
+
+
 def test_points_before_a_failure_stay(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     results = iter([prune, _diverge])
     monkeypatch.setattr(curves, "prune", lambda *arguments, **more: next(results)(*arguments, **more))
