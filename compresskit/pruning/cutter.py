@@ -73,7 +73,7 @@ class Cutter:
             if made.least <= limit * (1 + CLOSE):
                 return made
         made = self._cut(graph, limit, widths)
-        return replace(made, notes=(*made.notes, "all ranks stay: lower ones do not bring the target within reach, and narrower layers do"))
+        return replace(made, notes=(*made.notes, "all ranks stay: lower ones do not bring the target within reach"))
 
     def _lowered(self, made: Cut) -> Cut:
         """`made`, with ranks that go the rest of the way."""
