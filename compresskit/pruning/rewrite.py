@@ -122,6 +122,13 @@ def _index_select(state: _Cut, node: fx.Node) -> None:
         setattr(state.module.get_submodule(owner), name, torch.from_numpy(renumbered[constant[state.keep[labels[constant]]]]))
 
 
+def _attention(state: _Cut, node: fx.Node) -> None:
+    """The scale that attention would derive from the width of its queries stays that of the whole width."""
+    query = node.args[0]
+    if bind(node)["scale"] is None and state.shrinks(state.labels(query)[-1]):
+        node.update_kwarg("scale", state.shape(query)[-1] ** -0.5)
+
+
 _REWRITES: dict[str, Callable[[_Cut, fx.Node], None]] = {
     **dict.fromkeys(("view", "reshape", "_unsafe_view", "expand", "broadcast_to", "new_zeros", "new_ones", "new_full"), _view),
     **dict.fromkeys(("zeros", "ones", "full", "empty"), _filled),
@@ -130,4 +137,5 @@ _REWRITES: dict[str, Callable[[_Cut, fx.Node], None]] = {
     **dict.fromkeys(("constant_pad_nd", "pad"), _pad),
     "unflatten": _unflatten,
     "index_select": _index_select,
+    "scaled_dot_product_attention": _attention,
 }

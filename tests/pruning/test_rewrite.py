@@ -62,6 +62,16 @@ def test_sizes_computed_from_the_batch_are_computed_anew(cut_to: CutTo) -> None:
         assert smaller.module(torch.randn(batch, 4)).shape == (batch, 3)
 
 
+@pytest.mark.parametrize("scale", [None, 0.7])
+def test_attention_keeps_the_scale_of_the_whole_width(cut_to: CutTo, scale: float | None) -> None:
+    def attended(x: Tensor) -> Tensor:
+        tokens = torch.stack([x, x.relu(), -x], dim=1)
+        return F.scaled_dot_product_attention(tokens, tokens, tokens, scale=scale).sum(1)
+
+    smaller = cut_to(attended, [0, 5, 7])
+    assert call(smaller, "scaled_dot_product_attention").kwargs["scale"] == (scale or 12**-0.5)
+
+
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_a_baked_batch_is_not_mistaken_for_a_width(batch: int, cut_to: CutTo) -> None:
     def baked(x: Tensor) -> Tensor:

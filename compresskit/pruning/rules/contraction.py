@@ -48,8 +48,6 @@ def attention(trace: Trace, node: fx.Node) -> Dims:
     """(..., heads, queries, d), (..., heads, keys, d), (..., heads, keys, e) to (..., heads, queries, e)."""
     query, key, value = (trace.dims(operand) for operand in node.args[:3])
     shapes = [trace.shape(operand) for operand in node.args[:3]]
-    if bind(node)["scale"] is None:
-        trace.pin([query[-1], key[-1]], "attention derives its scale from this width")
     trace.tie(query[-1], key[-1], "attention combines it with values that cannot be cut")
     trace.pin([query[-2], key[-2], value[-2]], "attention runs over its tokens")
     for mask in node.all_input_nodes[3:]:
