@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compresskit.errors import UsageError
-from compresskit.pruning.config import PruneRequest, Target
+from compresskit.pruning.config import Target
 from compresskit.pruning.curve_config import CurveRequest
 from compresskit.pruning.curve_report import CurveReport, read_report
+from compresskit.pruning.request import PruneRequest
 from compresskit.writers import STDOUT, is_folder, write_bytes
 
 from .console import Console

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from compresskit.errors import UsageError
-from compresskit.pruning.config import Method, PruneConfig, PruneRequest, TableRequest, Target, parse_blocks
+from compresskit.pruning.config import Method, PruneConfig, Target, parse_blocks
 from compresskit.pruning.curve_config import parse_curve
+from compresskit.pruning.request import PruneRequest, TableRequest
 from compresskit.recipes import RecipeName
 from compresskit.writers import STDOUT, write_bytes
 

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal, get_args
 
 from compresskit.errors import UsageError
-from compresskit.pruning.config import PruneRequest
+from compresskit.pruning.request import PruneRequest
 from compresskit.requests import CompressRequest
 
 Pressed = Literal["l2", "l1", "l2-first", "l1-first", "weights"]

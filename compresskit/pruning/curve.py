@@ -16,12 +16,13 @@ from compresskit.data import Dataset
 from compresskit.errors import TargetError, UsageError
 from compresskit.models.graph import ModelGraph
 from compresskit.progress import SILENT, Progress
-from compresskit.pruning.config import PruneConfig, PruneRequest, Target
+from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.curve_config import CurveRequest, spelled
 from compresskit.pruning.curve_report import CurveOutcome, CurvePoint, CurveReport, read_report
 from compresskit.pruning.engine import prune
 from compresskit.pruning.opened import Finished, Opened, open_model
 from compresskit.pruning.pipeline import about_data, about_result
+from compresskit.pruning.request import PruneRequest
 from compresskit.pruning.result import PruneResult
 from compresskit.report import Measure, Output
 from compresskit.runtime import seed_everything

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compresskit.errors import UsageError
-from compresskit.pruning.config import PruneRequest
+from compresskit.pruning.request import PruneRequest
 
 STEP = 0.1  # between two points of a span, unless it says how many
 MOST = 100  # points

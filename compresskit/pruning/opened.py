@@ -24,9 +24,10 @@ from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
 from compresskit.models.parity import check_parity
 from compresskit.progress import SILENT, Progress
-from compresskit.pruning.config import PruneConfig, PruneRequest
+from compresskit.pruning.config import PruneConfig
 from compresskit.pruning.measure import measure, settle_threads, test_accuracy
 from compresskit.pruning.recovery import Recovery
+from compresskit.pruning.request import PruneRequest
 from compresskit.pruning.scoring import check_method
 from compresskit.report import Accuracy, Measure, ModelInfo, Parity, Training
 from compresskit.runtime import Clock, seed_everything, select_device, set_threads

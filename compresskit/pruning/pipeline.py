@@ -12,10 +12,11 @@ from compresskit.guards import accuracy_guard
 from compresskit.models.checkpoint import CONTAINERS, save_checkpoint
 from compresskit.models.graph import ModelGraph
 from compresskit.progress import SILENT, Progress
-from compresskit.pruning.config import PruneConfig, PruneRequest
+from compresskit.pruning.config import PruneConfig
 from compresskit.pruning.engine import prune
 from compresskit.pruning.measure import layer_rows
 from compresskit.pruning.opened import Finished, Opened, open_model
+from compresskit.pruning.request import PruneRequest
 from compresskit.pruning.result import PruneResult
 from compresskit.report import Measure, Output, Report, Target
 from compresskit.requests import dry_run_warning

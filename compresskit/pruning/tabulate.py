@@ -10,8 +10,8 @@ from compresskit.models.latency_operators import batch_of
 from compresskit.models.latency_table import Table
 from compresskit.models.load import load_model
 from compresskit.progress import SILENT, Progress
-from compresskit.pruning.config import TableRequest
 from compresskit.pruning.measure import settle_threads
+from compresskit.pruning.request import TableRequest
 from compresskit.writers import check_target
 
 

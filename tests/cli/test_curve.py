@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from compresskit.errors import TargetError
-from compresskit.pruning.config import PruneConfig, PruneRequest, Target
+from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.curve_config import CurveRequest
 from compresskit.pruning.curve_report import CurveOutcome, CurvePoint, CurveReport
+from compresskit.pruning.request import PruneRequest
 from compresskit.report import Output, Parity, Report
 
 Invoke = Callable[..., Any]

@@ -13,8 +13,9 @@ import pytest
 from compresskit.cli.prune import Criterion, Normalizer
 from compresskit.errors import GuardError, InputError, TargetError
 from compresskit.models.latency_table import Table, Whole
-from compresskit.pruning.config import PruneConfig, PruneRequest, TableRequest, Target
+from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.pipeline import PruneOutcome
+from compresskit.pruning.request import PruneRequest, TableRequest
 from compresskit.report import Report
 
 Invoke = Callable[..., Any]

@@ -10,18 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compresskit.errors import UsageError
-from compresskit.pruning.config import (
-    BLOCK_NAMES,
-    BlockName,
-    Method,
-    PruneConfig,
-    PruneRequest,
-    Quantity,
-    Target,
-    parse_blocks,
-    parse_pattern,
-    parse_target,
-)
+from compresskit.pruning.config import BLOCK_NAMES, BlockName, Method, PruneConfig, Quantity, Target, parse_blocks, parse_pattern, parse_target
+from compresskit.pruning.request import PruneRequest
 
 QUANTITIES: tuple[Quantity, ...] = ("flops", "params", "size")
 quantities = st.sampled_from(QUANTITIES)

@@ -20,11 +20,12 @@ from compresskit.models.latency import compare
 from compresskit.models.load import load_model
 from compresskit.pruning import curve as curves
 from compresskit.pruning import opened
-from compresskit.pruning.config import PruneConfig, PruneRequest, Target
+from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.curve import curve, run
 from compresskit.pruning.curve_config import CurveRequest
 from compresskit.pruning.curve_report import CurveReport
 from compresskit.pruning.engine import prune
+from compresskit.pruning.request import PruneRequest
 
 FRACTIONS = (0.8, 0.6, 0.4)
 CONFIG = PruneConfig(target=Target("flops", 0.5), epochs=0.2, seed=5, floor=0.0)

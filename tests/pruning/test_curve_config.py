@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compresskit.errors import UsageError
-from compresskit.pruning.config import PruneConfig, PruneRequest, Target
+from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.curve_config import CurveRequest, parse_curve, spelled
+from compresskit.pruning.request import PruneRequest
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,10 @@ from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
 from compresskit.progress import Silent
 from compresskit.pruning import goal, opened
-from compresskit.pruning.config import PruneConfig, PruneRequest, Target
+from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.cut import widths
 from compresskit.pruning.pipeline import run
+from compresskit.pruning.request import PruneRequest
 from compresskit.report import Report
 from compresskit.training import checkpoints
 

@@ -14,7 +14,7 @@ from compresskit.models.checkpoint import save_checkpoint
 from compresskit.models.graph import ModelGraph
 from compresskit.models.latency_file import table_for
 from compresskit.models.latency_table import Table
-from compresskit.pruning.config import TableRequest
+from compresskit.pruning.request import TableRequest
 from compresskit.pruning.tabulate import tabulate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
