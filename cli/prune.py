@@ -39,7 +39,13 @@ class PruneOptions(RunOptions, ReportOptions, ModelOutputOptions, DataOptions, T
         option(TARGET, "Prune to several fractions of the MACs, each into a file: 0.9..0.2, 0.9..0.2:5, 0.8,0.5.", "--curve", metavar="SPAN"),
     ] = None
     blocks: Annotated[
-        str, option(METHOD, "What may shrink: channels, or heads, ffn of a transformer; lowrank splits layers in two.", "--blocks", metavar="B,...")
+        str,
+        option(
+            METHOD,
+            "What may shrink: channels, or heads (head-width: all alike), ffn of a transformer; lowrank splits layers in two.",
+            "--blocks",
+            metavar="B,...",
+        ),
     ] = ",".join(PruneConfig.blocks)
     method: Annotated[
         Method,

@@ -19,7 +19,7 @@ complete -c compresskit -n '__fish_seen_subcommand_from prune' -l plot -r -d 'Dr
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -s f -l force -d 'Replace existing files'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l json -d 'Print the report as one JSON object in place of tables'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l report -r -d 'Write the report as JSON'
-complete -c compresskit -n '__fish_seen_subcommand_from prune' -l blocks -r -d 'What may shrink: channels, or heads, ffn of a transformer; lowrank splits layers in two'
+complete -c compresskit -n '__fish_seen_subcommand_from prune' -l blocks -r -d 'What may shrink: channels, or heads (head-width: all alike), ffn of a transformer; lowrank splits layers in two'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l method -x -a 'auto classic l1l2 3sp prospr snip grasp synflow force iter-snip magnitude random' -d 'What chooses: --criterion (classic), masks that learn widths from --data (l1l2), or what matters before training (the others)'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l init -d 'The model is an architecture: prune it at initialization by --method, and train it then'
 complete -c compresskit -n '__fish_seen_subcommand_from prune' -l compute-aware -d 'Weigh 3sp, prospr and the like by the MACs that a channel costs'

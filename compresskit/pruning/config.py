@@ -12,8 +12,8 @@ from compresskit.recipes import RECIPES, RecipeName, TrainingSettings
 Method = Literal["auto", "classic", "l1l2", "3sp", "prospr", "snip", "grasp", "synflow", "force", "iter-snip", "magnitude", "random"]
 # Said again here because the registry loads torch; a test holds the two together.
 SALIENCIES = ("3sp", "prospr", "snip", "grasp", "synflow", "force", "iter-snip", "magnitude", "random")
-BlockName = Literal["channels", "heads", "ffn", "lowrank"]
-BLOCK_NAMES: tuple[BlockName, ...] = ("channels", "heads", "ffn", "lowrank")  # likewise
+BlockName = Literal["channels", "heads", "head-width", "ffn", "lowrank"]
+BLOCK_NAMES: tuple[BlockName, ...] = ("channels", "heads", "head-width", "ffn", "lowrank")  # likewise
 Quantity = Literal["flops", "params", "size", "latency"]
 FEW_EPOCHS = 2.0  # of training, in which channels that were ranked by reconstruction stay ahead
 UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
@@ -124,7 +124,8 @@ class PruneConfig(TrainingSettings):
         pattern: of zeros in place of cuts. "unstructured", or "N:M": N weights of every M consecutive inputs stay, so that `sparsity` is 1 - N/M.
             None: none for a target, unstructured for a sparsity.
         blocks: what may become smaller; names in `compresskit.pruning.blocks.BLOCKS`. "channels" are all widths, "heads" and "ffn" those of
-            attention and of MLPs alone, "lowrank" lets layers become products of two.
+            attention and of MLPs alone. Attention loses whole heads, with "head-width" the same width in all of them. "lowrank" lets layers become
+            products of two.
         method: how channels, ranks or weights are chosen. "classic": by the criterion. "l1l2": by masks that are trained with the weights under a
             surrogate of the cost, and begin as the criterion ranks the channels (needs data). "auto": whichever measured better, classic. One of
             SALIENCIES: by what matters before training, of channels or, with a pattern, of weights.
@@ -246,6 +247,8 @@ class PruneConfig(TrainingSettings):
         parse_blocks(",".join(self.blocks))
         if self.sparse and self.blocks != ("channels",):
             raise UsageError("--blocks says which widths and ranks fall, and zeros leave all as they are: leave out --blocks, or ask for no zeros")
+        if {"heads", "head-width"} <= set(self.blocks):
+            raise UsageError("--blocks heads cuts whole heads, head-width all of them narrower: give one of them")
         if "lowrank" not in self.blocks:
             return
         if self.salient:

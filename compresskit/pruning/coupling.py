@@ -43,9 +43,9 @@ class Coupling:
     classes: int
 
 
-def couple(graph: ModelGraph, sizes: Sizes) -> Coupling:
-    """Follow every channel through `graph`, whose `sizes` were measured."""
-    trace = Trace(graph, sizes)
+def couple(graph: ModelGraph, sizes: Sizes, *, narrow_heads: bool = False) -> Coupling:
+    """Follow every channel through `graph`, whose `sizes` were measured; `narrow_heads` as in `Trace`."""
+    trace = Trace(graph, sizes, narrow_heads)
     for node in graph.module.graph.nodes:
         trace.labels[node] = apply_rule(trace, node)
     roots, class_of = np.unique(trace.atoms.roots(np.arange(len(trace.atoms))), return_inverse=True)

@@ -104,14 +104,17 @@ class _Labelled:
         return self.parameter.rpartition(".")[0] or self.parameter
 
 
-def find_groups(graph: ModelGraph) -> Prunable:
+def find_groups(graph: ModelGraph, *, narrow_heads: bool = False) -> Prunable:
     """Find what can be cut from `graph`.
+
+    Args:
+        narrow_heads: whether attention heads lose width, all alike, in place of being cut whole.
 
     Raises:
         InputError: a node does not fit its inputs.
     """
     graph, sizes = straighten(graph, measure(graph))
-    coupling = couple(graph, sizes)
+    coupling = couple(graph, sizes, narrow_heads=narrow_heads)
     labelled = list(_labelled(graph, coupling))
     produced = [entry for entry in labelled if entry.role in ("out", "other")]
     groups, classes, skipped = [], [], []

@@ -93,10 +93,15 @@ def measure(graph: ModelGraph) -> Sizes:
 
 @dataclass
 class Trace:
-    """Labels of what has been walked over; rules read those of their operands from it and return their results'."""
+    """Labels of what has been walked over; rules read those of their operands from it and return their results'.
+
+    Attributes:
+        narrow_heads: whether attention heads lose width, all alike, in place of being cut whole.
+    """
 
     graph: ModelGraph
     sizes: Sizes
+    narrow_heads: bool = False
     atoms: Atoms = field(default_factory=Atoms)
     labels: dict[fx.Node, Any] = field(default_factory=dict)
     tensors: dict[str, Dims] = field(default_factory=dict)

@@ -24,7 +24,8 @@ def test_blocks_arrive(invoke: Invoke, pipeline: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--blocks rank", "--blocks takes some of channels, heads, ffn, lowrank with commas between them, each once, not 'rank'"),
+        ("--blocks rank", "--blocks takes some of channels, heads, head-width, ffn, lowrank with commas between them, each once, not 'rank'"),
+        ("--blocks heads,head-width", "--blocks heads cuts whole heads, head-width all of them narrower: give one of them"),
         ("--blocks lowrank --flops 0.5 --steps 2", "--blocks lowrank factorizes once: leave out --steps"),
         (
             "--blocks lowrank --flops 0.5 --method snip",

@@ -1,6 +1,6 @@
 """The building blocks of compression: which parts of a model `prune` may make smaller, one registered function a block.
 
-`channels` opens every width, `heads` and `ffn` the widths of those parts of a transformer, `lowrank` the ranks of layers. A new block is one
+`channels` opens every width, `heads`, `head-width` and `ffn` those of parts of a transformer, `lowrank` the ranks of layers. A new block is one
 file with a function under `@block(name)`, imported here.
 """
 
@@ -18,6 +18,8 @@ from compresskit.pruning.blocks.base import BLOCKS, Block, Opening, block
 from compresskit.pruning.groups import Group, Prunable, find_groups
 from compresskit.report import Skipped
 
+HEAD_WIDTH = "head-width"
+
 __all__ = ["BLOCKS", "Block", "Opening", "block", "check_blocks", "open_blocks"]
 
 
@@ -30,8 +32,8 @@ def check_blocks(graph: ModelGraph, names: Sequence[str]) -> None:
     """
     if tuple(names) == ("channels",):
         return  # that there is nothing to cut is for the plan to say, with the reasons
-    prunable = find_groups(graph)
-    having = [block.name for block in BLOCKS.values() if block.open(prunable)]
+    walks = {narrow_heads: find_groups(graph, narrow_heads=narrow_heads) for narrow_heads in (False, True)}
+    having = [name for name, block in BLOCKS.items() if block.open(walks[name == HEAD_WIDTH])]
     for name in names:
         if name not in having:
             raise UsageError(f"--blocks {name}: {graph.source} has none; it has {', '.join(having) or 'no block at all'}")
@@ -44,7 +46,7 @@ def open_blocks(graph: ModelGraph, names: Sequence[str]) -> Prunable:
         UsageError: a block of another name.
         InputError: a node does not fit its inputs.
     """
-    prunable = find_groups(graph)
+    prunable = find_groups(graph, narrow_heads=HEAD_WIDTH in names)
     openings = [BLOCKS[name].open(prunable) for name in names]
     selected = _selected(prunable, frozenset().union(*(opening.groups for opening in openings)), names)
     return _ranked(selected, openings)

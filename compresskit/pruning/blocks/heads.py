@@ -1,4 +1,4 @@
-"""Attention heads: whole heads, and the widths inside them where the graph lets those be cut."""
+"""Attention heads: whole ones, or the width that all share. Which of them groups are is said where they are found (`narrow_heads`)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ PRODUCTS = ("matmul", "bmm", "baddbmm")
 ATTENTION = "scaled_dot_product_attention"
 
 
+@block("head-width")
+def head_width(prunable: Prunable) -> Opening:
+    """The width of attention heads, all alike."""
+    return Opening(attended(prunable))
+
+
 @block("heads")
 def heads(prunable: Prunable) -> Opening:
-    """Attention heads and the widths of heads."""
+    """Whole attention heads; of a single one, its width."""
     return Opening(attended(prunable))
 
 

@@ -107,13 +107,15 @@ def _split(trace: Trace, node: fx.Node, dims: Labels, members: list[int], factor
 
 
 def _cut_factor(trace: Trace, node: fx.Node, members: list[int], factors: _Factors, varying: list[int]) -> int:
-    """Which factor of a split dimension is to shrink: whole heads in attention, the longest factor elsewhere.
+    """Which factor of a split dimension is to shrink: in attention whole heads, or the width that all share, elsewhere the longest factor.
 
     A factor that is picked from by number later on (query, key and value side by side) cannot.
     """
     open_ones = [index for index in varying if not _is_picked(trace, node, members[index], factors)] or varying
     if not _feeds_contraction(node):
         return max(open_ones, key=lambda index: factors.sizes[members[index]])
+    if trace.narrow_heads:
+        return open_ones[-1]
     heads = [index for index in open_ones if index != len(members) - 1]
     return heads[-1] if heads else open_ones[0]
 

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from compresskit.errors import UsageError
 from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph, TensorSpec
+from compresskit.models.latency_operators import uses
 from compresskit.models.lift import graph_from_module
 from compresskit.models.load import load_model
 from compresskit.models.onnx_out import export_onnx
+from compresskit.models.parity import check_parity
 from compresskit.pruning.blocks import BLOCKS, check_blocks, open_blocks
 from compresskit.pruning.config import BLOCK_NAMES, PruneConfig, Target
 from compresskit.pruning.cut import widths
@@ -74,6 +76,22 @@ def test_attention_written_as_products_is_found(heads: int, opened: dict[str, in
     graph = _lifted(_Attention(heads), 5, 12)
     assert {group.name: group.size for group in open_blocks(graph, ("heads",)).groups} == opened
     assert _names(graph, "ffn") == {"up"}
+
+
+@pytest.mark.parametrize("name", ["vit", "bert"])
+def test_all_heads_become_narrower_alike(name: str) -> None:
+    graph = load_model(name)
+    result = prune(graph, None, PruneConfig(target=Target("flops", 0.9), blocks=("head-width",), floor=0.0, round_to=1))
+    before, after = (_attentions(model) for model in (graph, result.graph))
+    assert result.met
+    assert [heads for heads, _ in after] == [heads for heads, _ in before]
+    assert all(new < old for (_, new), (_, old) in zip(after, before, strict=True))
+    assert check_parity(result.graph, export_onnx(result.graph).SerializeToString()).max_abs_error < 1e-4
+
+
+def _attentions(graph: ModelGraph) -> list[tuple[int, int]]:
+    """Heads of every attention, and their width."""
+    return [(use.operator.shape[1], use.inputs) for use in uses(graph) if use.operator.kind == "attention"]
 
 
 def test_heads_survive_a_file() -> None:
