@@ -144,8 +144,8 @@ def test_other_patterns_are_refused(text: str) -> None:
         ({"method": "3sp", "first_order": True}, "--inner-steps and --first-order"),
         ({"method": "prospr", "inner_steps": -1}, "--inner-steps takes 0 or more, not -1"),
         ({"weight_decay": math.inf}, "--weight-decay takes"),
-        ({"blocks": ("channels", "channels")}, "--blocks takes some of channels, heads, ffn, lowrank"),
-        ({"blocks": ()}, "--blocks takes some of channels, heads, ffn, lowrank with commas between them, each once, not ''"),
+        ({"blocks": ("channels", "channels")}, "--blocks takes some of channels, heads, head-width, ffn, lowrank"),
+        ({"blocks": ()}, "--blocks takes some of channels, heads, head-width, ffn, lowrank with commas between them, each once, not ''"),
         ({"blocks": ("heads",), "target": None, "sparsity": 0.5}, "--blocks says which widths and ranks fall"),
         ({"blocks": ("lowrank",), "method": "3sp"}, "--method 3sp says nothing about ranks"),
         ({"blocks": ("channels", "lowrank"), "steps": 2}, "--blocks lowrank factorizes once"),
@@ -181,7 +181,7 @@ def test_blocks_are_read_in_any_order(names: list[BlockName]) -> None:
 
 @pytest.mark.parametrize("text", ["", "channel", "channels,", "channels,channels", "low-rank", "heads;ffn"])
 def test_what_is_no_block_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"^--blocks takes some of channels, heads, ffn, lowrank with commas between them, each once, not "):
+    with pytest.raises(UsageError, match=r"^--blocks takes some of channels, heads, head-width, ffn, lowrank with commas between them, each once, not "):
         parse_blocks(text)
 
 
