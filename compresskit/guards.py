@@ -14,4 +14,5 @@ def accuracy_guard(allowed: float | None, before: Accuracy | None, after: Accura
     if lost <= limit:
         return None
     what = "the error rose" if before.is_error else "accuracy fell"
-    return GuardError(f"{what} from {before.value:.4f} to {after.value:.4f}, by {lost:.4f} where --max-drop allows {limit:.4g}")
+    values = f"{before.value:.4f} to {after.value:.4f}, by {lost:.4f}"
+    return GuardError(f"{what} from {values} where --max-drop allows {limit:.4g}: train longer, or allow more")

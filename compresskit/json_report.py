@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from compresskit.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # of the first release: until then, fields may come and go
 
 T = TypeVar("T")
 R = TypeVar("R", bound="JsonReport")

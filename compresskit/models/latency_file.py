@@ -10,7 +10,7 @@ from pathlib import Path
 from compresskit.errors import CompresskitError, InputError
 from compresskit.models.graph import ModelGraph
 from compresskit.models.latency_measure import Timer, blank_table, machine_name, measure_table
-from compresskit.models.latency_operators import batch_of, fingerprint, uses
+from compresskit.models.latency_operators import batch_of, factors_of, fingerprint, uses
 from compresskit.models.latency_table import Table
 from compresskit.progress import SILENT, Progress
 from compresskit.runtime import versions
@@ -62,22 +62,27 @@ def write_table(table: Table, path: Path, *, force: bool) -> None:
     write_bytes(path, table.to_json().encode(), force=force)
 
 
-def table_for(path: Path, graph: ModelGraph) -> tuple[Table, tuple[str, ...]]:
+def table_for(path: Path, graph: ModelGraph, *, factors: bool = False) -> tuple[Table, tuple[str, ...]]:
     """The table in a file that serves `graph`, and what a user should know about it.
 
+    Args:
+        factors: whether layers may become products of two; what a table of this machine lacks of these, it is for the caller to measure.
+
     Raises:
-        InputError: as `read_table`; or an operator of `graph` is not in it; or by it `graph` takes no time.
+        InputError: as `read_table`; or an operator of `graph`, or a factor of one, is not in it; or by it `graph` takes no time.
     """
     table = read_table(path)
-    calls = uses(graph, table.batch)
+    calls, local = uses(graph, table.batch), is_local(table)
     try:
         table.check(calls)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    if factors and not local and table.lacks(factors_of(calls)):
+        raise InputError(f"{path}: it has no times of layers of lower rank: measure it again with --measure-table, or leave out --blocks lowrank")
     warnings = []
     if table.onnxruntime != (ours := versions()["onnxruntime"]):
         warnings.append(f"{path} was measured with ONNX Runtime {table.onnxruntime}, and this is {ours}: latencies may differ")
-    if fingerprint(calls) not in table.models:
+    if not local and fingerprint(calls) not in table.models:
         warnings.append(f"{path} was measured for other models: latencies are sums over operators, without what this model takes beside them")
     return table, tuple(warnings)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from compresskit.models.graph import ModelGraph, random_inputs
 from compresskit.models.latency import Latency, clock, compare, measure, take_turns
-from compresskit.models.latency_operators import Operator, Use, batch_of, factorable, factored, fingerprint, uses
+from compresskit.models.latency_operators import Operator, Use, batch_of, factors_of, fingerprint, uses
 from compresskit.models.latency_probe import Probe, idle, probe
 from compresskit.models.latency_surface import axis
 from compresskit.models.latency_table import SHORTEST, Entry, Table, Whole
@@ -51,8 +51,8 @@ def measure_table(graph: ModelGraph, table: Table, *, factors: bool = False, tim
     """
     timer = timer or time_models
     calls = uses(graph, table.batch)
-    parts = [part for call in calls if factors and factorable(call) for part in factored(call, call.rank)]
-    measured = _entries(_axes(table, [*calls, *parts]), table.threads, timer, progress)
+    every = [*calls, *factors_of(calls)] if factors else calls
+    measured = _entries(_axes(table, every), table.threads, timer, progress)
     kept = tuple(entry for entry in table.entries if entry.operator not in {new.operator for new in measured})
     table = replace(table, entries=kept + measured)
     if calls and (key := fingerprint(calls)) not in table.models:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,6 +110,11 @@ def factored(use: Use, rank: int) -> tuple[Use, Use]:
 def factorable(use: Use) -> bool:
     """Whether a call is one of a layer that a product of two of its kind can stand in for."""
     return use.node.op == "call_module" and use.operator.kind in ("conv", "linear") and use.operator.groups == 1
+
+
+def factors_of(calls: Iterable[Use]) -> Iterator[Use]:
+    """All that those of `calls` would become that are `factorable`, at their full ranks."""
+    return (part for call in calls if factorable(call) for part in factored(call, call.rank))
 
 
 def fingerprint(calls: Iterable[Use]) -> str:

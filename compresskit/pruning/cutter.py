@@ -52,8 +52,7 @@ class Cutter:
     def __call__(self, graph: ModelGraph, limit: float) -> Cut:
         """Cut `graph` so that its cost comes to `limit`.
 
-        Ranks that were learned fall along with the widths that were learned beside them; a criterion's fall after its widths, and stay
-        where they cost nothing, as in ONNX Runtime thin layers may.
+        Ranks that were learned fall along with the widths that were learned beside them; a criterion's fall after its widths.
 
         Raises:
             TargetError: nothing can be cut.
@@ -62,18 +61,25 @@ class Cutter:
             return self._cut(graph, limit, self.config.blocks)
         widths = [name for name in self.config.blocks if name != RANKS]
         whole = Cut(graph, np.zeros(0, dtype=bool), (), self.goal.whole, self.goal.whole)
-        if not widths:
-            return self._lowered(whole)
+        return self._in_turn(graph, whole, limit, widths) if widths else self._lowered(whole)
+
+    def _in_turn(self, graph: ModelGraph, whole: Cut, limit: float, widths: Sequence[str]) -> Cut:
+        """Widths first and then ranks: in the first share that brings `limit` within reach, else in that which comes nearest.
+
+        Ranks may all stay: thin layers take ONNX Runtime no less time than one.
+        """
+        tried: list[Cut] = []
         for share in SHARES:
             try:
                 narrowed = self._cut(graph, self.goal.whole * (limit / self.goal.whole) ** (1 - share), widths)
             except TargetError:  # no width can fall: ranks go the whole way
                 return self._lowered(whole)
-            made = self._lowered(narrowed)
-            if made.least <= limit * (1 + CLOSE):
-                return made
-        made = self._cut(graph, limit, widths)
-        return replace(made, notes=(*made.notes, "all ranks stay: lower ones do not bring the target within reach"))
+            tried.append(self._lowered(narrowed))
+            if tried[-1].least <= limit * (1 + CLOSE):
+                return tried[-1]
+        alone = self._cut(graph, limit, widths)
+        best = min((*tried, alone), key=lambda made: abs(made.reached - limit))
+        return replace(best, notes=(*best.notes, "all ranks stay: widths alone come nearer to the target")) if best is alone else best
 
     def _lowered(self, made: Cut) -> Cut:
         """`made`, with ranks that go the rest of the way."""

@@ -52,7 +52,7 @@ class Goal:
             InputError: they are not in the table, and it is another machine's.
         """
         if self.table is not None:
-            return _latency(prunable, self.table)
+            return _priced(prunable, _completed(self.table, prunable) if self.measurable else self.table)
         assert self.target.quantity != "latency"
         return footprint(prunable.graph, prunable.coupling, self.target.quantity, prunable.ranks)
 
@@ -85,17 +85,31 @@ def set_goal(
         whole = _counted(graph, target)
         return Goal(graph, target, whole, target.limit(whole))
     prunable = open_blocks(graph, blocks)
-    table = table or cached_table(graph, factors=bool(prunable.ranks), threads=torch.get_num_threads(), progress=progress)
-    cost = _latency(prunable, table)
+    if table is None:
+        table = cached_table(graph, factors=bool(prunable.ranks), threads=torch.get_num_threads(), progress=progress)
+    elif is_local(table):
+        table = _completed(table, prunable, progress)
+    cost = _priced(prunable, table)
     goal = Goal(graph, target, cost.whole, target.limit(cost.whole), table)
     check_limit(cost, prunable.coupling, goal.limit)
     return goal
 
 
-def _latency(prunable: Prunable, table: Table) -> LatencyFootprint:
-    """What `prunable` takes by `table`, if that is of this machine with what it lacks."""
-    if is_local(table):
-        table = measure_table(prunable.graph, table, factors=bool(prunable.ranks))
+def _completed(table: Table, prunable: Prunable, progress: Progress = SILENT) -> Table:
+    """`table`, of this machine, with times of all that a cut of `prunable` may consist of.
+
+    Raises:
+        InputError: as `measure_table`.
+    """
+    return measure_table(prunable.graph, table, factors=bool(prunable.ranks), progress=progress)
+
+
+def _priced(prunable: Prunable, table: Table) -> LatencyFootprint:
+    """What `prunable` takes by `table`.
+
+    Raises:
+        InputError: an operator is not in it.
+    """
     table.check(uses(prunable.graph, table.batch))
     return LatencyFootprint(prunable.graph, prunable.coupling, table, prunable.ranks)
 

@@ -161,10 +161,11 @@ def _latency_table(
     target = request.config.target
     if target is None or target.quantity != "latency":
         return None, ()
+    factors = "lowrank" in request.config.blocks
     if request.table is None:
         with clock("table"):
-            return cached_table(graph, factors="lowrank" in request.config.blocks, threads=threads, progress=progress), ()
-    table, warnings = table_for(Path(request.table), graph)
+            return cached_table(graph, factors=factors, threads=threads, progress=progress), ()
+    table, warnings = table_for(Path(request.table), graph, factors=factors)
     if is_local(table):
         return table, warnings
     return table, (*warnings, f"latencies are predicted for {table.machine} from {request.table}: measure the model there")

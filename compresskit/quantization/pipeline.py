@@ -145,6 +145,6 @@ def _guard(config: QuantizeConfig, before: Figures, after: Figures) -> GuardErro
     if config.require_speedup is not None and speedup < config.require_speedup:
         return GuardError(
             f"the result is {speedup:.2f} times as fast ({after.latency.p50_ms:.3g} ms, {before.latency.p50_ms:.3g} ms before) "
-            f"where --require-speedup asks for {config.require_speedup:g}"
+            f"where --require-speedup asks for {config.require_speedup:g}: ask for less"
         )
     return None

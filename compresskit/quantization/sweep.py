@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 
 from compresskit.data import UNTESTED, read_data
@@ -93,7 +93,7 @@ def run(request: SweepRequest, progress: Progress = SILENT) -> SweepOutcome:
         with clock("measure"):
             before = onnx_accuracy(original, name, data, batch=batch, threads=threads, child=child)
         rows: list[SweepRow] = []
-        models: list[bytes] = []
+        best: tuple[SweepRow, bytes] | None = None
         for config in request.configs:
             with clock("quantize"):
                 done = quantize(source.model, data, config, source=source.name, threads=threads, child=child, progress=progress)
@@ -103,10 +103,10 @@ def run(request: SweepRequest, progress: Progress = SILENT) -> SweepOutcome:
                 accuracy = onnx_accuracy(model, name, data, batch=batch, threads=threads, child=child)
             allowed = None if config.max_drop is None else accuracy_guard(config.max_drop, before, accuracy) is None
             rows.append(SweepRow(config.weights, config.activations, accuracy, len(model), allowed))
-            models.append(model)
-    chosen = _chosen(rows)
-    failure = GuardError(_too_low(first, rows[chosen])) if request.outputs and not rows[chosen].allowed else None
-    written = [] if request.dry_run else write_onnx(models[chosen], request.outputs, force=request.force, protect=request.files_read())
+            if request.outputs and (best is None or _worth(rows[-1]) > _worth(best[0])):
+                best = rows[-1], model
+    failure = GuardError(_too_low(first, best[0])) if best is not None and not best[0].allowed else None
+    written = [] if best is None or request.dry_run else write_onnx(best[1], request.outputs, force=request.force, protect=request.files_read())
     report = SweepReport(
         command="quantize",
         arguments=request.arguments,
@@ -122,15 +122,12 @@ def run(request: SweepRequest, progress: Progress = SILENT) -> SweepOutcome:
         warnings=tuple(_warnings(request, data.test is None)),
         outputs=tuple(written),
     )
-    return SweepOutcome(report, models[chosen] if STDOUT in request.outputs and written else None, failure)
+    return SweepOutcome(report, best[1] if best is not None and STDOUT in request.outputs and written else None, failure)
 
 
-def _chosen(rows: Sequence[SweepRow]) -> int:
-    """The index of the smallest that is accurate enough; of the most accurate where none is."""
-    enough = [index for index, row in enumerate(rows) if row.allowed]
-    if enough:
-        return min(enough, key=lambda index: rows[index].bytes)
-    return max(range(len(rows)), key=lambda index: rows[index].accuracy.merit)
+def _worth(row: SweepRow) -> tuple[bool, float]:
+    """What makes a row the one to write: it is accurate enough, and then small; else it is accurate."""
+    return (True, -row.bytes) if row.allowed else (False, row.accuracy.merit)
 
 
 def _too_low(config: QuantizeConfig, best: SweepRow) -> str:

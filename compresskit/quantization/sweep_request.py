@@ -16,7 +16,8 @@ class SweepRequest(CompressRequest):
 
     Attributes:
         configs: one a point, as parse_widths makes them.
-        outputs: paths of .onnx files, or "-" for the bytes on stdout: of the smallest model that `max_drop` of the configs allows.
+        outputs: paths of .onnx files, or "-" for the bytes on stdout: of the smallest model that `max_drop` of the configs allows, or else the
+            most accurate.
     """
 
     configs: tuple[QuantizeConfig, ...]

@@ -181,7 +181,7 @@ def test_blocks_are_read_in_any_order(names: list[BlockName]) -> None:
 
 @pytest.mark.parametrize("text", ["", "channel", "channels,", "channels,channels", "low-rank", "heads;ffn"])
 def test_what_is_no_block_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"^--blocks takes some of channels, heads, head-width, ffn, lowrank with commas between them, each once, not "):
+    with pytest.raises(UsageError, match=r"^--blocks takes some of channels, heads, head-width, ffn, lowrank with"):
         parse_blocks(text)
 
 

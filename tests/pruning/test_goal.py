@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +14,13 @@ from compresskit.errors import TargetError, UsageError
 from compresskit.models import latency_measure
 from compresskit.models.cost import total
 from compresskit.models.graph import ModelGraph
+from compresskit.models.latency_measure import blank_table, measure_table
 from compresskit.models.latency_operators import uses
+from compresskit.models.latency_probe import Probe
 from compresskit.models.latency_table import Table
 from compresskit.models.load import load_model
 from compresskit.pruning import goal as goals
+from compresskit.pruning.blocks import open_blocks
 from compresskit.pruning.config import BlockName, Method, PruneConfig, Quantity, Target
 from compresskit.pruning.cut import widths
 from compresskit.pruning.engine import prune
@@ -98,6 +101,37 @@ def test_ranks_are_measured_as_the_layers_that_they_make(
     assert any(name.endswith(".inner") for name in widths(result.graph.module))
     assert result.met
     assert result.reached == pytest.approx(total(result.graph).params / total(digits_net).params)
+
+
+def test_what_a_table_lacks_is_measured_once(small_net: ModelGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[int] = []
+
+    def timer(probes: Sequence[Probe], threads: int, seconds: float) -> np.ndarray:
+        timed.append(len(probes))
+        return np.array([len(probe.model) / 1000 for probe in probes])
+
+    monkeypatch.setattr(latency_measure, "time_models", timer)
+    table = measure_table(small_net, blank_table())
+    before = len(timed)
+    goal = set_goal(small_net, Target("latency", 0.7), table, blocks=("channels", "lowrank"))
+    assert len(timed) > before
+    before = len(timed)
+    goal.cost(open_blocks(small_net, ("channels", "lowrank")))
+    assert len(timed) == before
+
+
+def test_ranks_stay_where_they_save_no_time(digits_net: ModelGraph, table_of: TableOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine on which a second layer takes longer than a wide one."""
+
+    def share(graph: ModelGraph, whole: ModelGraph, **_: Any) -> float:
+        ranks = sum(name.endswith(".inner") for name in widths(graph.module))
+        return ranks + total(graph).params / total(whole).params
+
+    monkeypatch.setattr(goals, "measured_share", share)
+    result = prune(digits_net, None, PruneConfig(target=Target("latency", 0.6), blocks=("channels", "lowrank")), table=table_of(digits_net))
+    assert result.met
+    assert not any(name.endswith(".inner") for name in widths(result.graph.module))
+    assert "all ranks stay: widths alone come nearer to the target" in result.notes
 
 
 def test_a_table_of_another_machine_is_believed(digits_net: ModelGraph, table_of: TableOf, measured: list[float]) -> None:

@@ -127,6 +127,15 @@ def test_where_no_width_can_fall_ranks_go_the_whole_way(digits_net: ModelGraph, 
     assert (result.met, _ranks(result.graph)) == (True, _ranks(alone.graph))
 
 
+def test_of_what_comes_short_the_nearest_is_kept(digits_net: ModelGraph) -> None:
+    """Under a floor, widths alone leave a quarter of the MACs, and ranks beside them less."""
+    config = replace(CONFIG, target=Target("flops", 0.1), floor=0.5, epochs=0.0)
+    alone, both = (prune(digits_net, None, replace(config, blocks=blocks)) for blocks in (("channels",), BOTH))
+    assert both.reached < alone.reached
+    assert (both.met, both.out_of_reach) == (False, True)
+    assert not any("ranks" in note for note in both.notes)
+
+
 def test_where_no_rank_may_fall_nothing_is_cut(digits_net: ModelGraph) -> None:
     with pytest.raises(TargetError, match="nothing was cut"):
         prune(digits_net, None, replace(CONFIG, floor=0.99))

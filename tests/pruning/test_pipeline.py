@@ -155,7 +155,7 @@ def test_what_a_guard_fails_is_written_all_the_same(numbers: str, tmp_path: Path
     outcome = run(trained)
     assert isinstance(outcome.failure, GuardError)
     assert str(outcome.failure).startswith("accuracy fell from ")
-    assert str(outcome.failure).endswith("where --max-drop allows 0.01")
+    assert str(outcome.failure).endswith("where --max-drop allows 0.01: train longer, or allow more")
     assert (tmp_path / "a.onnx").read_bytes() == outcome.standard_output
     assert [output.path for output in outcome.report.outputs] == [str(tmp_path / "a.onnx"), "-"]
     assert run(replace(trained, config=replace(config, max_drop=1.0), outputs=())).failure is None

@@ -135,7 +135,7 @@ def _figures(accuracy: float, milliseconds: float, metric: str = "top-1") -> Fig
 @pytest.mark.parametrize(
     ("config", "after", "message"),
     [
-        ({"max_drop": 0.01}, _figures(0.88, 1), r"accuracy fell from 0\.9000 to 0\.8800, by 0\.0200 where --max-drop allows 0\.01$"),
+        ({"max_drop": 0.01}, _figures(0.88, 1), r"accuracy fell from 0\.9000 to 0\.8800, by 0\.0200 where --max-drop allows 0\.01: train"),
         ({"max_drop": 0.03}, _figures(0.88, 1), None),
         ({"require_speedup": 1.2}, _figures(0.9, 0.9), r"the result is 1\.11 times as fast \(0\.9 ms, 1 ms before\) where --require-speedup asks"),
         ({"require_speedup": 1.2}, _figures(0.9, 0.5), None),

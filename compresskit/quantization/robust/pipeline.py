@@ -61,7 +61,7 @@ def run(request: RobustRequest, progress: Progress = SILENT) -> RobustOutcome:
         accuracies = [_accuracy(one, network, data, threads) for one in (source.model, model)]
     failure = accuracy_guard(config.max_drop, *accuracies)
     written = [] if request.dry_run else _write(request, source, data, model)
-    if kept is not None and written:
+    if kept is not None and not request.dry_run:
         kept.discard(1 + len(done.trials))
     report = RobustReport(
         command="quantize",
