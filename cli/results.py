@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from compresskit.errors import UsageError
 from compresskit.json_report import JsonReport
+from compresskit.requests import paths_of
 from compresskit.runtime import SEED_LIMIT
 from compresskit.writers import STDOUT, check_target, write_bytes
 
@@ -91,8 +92,8 @@ def drawn_seed(seed: int | None) -> int:
 
 
 def files_read(model: str, data: str | None, *others: str | None) -> tuple[str, ...]:
-    """What is read, and so never written; data may be several files, or none but a function."""
-    return tuple(name for name in (model, *(data or "").split(","), *others) if name)
+    """The files and folders that are read, and so never written: those of the model, of the data, and of `others`."""
+    return tuple(str(path) for text in (model, data, *others) if text for path in paths_of(text))
 
 
 def chosen_output(output: str | None, *, stdout: bool) -> str | None:

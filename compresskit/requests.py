@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
+from compresskit.errors import InputError
+
 
 @dataclass(frozen=True)
 class ModelRequest:
@@ -63,11 +65,54 @@ class CompressRequest(ModelRequest):
     arguments: tuple[str, ...] = ()
 
     def files_read(self, *others: str | None) -> tuple[Path, ...]:
-        """The files that are read, and so never written: the model, the data, which may be several files, and `others`."""
-        names = (self.model, *(self.data or "").split(","), *others)
-        return tuple(Path(name) for name in names if isinstance(name, str) and name and Path(name).exists())
+        """The files and folders that are read, and so never written: those of the model, of the data, and of `others`."""
+        return tuple(path for text in (self.model, self.data, *others) if isinstance(text, str) for path in paths_of(text))
 
 
 def dry_run_warning(request: CompressRequest, outputs: Sequence[str]) -> tuple[str, ...]:
     """What a dry run says of `outputs`, as warnings; nothing otherwise."""
     return (f"dry run: {', '.join(outputs) or 'nothing'} would be written",) if request.dry_run else ()
+
+
+def parse_location(text: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Take `--data` apart into paths and the names behind a colon.
+
+    >>> parse_location("package.module:function")
+    ((), ('function',))
+
+    Raises:
+        InputError: it names files that are not there.
+    """
+    places, names = _take_apart(text)
+    for place in places:
+        if not _exists(place):
+            raise InputError(f"{place or '--data'}: no such file or folder")
+    return tuple(map(Path, places)), names
+
+
+def paths_of(data: str) -> tuple[Path, ...]:
+    """The files and folders that `data` names, as far as they are there; none for a function of a module.
+
+    What is said of a model, `file.py:factory` included, is understood too.
+    """
+    places, _ = _take_apart(data)
+    return tuple(Path(place) for place in places if _exists(place))
+
+
+def _take_apart(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The places that `text` names, there or not, and the names behind a colon."""
+    if _exists(text):
+        return (text,), ()
+    place, colon, names = text.rpartition(":")
+    if colon and (_exists(place) or place.endswith(".py")):
+        return (place,), tuple(names.split(","))
+    if names.isidentifier() and all(part.isidentifier() for part in place.split(".")):
+        return (), (names,)
+    return tuple(text.split(",")), ()
+
+
+def _exists(text: str) -> bool:
+    try:
+        return bool(text) and Path(text).exists()
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return False

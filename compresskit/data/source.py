@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from compresskit.data.limits import Budget
-from compresskit.errors import InputError
 from compresskit.progress import Progress
 from compresskit.registry import Registry
+from compresskit.requests import parse_location as parse_location
 
 
 @dataclass(frozen=True)
@@ -87,25 +87,6 @@ class Source:
 SOURCES: Registry[Source] = Registry("data source")
 
 
-def parse_location(text: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Take `--data` apart into paths and the names behind a colon.
-
-    >>> parse_location("package.module:function")
-    ((), ('function',))
-
-    Raises:
-        InputError: it names files that are not there.
-    """
-    if _exists(text):
-        return (Path(text),), ()
-    place, colon, names = text.rpartition(":")
-    if colon and (_exists(place) or place.endswith(".py")):
-        return (_existing(place),), tuple(names.split(","))
-    if names.isidentifier() and all(part.isidentifier() for part in place.split(".")):
-        return (), (names,)
-    return tuple(_existing(part) for part in text.split(",")), ()
-
-
 def absolute_location(text: str) -> str:
     """`--data` as it is said from any folder; a function of a module stays as it is.
 
@@ -117,16 +98,3 @@ def absolute_location(text: str) -> str:
         return text
     place = ",".join(str(path.absolute()) for path in paths)
     return f"{place}:{','.join(names)}" if names else place
-
-
-def _existing(text: str) -> Path:
-    if not _exists(text):
-        raise InputError(f"{text or '--data'}: no such file or folder")
-    return Path(text)
-
-
-def _exists(text: str) -> bool:
-    try:
-        return bool(text) and Path(text).exists()
-    except (OSError, ValueError):  # a name too long, or with a NUL
-        return False

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from compresskit.errors import UsageError
 from compresskit.recommend.constraints import Constraints
-from compresskit.requests import CompressRequest
+from compresskit.requests import CompressRequest, paths_of
 
 MODEL_SUFFIXES = (".pt", ".safetensors", ".onnx")
 
@@ -89,9 +89,8 @@ class TrainRequest:
         return tuple(sorted(path for path in Path(self.models).glob("*") if path.suffix in MODEL_SUFFIXES))
 
     def files_read(self) -> tuple[Path, ...]:
-        """The files that are read, and so never written: the models, and the data, each of which may be several files."""
-        names = (name for one in self.data for name in one.split(","))
-        return (*self.model_files(), *(path for path in map(Path, names) if path.exists()))
+        """The files and folders that are read, and so never written: the models, and those of the data."""
+        return (*self.model_files(), *(path for one in self.data for path in paths_of(one)))
 
 
 @dataclass(frozen=True)

@@ -243,6 +243,24 @@ def test_files_in_a_folder_of_data_are_never_overwritten(invoke: Invoke, pipelin
     assert (pipeline.request is None) == refused
 
 
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("m.onnx --data d.npz:images,labels --report d.npz", "d.npz"),
+        ("m.onnx --data x.npy,y.npy --report y.npy", "y.npy"),
+        ("m.onnx --data loader.py:load --report loader.py", "loader.py"),
+        ("loader.py:make --report loader.py", "loader.py"),
+    ],
+)
+def test_what_a_colon_follows_is_never_overwritten(invoke: Invoke, pipeline: Any, line: str, name: str) -> None:
+    for file in ("d.npz", "x.npy", "y.npy", "loader.py"):
+        Path(file).write_bytes(b"old")
+    done = invoke("prune", *line.split(), "--flops", "0.5", "-f", "-o", "small.onnx")
+    assert (done.code, done.err) == (2, f"compresskit: error: {name} {IS_INPUT}\n")
+    assert pipeline.request is None
+    assert Path(name).read_bytes() == b"old"
+
+
 def test_a_missing_folder_is_refused_before_any_work(invoke: Invoke, pipeline: Any) -> None:
     done = invoke("prune", "m.onnx", "--flops", "0.5", "-o", "missing/a.onnx")
     assert (done.code, done.err.startswith("compresskit: error: cannot write missing/a.onnx: there is no folder")) == (3, True)

@@ -15,6 +15,7 @@ from compresskit.recommend.config import GenerateRequest
 from compresskit.recommend.diffusion.generate import GenerateConfig, generate
 from compresskit.recommend.report import GenerateReport
 from compresskit.report import Output
+from compresskit.requests import paths_of
 from compresskit.runtime import Clock, set_threads
 from compresskit.training import checkpoints
 from compresskit.writers import check_target, write_bytes
@@ -34,7 +35,7 @@ def run(request: GenerateRequest, progress: Progress = SILENT) -> GenerateReport
         raise UsageError(f"cannot write {output}: generated samples are written as .npz")
     if request.plot is not None and Path(request.plot).suffix.lower() != ".png":
         raise UsageError(f"cannot write {request.plot}: --plot draws a .png")
-    protect = [path for path in map(Path, request.data.split(",")) if path.exists()]
+    protect = paths_of(request.data)
     check_target(output, force=request.force, protect=protect)
     clock = Clock()
     threads = set_threads(request.threads or 0)

@@ -22,6 +22,15 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_trained(tmp_path: Pa
     assert not output.exists()
 
 
+@pytest.mark.parametrize("spelling", ["d.npz", "d.npz:images,labels"])
+def test_the_data_are_never_overwritten(spelling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("d.npz").write_bytes(b"data")
+    with pytest.raises(UsageError, match=r"^d\.npz is an input, and inputs are never overwritten"):
+        run(GenerateRequest(spelling, 4, "d.npz", force=True))
+    assert Path("d.npz").read_bytes() == b"data"
+
+
 def test_samples_and_their_picture_are_written(tmp_path: Path) -> None:
     images, output = tmp_path / "images.npz", tmp_path / "drawn.npz"
     x = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
