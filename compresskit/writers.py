@@ -14,8 +14,8 @@ from typing import BinaryIO, Literal
 from compresskit.errors import OutputError, UsageError
 
 STDOUT: Literal["-"] = "-"
-RESULTS = frozenset({".onnx", ".pt", ".safetensors", ".json"})
-"""Suffixes of models and reports. In a folder of data such files are of an earlier run, which --force may replace."""
+RESULTS = frozenset({".onnx", ".pt", ".safetensors", ".json", ".svg", ".pdf"})
+"""Suffixes of models, reports and drawings (not .png, which samples have too). Such files in a folder of data --force may replace: a run left them."""
 
 
 def is_folder(name: str) -> bool:

@@ -147,15 +147,16 @@ def test_what_is_in_an_input_folder_is_never_overwritten(tmp_path: Path, name: s
 
 
 def test_beside_the_files_of_an_input_folder_there_is_room(tmp_path: Path) -> None:
-    """For new files, and for models and reports that an earlier run left; in a folder beside it for all."""
+    """For new files, and for models, reports and drawings that an earlier run left; in a folder beside it for all."""
     data, beside = tmp_path / "data", tmp_path / "data.out"
     for folder in (data, beside):
         folder.mkdir()
-    for target in (data / "model.onnx", data / "report.json", data / "model.onnx", beside / "x_train.npy", beside / "x_train.npy"):
-        write_bytes(target, b"output", force=True, protect=[data])
-        assert target.read_bytes() == b"output"
-    write_bytes(data / "curve.svg", b"new", force=False, protect=[data])
-    assert (data / "curve.svg").read_bytes() == b"new"
+    for target in (data / "model.onnx", data / "report.json", data / "curve.svg", data / "widths.PDF", beside / "x_train.npy"):
+        for content in (b"output", b"of the next run"):
+            write_bytes(target, content, force=True, protect=[data])
+            assert target.read_bytes() == content
+    write_bytes(data / "curve.png", b"new", force=False, protect=[data])
+    assert (data / "curve.png").read_bytes() == b"new"
 
 
 def test_a_symbolic_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:

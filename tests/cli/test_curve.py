@@ -138,6 +138,16 @@ def test_going_on_replaces_the_report_and_the_drawing(invoke: Invoke, curve: Any
     assert CurveReport.from_json(Path("r.json").read_text()) == curve_report
 
 
+@pytest.mark.parametrize(("drawing", "code"), [("data/curve.svg", 0), ("data/curve.pdf", 0), ("data/curve.png", 2)])
+def test_going_on_replaces_a_drawing_beside_the_data_that_is_none_of_them(invoke: Invoke, curve: Any, drawing: str, code: int) -> None:
+    Path("data").mkdir()
+    line = ("prune", "m.onnx", "--curve", "0.75,0.125", "--data", "data", "-o", "data/", "--plot", drawing)
+    assert invoke(*line).code == 0
+    Path(drawing).write_bytes(b"of the run before")
+    assert invoke(*line, "--resume").code == code
+    assert (Path(drawing).read_bytes() == b"of the run before") == (code != 0)
+
+
 def test_a_dry_run_writes_nothing(invoke: Invoke, curve: Any) -> None:
     done = invoke("prune", "m.onnx", "--curve", "0.75,0.125", "--dry-run", "--plot", "c.png", "--report", "r.json")
     assert (done.code, list(Path().iterdir())) == (0, [])
