@@ -79,14 +79,17 @@ def test_attention_written_as_products_is_found(heads: int, opened: dict[str, in
 
 
 @pytest.mark.parametrize("name", ["vit", "bert"])
-def test_all_heads_become_narrower_alike(name: str) -> None:
+def test_all_heads_become_narrower_alike_once_and_again(name: str) -> None:
+    """The second cut finds scales that the first has written out."""
     graph = load_model(name)
-    result = prune(graph, None, PruneConfig(target=Target("flops", 0.9), blocks=("head-width",), floor=0.0, round_to=1))
-    before, after = (_attentions(model) for model in (graph, result.graph))
-    assert result.met
-    assert [heads for heads, _ in after] == [heads for heads, _ in before]
-    assert all(new < old for (_, new), (_, old) in zip(after, before, strict=True))
-    assert check_parity(result.graph, export_onnx(result.graph).SerializeToString()).max_abs_error < 1e-4
+    for _ in range(2):
+        result = prune(graph, None, PruneConfig(target=Target("flops", 0.9), blocks=("head-width",), floor=0.0, round_to=1))
+        before, after = (_attentions(model) for model in (graph, result.graph))
+        assert result.met
+        assert [heads for heads, _ in after] == [heads for heads, _ in before]
+        assert all(new < old for (_, new), (_, old) in zip(after, before, strict=True))
+        assert check_parity(result.graph, export_onnx(result.graph).SerializeToString()).max_abs_error < 1e-4
+        graph = result.graph
 
 
 def _attentions(graph: ModelGraph) -> list[tuple[int, int]]:
