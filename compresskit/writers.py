@@ -15,7 +15,10 @@ from compresskit.errors import OutputError, UsageError
 
 STDOUT: Literal["-"] = "-"
 RESULTS = frozenset({".onnx", ".pt", ".safetensors", ".json", ".svg", ".pdf"})
-"""Suffixes of models, reports and drawings (not .png, which samples have too). Such files in a folder of data --force may replace: a run left them."""
+"""Suffixes of models, reports and drawings; not .png, which may be a sample.
+
+In a folder of data such files are of an earlier run, which --force may replace.
+"""
 
 
 def is_folder(name: str) -> bool:
