@@ -57,10 +57,18 @@ def on_cluster(function: Callable[[T], R], tasks: Sequence[T], address: str) -> 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Without log lines: a client that still looks for its scheduler has a traceback to say when it is closed."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
+    """Without log lines of Dask's own: a client that still looks for its scheduler has a traceback to say when it is closed."""
+
+    def nothing(_: logging.LogRecord) -> bool:
+        return False
+
+    # Each has its own filters, and its own level and handler too: what is set on their parent does not reach them.
+    names = [name for name in list(logging.root.manager.loggerDict) if name.split(".")[0] == "distributed"]
+    loggers = [logging.getLogger(name) for name in names]
+    for logger in loggers:
+        logger.addFilter(nothing)
     try:
         yield
     finally:
-        logging.disable(before)
+        for logger in loggers:
+            logger.removeFilter(nothing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from compresskit.cluster import on_cluster
+from compresskit.cluster import _silence, on_cluster
 from compresskit.errors import InputError
 
 distributed = pytest.importorskip("distributed")
@@ -69,3 +70,37 @@ def test_a_scheduler_that_dies_is_one_line() -> None:
         running.close()
         with pytest.raises(InputError, match=f"^the Dask scheduler at {address} ended before the work did: start it again, and repeat the command$"):
             next(found)
+
+
+class _Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def test_only_dask_is_silenced_and_only_while_it_is_closed() -> None:
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "distributed.comm.core", "distributedly", "compresskit")]
+    kept = _Kept()
+    for logger in loggers:
+        logger.addHandler(kept)
+
+    def said() -> list[str]:
+        kept.lines.clear()
+        for logger in loggers:
+            logger.error(logger.name)
+        return sorted(set(kept.lines))
+
+    try:
+        everything = sorted(logger.name for logger in loggers)
+        assert said() == everything
+        with _silence():
+            assert said() == ["compresskit", "distributedly"]
+        with pytest.raises(InputError), _silence():
+            raise InputError("closing failed")
+        assert said() == everything
+    finally:
+        for logger in loggers:
+            logger.removeHandler(kept)
