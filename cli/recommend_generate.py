@@ -7,6 +7,7 @@ from typing import Annotated
 
 from compresskit.errors import UsageError
 from compresskit.recommend.config import GenerateRequest
+from compresskit.requests import paths_of
 from compresskit.writers import STDOUT
 
 from . import options as shared
@@ -40,7 +41,7 @@ def generate(console: Console, options: GenerateOptions, count: int, data: str |
     if len(outputs) != 1 or outputs[0] == STDOUT:
         raise UsageError("--generate writes one file: name it with -o, such as -o eval.npz")
     check_resume(resume=options.resume, checkpoint=options.checkpoint)
-    inputs = tuple(data.split(","))
+    inputs = tuple(map(str, paths_of(data)))
     check_outputs(console, options, outputs, what="the samples", inputs=inputs, drawings={"--plot": options.plot})
     request = GenerateRequest(
         data,

@@ -65,8 +65,8 @@ class CompressRequest(ModelRequest):
     arguments: tuple[str, ...] = ()
 
     def files_read(self, *others: str | None) -> tuple[Path, ...]:
-        """The files and folders that are read, and so never written: those of the model, of the data, and of `others`."""
-        return tuple(path for text in (self.model, self.data, *others) if isinstance(text, str) for path in paths_of(text))
+        """The files and folders that are read, and so never written: those of the model, of what builds it, of the data, and of `others`."""
+        return tuple(path for text in (self.model, self.data, self.arch, *others) if isinstance(text, str) for path in paths_of(text))
 
 
 def dry_run_warning(request: CompressRequest, outputs: Sequence[str]) -> tuple[str, ...]:

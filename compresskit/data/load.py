@@ -21,11 +21,12 @@ from compresskit.data.labels import Targets, to_targets
 from compresskit.data.layout import channel_axis, shape_samples
 from compresskit.data.limits import DEFAULT_LIMITS, Budget, Limits
 from compresskit.data.normalization import choose_normalization, normalize
-from compresskit.data.source import SOURCES, Pair, Raw, Request, parse_location
+from compresskit.data.source import SOURCES, Pair, Raw, Request
 from compresskit.data.splitting import hold_out
 from compresskit.errors import InputError, UsageError
 from compresskit.models.graph import Normalization
 from compresskit.progress import SILENT, Progress
+from compresskit.requests import parse_location
 
 _ODD_SCALE = 20.0
 

@@ -14,7 +14,7 @@ import numpy as np
 from compresskit.data.limits import Budget
 from compresskit.progress import Progress
 from compresskit.registry import Registry
-from compresskit.requests import parse_location as parse_location
+from compresskit.requests import parse_location
 
 
 @dataclass(frozen=True)

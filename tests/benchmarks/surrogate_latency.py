@@ -2,6 +2,9 @@
 
 The published ResNet-20, a table of this machine's operators, and the same short training for both: one surrogate counts MACs, the other looks
 up milliseconds. The latency of every result is measured in ONNX Runtime, in turns with the uncut network.
+
+What came out: 60% of the MACs in widths of any multiple of 2 run no faster than the whole network. At three quarters of the latency its own
+surrogate is 1.6 points ahead of that of MACs, at 0.6 of it 2 points behind: widths are multiples of 8 and 4 there, which few of 16 channels allow.
 """
 
 from __future__ import annotations

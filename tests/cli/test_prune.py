@@ -250,6 +250,7 @@ def test_files_in_a_folder_of_data_are_never_overwritten(invoke: Invoke, pipelin
         ("m.onnx --data x.npy,y.npy --report y.npy", "y.npy"),
         ("m.onnx --data loader.py:load --report loader.py", "loader.py"),
         ("loader.py:make --report loader.py", "loader.py"),
+        ("x.npy --arch loader.py:make --report loader.py", "loader.py"),
     ],
 )
 def test_what_a_colon_follows_is_never_overwritten(invoke: Invoke, pipeline: Any, line: str, name: str) -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from compresskit.data import load_data
-from compresskit.data.source import SOURCES, absolute_location, parse_location
+from compresskit.data.source import SOURCES, absolute_location
 from compresskit.errors import UsageError
 from compresskit.models.graph import Normalization
+from compresskit.requests import parse_location
 from compresskit.wording import human
 
 SHAPE = (3, 8, 8)
