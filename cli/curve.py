@@ -40,7 +40,7 @@ def prune_curve(console: Console, options: PruneOptions, fractions: tuple[float,
     folder = _folder(options)
     request = request_for(Target("flops", fractions[0]))
     asked = _seeded(options, CurveRequest(request, fractions, folder, model_stem(options.model)))
-    inputs = files_read(options.model, options.data, options.arch)
+    inputs = files_read(options, options.data)
     # What a run that was interrupted left, --resume replaces.
     replacing = replace(options, force=options.force or options.resume)
     _check(console, replacing, asked, inputs)

@@ -115,7 +115,7 @@ def metaprune(console: Console, options: MetapruneOptions) -> None:
     refuse_without(console, "--train", TRAINING_ONLY)
     if options.more:
         raise UsageError(f"{options.more[0]}: more networks go with --train: name one")
-    outputs, inputs = model_outputs(options, options.model, SUFFIX), files_read(options.model, options.data, options.arch, options.metanetwork)
+    outputs, inputs = model_outputs(options, options.model, SUFFIX), files_read(options, options.data, options.metanetwork)
     check_outputs(console, options, outputs, what="the model", inputs=inputs, drawings={"--plot": options.plot})
     request = _request(console, options, outputs)
     # Only now, so that --help and wrong options are answered at once.

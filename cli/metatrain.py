@@ -71,7 +71,7 @@ def metatrain(console: Console, options: MetapruneOptions) -> None:
     """Train a metanetwork and write the one of its best epoch."""
     networks = (options.model, *(options.more or ()))
     request = _request(console, options, networks)
-    inputs = (*files_read(networks[0], options.data), *networks[1:])
+    inputs = files_read(options, options.data, *networks[1:])
     check_outputs(console, options, (request.output,), what="the metanetwork", inputs=inputs, drawings={"--plot": options.plot})
     from compresskit.metaprune.meta_pipeline import run
 

@@ -162,7 +162,7 @@ def prune(console: Console, options: PruneOptions) -> None:
         prune_curve(console, options, parse_curve(options.curve), lambda target: _request(console, options, _config(options, target), ()))
         return
     check_resume(resume=options.resume, checkpoint=options.checkpoint)
-    config, inputs = _config(options, asked_target(options)), files_read(options.model, options.data, options.arch, options.table)
+    config, inputs = _config(options, asked_target(options)), files_read(options, options.data, options.table)
     outputs = model_outputs(options, options.model, SUFFIX)
     check_outputs(console, options, outputs, what="the model", inputs=inputs, drawings={"--plot": options.plot})
     request = _request(console, options, config, outputs)

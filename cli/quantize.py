@@ -143,7 +143,7 @@ def _quantize(console: Console, options: QuantizeOptions) -> None:
     if options.codebook:
         shared.refuse_beside(console, "--codebook", ("activations", "edges", "calibration", "samples", "rounding", "reduce_range"))
     outputs = model_outputs(options, options.model, f".{_width(options)}{ONNX}", formats=(ONNX,), why=ONNX_ONLY)
-    check_outputs(console, options, outputs, what="the model", inputs=files_read(options.model, options.data, options.arch), drawings={})
+    check_outputs(console, options, outputs, what="the model", inputs=files_read(options, options.data), drawings={})
     request = _request(console, options, outputs)
     # Only now, so that --help and wrong options are answered at once.
     from compresskit.quantization.pipeline import run
@@ -161,7 +161,7 @@ def _quantize(console: Console, options: QuantizeOptions) -> None:
         report,
         tables,
         outcome.standard_output,
-        inputs=files_read(options.model, options.data, options.arch),
+        inputs=files_read(options, options.data),
         warnings=report.warnings,
         write=write,
     )

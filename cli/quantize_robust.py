@@ -49,7 +49,7 @@ def robust(console: Console, options: QuantizeOptions) -> None:
     refuse_beside(console, "--robust", NO_SAY)
     if options.data is None:
         raise UsageError("--robust trains: give --data")
-    outputs, inputs = model_outputs(options, options.model, SUFFIX, why=FLOATS), files_read(options.model, options.data, options.arch)
+    outputs, inputs = model_outputs(options, options.model, SUFFIX, why=FLOATS), files_read(options, options.data)
     check_outputs(console, options, outputs, what="the model", inputs=inputs, drawings={})
     config = RobustConfig(
         method=options.robust_method,

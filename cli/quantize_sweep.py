@@ -44,7 +44,7 @@ def sweep(console: Console, options: QuantizeOptions, config: QuantizeConfig, wi
         config: all settings but the widths.
     """
     refuse_beside(console, "--sweep", NO_SAY)
-    outputs, inputs = asked_outputs(options, formats=(ONNX,), why=ONNX_ONLY), files_read(options.model, options.data, options.arch)
+    outputs, inputs = asked_outputs(options, formats=(ONNX,), why=ONNX_ONLY), files_read(options, options.data)
     if options.data is None:
         raise UsageError("--sweep measures accuracy: give --data")
     check_outputs(console, options, outputs, what="the model", inputs=inputs, drawings={"--plot": options.plot})

@@ -97,7 +97,7 @@ def recommend(console: Console, options: RecommendOptions) -> None:
     data = _one(options.data)
     if options.apply is None:
         refuse_without(console, "--apply", ("output", "stdout"))
-    inputs = files_read(options.model, data, options.predictor)
+    inputs = files_read(options, data, options.predictor)
     outputs: tuple[str, ...] = ()
     if options.apply is not None:
         outputs = model_outputs(options, options.model, SUFFIX, formats=(ONNX,), why="what is applied is written as .onnx")

@@ -91,9 +91,9 @@ def drawn_seed(seed: int | None) -> int:
     return secrets.randbelow(SEED_LIMIT) if seed is None else seed
 
 
-def files_read(model: str, data: str | None, *others: str | None) -> tuple[str, ...]:
-    """The files and folders that are read, and so never written: those of the model, of the data, and of `others`."""
-    return tuple(str(path) for text in (model, data, *others) if text for path in paths_of(text))
+def files_read(options: ModelOptions, data: str | None, *others: str | None) -> tuple[str, ...]:
+    """The files and folders that are read, and so never written: those of the model, of what builds it, of the data, and of `others`."""
+    return tuple(str(path) for text in (options.model, options.arch, data, *others) if text for path in paths_of(text))
 
 
 def chosen_output(output: str | None, *, stdout: bool) -> str | None:

@@ -137,6 +137,13 @@ def test_every_run_of_a_training_makes_the_same_trials_unless_told_otherwise(inv
     assert [request.seed for request in asked] == [TrainRequest.seed, TrainRequest.seed, 3]
 
 
+def test_the_code_that_builds_a_model_is_never_overwritten(invoke: Invoke, asked: list[Any]) -> None:
+    Path("net.py").write_text("old")
+    done = invoke("recommend", "w.pth", "--arch", "net.py:make", "--input", "3,8,8", "--compression", "20", "--report", "net.py", "--force")
+    assert (done.code, "net.py is an input, and inputs are never overwritten" in done.err, asked) == (2, True, [])
+    assert Path("net.py").read_text() == "old"
+
+
 def test_models_to_train_on_are_never_overwritten(invoke: Invoke, asked: list[Any], tmp_path: Path) -> None:
     (tmp_path / "m.pt").touch()
     for output in (("-o", str(tmp_path / "m.pt")), ("-o", str(tmp_path / "p.json"), "--report", str(tmp_path / "m.pt"))):
