@@ -15,7 +15,7 @@ from compresskit.pruning.opened import Opened
 from compresskit.pruning.pipeline import PruneOutcome
 from compresskit.pruning.pipeline import run as run_pruning
 from compresskit.pruning.result import PruneResult
-from compresskit.training.tuning import Checkpointing, checkpointing
+from compresskit.training.tuning import Checkpointing, discard_checkpoints
 
 SHIPPED = "shipped"
 
@@ -70,9 +70,7 @@ def run(request: MetapruneRequest, progress: Progress = SILENT) -> MetapruneOutc
         statistics=result.statistics,
         unconverted=result.unconverted,
     )
-    kept = checkpointing(request)
-    if kept is not None and not request.dry_run:
-        kept.discard(request.config.steps + 2)  # the two steps before pruning
+    discard_checkpoints(request, request.config.steps + 2)  # the two steps before pruning
     return MetapruneOutcome(report, outcome.standard_output, outcome.failure)
 
 

@@ -26,7 +26,7 @@ from compresskit.pruning.request import PruneRequest
 from compresskit.pruning.result import PruneResult
 from compresskit.report import Measure, Output
 from compresskit.runtime import seed_everything
-from compresskit.training.tuning import Checkpointing, checkpointing
+from compresskit.training.tuning import Checkpointing, checkpointing, discard_checkpoints
 from compresskit.writers import check_target, write_bytes
 
 
@@ -81,8 +81,7 @@ def run(request: CurveRequest, progress: Progress = SILENT) -> CurveOutcome:
         report = _longer(report, _point(request, opened, fraction, result, done), done.before, request, opened)
         if not request.prune.dry_run:
             _write(request, fraction, report, done.onnx)
-            if kept is not None:
-                kept.discard(opened.config.steps)
+            discard_checkpoints(request.prune, opened.config.steps)
     return CurveOutcome(report, _missed(report))
 
 

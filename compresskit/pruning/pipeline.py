@@ -20,7 +20,7 @@ from compresskit.pruning.request import PruneRequest
 from compresskit.pruning.result import PruneResult
 from compresskit.report import Measure, Output, Report, Target
 from compresskit.requests import dry_run_warning
-from compresskit.training.tuning import Checkpointing, checkpointing
+from compresskit.training.tuning import Checkpointing, checkpointing, discard_checkpoints
 from compresskit.writers import STDOUT, write_bytes
 
 SLOWER = 1.05  # a model counts as slower from this ratio of the median times on
@@ -90,8 +90,7 @@ def run(request: PruneRequest, progress: Progress = SILENT, *, engine: Engine = 
         ),
         outputs=tuple(written),
     )
-    if kept is not None and not request.dry_run:
-        kept.discard(config.steps)
+    discard_checkpoints(request, config.steps)
     standard_output = done.onnx if STDOUT in request.outputs and written else None
     return PruneOutcome(report, standard_output, failure)
 

@@ -26,7 +26,7 @@ from compresskit.quantization.sensitivity import sensitivities
 from compresskit.quantization.source import Source, read_source, takes
 from compresskit.report import Accuracy, Latency
 from compresskit.runtime import Clock, seed_everything, select_device, set_threads
-from compresskit.training.tuning import checkpointing
+from compresskit.training.tuning import checkpointing, discard_checkpoints
 from compresskit.writers import STDOUT
 
 SHARED_BYTES = 8_000_000  # of a model; below, a second thread gains nothing on an idle machine, and costs ten times the time on a busy one
@@ -66,9 +66,7 @@ def run(request: QuantizeRequest, progress: Progress = SILENT) -> QuantizeOutcom
     before, after = Figures(len(original), accuracies[0], timings[0]), Figures(len(model), accuracies[1], timings[1])
     failure = _guard(config, before, after)
     written = [] if request.dry_run else write_onnx(model, request.outputs, force=request.force, protect=request.files_read())
-    kept = checkpointing(request)
-    if kept is not None and not request.dry_run:
-        kept.discard(PHASES)
+    discard_checkpoints(request, PHASES)
     report = make_report(request, Work(source, data, done, mixed, lost, before, after, str(device), threads), clock.seconds, written)
     return QuantizeOutcome(report, model if STDOUT in request.outputs and written else None, failure)
 

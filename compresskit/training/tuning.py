@@ -45,6 +45,13 @@ def checkpointing(request: CompressRequest) -> Checkpointing | None:
     return None if request.checkpoint is None else Checkpointing(Path(request.checkpoint), request.checkpoint_minutes, request.resume)
 
 
+def discard_checkpoints(request: CompressRequest, phases: int) -> None:
+    """Remove the state of `phases` phases, now that there is a result; a dry run has none, and leaves what is there."""
+    kept = checkpointing(request)
+    if kept is not None and not request.dry_run:
+        kept.discard(phases)
+
+
 def keeping_zeros(weights: Iterable[Tensor]) -> Callable[[int], None] | None:
     """What sets those entries of `weights` back to zero after a step that are zero now, as pruning leaves them; None where there are none."""
     sparse = [(weight, weight.detach() == 0) for weight in weights if not weight.detach().all()]

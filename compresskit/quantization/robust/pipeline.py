@@ -27,7 +27,7 @@ from compresskit.quantization.static import planned
 from compresskit.report import Accuracy, Output
 from compresskit.requests import dry_run_warning
 from compresskit.runtime import Clock, seed_everything, select_device, set_threads
-from compresskit.training.tuning import checkpointing
+from compresskit.training.tuning import checkpointing, discard_checkpoints
 from compresskit.writers import STDOUT, write_bytes
 
 
@@ -61,8 +61,7 @@ def run(request: RobustRequest, progress: Progress = SILENT) -> RobustOutcome:
         accuracies = [_accuracy(one, network, data, threads) for one in (source.model, model)]
     failure = accuracy_guard(config.max_drop, *accuracies)
     written = [] if request.dry_run else _write(request, source, data, model)
-    if kept is not None and not request.dry_run:
-        kept.discard(1 + len(done.trials))
+    discard_checkpoints(request, 1 + len(done.trials))
     report = RobustReport(
         command="quantize",
         arguments=request.arguments,
