@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import statistics
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +21,7 @@ from typing import Any
 
 import torch_pruning as tp
 from cifar import lifted, load, part
-from common import RESULTS, heading, write
+from common import RESULTS, Row, collect
 from safetensors.torch import load_file
 from torch import nn
 from torch_pruning_peer import bn_scale, group_norm, prune_to, regularized
@@ -44,6 +42,10 @@ SPARSE = 1 / 3  # of the epochs, where a method trains for sparsity before it cu
 TRAINING = TrainConfig(lr=LEARNING_RATES["sgd"], augment="crop-flip")  # what the engine's defaults come to on these data
 
 UNIFORM: dict[str, Any] = {"criterion": "l1", "scope": "layer", "floor": 0.0}
+
+
+Key = tuple[str, float, int]
+"""Of a row: method, target and seed."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ METHODS = {
 }
 
 
-def measure(name: str, task: Task) -> dict[str, Any]:
+def measure(name: str, task: Task) -> Row:
     """One row."""
     began = time.perf_counter()
     module = METHODS[name].run(task)
@@ -148,9 +150,9 @@ def measure(name: str, task: Task) -> dict[str, Any]:
     }
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation over the seeds, best first within each target."""
-    table = []
+def summary(rows: list[Row]) -> Mapping[str, Any]:
+    """What the methods are; mean and standard deviation over the seeds, best first within each target."""
+    table: list[Row] = []
     for target, name in sorted({(row["target"], row["method"]) for row in rows}):
         runs = [row for row in rows if (row["target"], row["method"]) == (target, name)]
         accuracies = [row["accuracy"] for row in runs]
@@ -158,15 +160,16 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         entry["sd"] = round(statistics.stdev(accuracies), 4) if len(runs) > 1 else None
         entry["kept_macs"] = round(statistics.mean(row["kept_macs"] for row in runs), 4)
         table.append({**entry, "seconds": round(statistics.mean(row["seconds"] for row in runs), 1)})
-    return sorted(table, key=lambda entry: (entry["target"], -entry["mean"]))
+    methods = {name: method.settings for name, method in METHODS.items() if any(row["method"] == name for row in rows)}
+    return {"methods": methods, "summary": sorted(table, key=lambda entry: (entry["target"], -entry["mean"]))}
 
 
 def common_settings(options: argparse.Namespace, data: Dataset) -> dict[str, Any]:
-    """What is the same for all methods, in the types that JSON gives back."""
+    """What is the same for all methods."""
     shared = ("epochs", "seed", "checkpoint", "checkpoint_minutes", "resume")
     training = {name: value for name, value in asdict(TRAINING).items() if name not in shared}
     images = {"training_images": len(data.train), "test_images": len(data.test or ())}
-    return json.loads(json.dumps({"weights": options.model.stem, "epochs": options.epochs, **images, **training}))
+    return {"weights": options.model.stem, "epochs": options.epochs, **images, **training}
 
 
 def arguments() -> argparse.Namespace:
@@ -189,22 +192,22 @@ def main() -> None:
     threads = set_threads(options.threads)
     data = part(load(options.data), train=options.images)
     network = maker(options.model)
-    common = common_settings(options, data)
-    old = json.loads(options.output.read_text()) if options.output.exists() else {"common": common, "rows": []}
-    if old["common"] != common:
-        sys.exit(f"{options.output} holds runs with other settings: remove it, or give another --output")
-    rows = [row for row in old["rows"] if row["method"] not in options.again]
-    done = {(row["method"], row["target"], row["seed"]) for row in rows}
-    for target in options.targets:
-        for seed in range(options.seeds):
-            for name in options.methods:
-                if (name, target, seed) in done:
-                    continue
-                rows.append(measure(name, Task(network, data, target, options.epochs, seed)))
-                print(rows[-1], file=sys.stderr, flush=True)
-                methods = {method: METHODS[method].settings for method in METHODS if any(row["method"] == method for row in rows)}
-                result = {**heading(threads, "torch-pruning"), "common": common, "methods": methods}
-                write(options.output, {**result, "summary": summary(rows), "rows": rows})
+    jobs: list[tuple[Key, Callable[[], Row]]] = [
+        ((name, target, seed), partial(measure, name, Task(network, data, target, options.epochs, seed)))
+        for target in options.targets
+        for seed in range(options.seeds)
+        for name in options.methods
+    ]
+    collect(
+        options.output,
+        threads,
+        common_settings(options, data),
+        jobs,
+        lambda row: (row["method"], row["target"], row["seed"]),
+        summary,
+        peers=("torch-pruning",),
+        again=lambda row: row["method"] in options.again,
+    )
 
 
 if __name__ == "__main__":

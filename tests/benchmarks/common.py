@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,6 +51,9 @@ def collect(
     jobs: Iterable[tuple[Key, Callable[[], Row]]],
     key: Callable[[Row], Key],
     summary: Callable[[list[Row]], Mapping[str, Any]],
+    *,
+    peers: Sequence[str] = (),
+    again: Callable[[Row], bool] = lambda _: False,
 ) -> list[Row]:
     """Run the jobs whose rows are not in `output` yet, writing after each; return all rows.
 
@@ -58,17 +61,19 @@ def collect(
         common: what is the same for all rows; a file with other settings is left alone.
         key: of a row: which job made it.
         summary: of all rows, for the file.
+        peers: packages that took part, for the heading.
+        again: whether a row that is there is to be measured anew.
     """
     settings = json.loads(json.dumps(common))
     old = json.loads(output.read_text()) if output.exists() else {"common": settings, "rows": []}
     if old["common"] != settings:
         sys.exit(f"{output} holds runs with other settings: remove it, or give another --output")
-    rows: list[Row] = old["rows"]
+    rows: list[Row] = [row for row in old["rows"] if not again(row)]
     done = {key(row) for row in rows}
     for name, job in jobs:
         if name in done:
             continue
         rows.append(job())
         print(rows[-1], file=sys.stderr, flush=True)
-        write(output, {**heading(threads), "common": settings, **summary(rows), "rows": rows})
+        write(output, {**heading(threads, *peers), "common": settings, **summary(rows), "rows": rows})
     return rows

@@ -15,18 +15,18 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import statistics
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from common import RESULTS, heading, write
+from cifar import NORMALIZATION as CHENYAOFO
+from cifar import SHAPE
+from common import RESULTS, Row, collect
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -49,11 +49,13 @@ from compresskit.runtime import set_threads
 from compresskit.training import TrainConfig, evaluate, train
 from compresskit.training.objectives import supervised
 
-SHAPE = (3, 32, 32)
-CHENYAOFO = Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 AKAMASTER = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PRESSURE = 1e-4  # of the sparsity loss, beside the accuracy loss, in sparse training
 CPU = torch.device("cpu")
+
+
+Key = tuple[str, str, float, int]
+"""Of a row: network, method, speed-up and seed."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ METHODS: dict[str, Callable[[Task], ModelGraph]] = {
 }
 
 
-def measure(method: str, task: Task) -> dict[str, Any]:
+def measure(method: str, task: Task) -> Row:
     """One row."""
     began = time.process_time()
     graph = METHODS[method](task)
@@ -129,7 +131,7 @@ def measure(method: str, task: Task) -> dict[str, Any]:
     }
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(rows: list[Row]) -> Mapping[str, Any]:
     """Mean and standard deviation over the seeds, best first within each network and speed-up."""
     table = []
     for key in sorted({(row["network"], row["speedup"], row["method"]) for row in rows}):
@@ -137,7 +139,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         sd = round(statistics.stdev(accuracies), 4) if len(accuracies) > 1 else None
         names = dict(zip(("network", "speedup", "method"), key, strict=True))
         table.append({**names, "runs": len(accuracies), "mean": round(statistics.mean(accuracies), 4), "sd": sd})
-    return sorted(table, key=lambda entry: (entry["network"], entry["speedup"], -entry["mean"]))
+    return {"summary": sorted(table, key=lambda entry: (entry["network"], entry["speedup"], -entry["mean"]))}
 
 
 def drawing(table: Sequence[dict[str, Any]], network: str) -> bytes:
@@ -172,28 +174,17 @@ def main() -> None:
     graph, normalization = lifted(options.weights), AKAMASTER if "akamaster" in options.weights.stem else CHENYAOFO
     data = load_data(options.data, input_shape=SHAPE, outputs=10, normalization=normalization)
     common = {"epochs": options.epochs, "training_images": len(data.train), "pressure": PRESSURE}
-    old = json.loads(options.output.read_text()) if options.output.exists() else {"common": common, "rows": []}
-    if old["common"] != common:
-        sys.exit(f"{options.output} holds runs with other settings: remove it, or give another --output")
-    rows = old["rows"]
-    done = {(row["network"], row["method"], row["speedup"], row["seed"]) for row in rows}
-    for seed in range(options.seeds):
-        for speedup in options.speedups:
-            for method in options.methods:
-                if (graph.source, method, speedup, seed) in done:
-                    continue
-                task = Task(graph, data, speedup, tuple(options.epochs), seed, options.metanetwork)
-                rows.append(measure(method, task))
-                print(rows[-1], file=sys.stderr, flush=True)
-                keep(options.output, common, rows, threads)
-    keep(options.output, common, rows, threads)
-
-
-def keep(output: Path, common: dict[str, Any], rows: list[dict[str, Any]], threads: int) -> None:
-    """Write the table of what has been measured so far, and draw it for the network that came last."""
-    table = summary(rows)
-    write(output, {**heading(threads), "common": common, "summary": table, "rows": rows})
-    output.with_suffix(".png").write_bytes(drawing(table, rows[-1]["network"]))
+    jobs: list[tuple[Key, Callable[[], Row]]] = [
+        (
+            (graph.source, method, speedup, seed),
+            partial(measure, method, Task(graph, data, speedup, tuple(options.epochs), seed, options.metanetwork)),
+        )
+        for seed in range(options.seeds)
+        for speedup in options.speedups
+        for method in options.methods
+    ]
+    rows = collect(options.output, threads, common, jobs, lambda row: (row["network"], row["method"], row["speedup"], row["seed"]), summary)
+    options.output.with_suffix(".png").write_bytes(drawing(summary(rows)["summary"], graph.source))
 
 
 if __name__ == "__main__":
