@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from common import RESULTS, heading, write
-from metaprune import AKAMASTER, lifted
+from metaprune_common import AKAMASTER, lifted
 
 from compresskit.cli.plot import Series, draw_curves
 from compresskit.metaprune.config import MetatrainConfig, MetatrainRequest

@@ -1,0 +1,59 @@
+"""How many networks a metanetwork learns from: `python tests/benchmarks/metaprune_models.py FASHION --work FOLDER`.
+
+1, 2 and 8 narrow ResNets on Fashion-MNIST that differ in the seed of their training, with as many updates in all; one that none of them saw is
+cut. A seed of a row is that of the meta-training and of the pruning. What is trained here is kept in FOLDER, rows in results/metaprune_models.json,
+and one that is there is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from operator import itemgetter
+from pathlib import Path
+
+from common import RESULTS, Row, collect
+from metaprune_common import Task, averages, goal_of, metatrained, outcome, said
+from metaprune_fashion import load, narrow
+
+from compresskit.data import Dataset
+from compresskit.metaprune.config import MetatrainConfig
+from compresskit.runtime import set_threads
+
+SPEEDUP = 2.9
+EPOCHS = (1.0, 1.5)  # before and after the cut
+COUNTS = (0, 1, 2, 8)  # 0: no metanetwork
+WEIGHT = 5.0  # of the sparsity loss before meta-training, beside an accuracy loss
+METATRAINING = MetatrainConfig(epochs=3, milestones=(2,))
+
+
+def measure(count: int, seed: int, data: Dataset, work: Path) -> Row:
+    """One row."""
+    task = Task(narrow(0).read(work, data), data, goal_of(SPEEDUP), EPOCHS, seed)
+    if count:
+        graphs = [narrow(1 + number).read(work, data) for number in range(count)]
+        config = replace(METATRAINING, seed=seed)
+        task = replace(task, metanetwork=metatrained(work / f"models_{count}_{seed}.safetensors", graphs, data, config, WEIGHT))
+    return {"models": count, "seed": seed, **outcome("metanetwork" if count else "without", task)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("fashion", type=Path)
+    parser.add_argument("--work", type=Path, default=Path("."), help="folder for what is trained here")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=RESULTS / "metaprune_models.json")
+    options, threads = parser.parse_args(), set_threads(1)
+    data = load(options.fashion, options.work)
+    jobs: list[tuple[tuple[int, int], Callable[[], Row]]] = [
+        ((count, seed), partial(measure, count, seed, data, options.work)) for seed in range(options.seeds) for count in COUNTS
+    ]
+    metatraining = {"weight": WEIGHT, **said(METATRAINING, "seed")}
+    common = {"network": narrow(0).said(), "speedup": SPEEDUP, "epochs": EPOCHS, "metatraining": metatraining}
+    collect(options.output, threads, common, jobs, itemgetter("models", "seed"), partial(averages, ("models",)))
+
+
+if __name__ == "__main__":
+    main()

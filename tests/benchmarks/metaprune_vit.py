@@ -1,0 +1,65 @@
+"""A small vision transformer through the same code: `python tests/benchmarks/metaprune_vit.py FASHION --work FOLDER`.
+
+As in appendix G of "Meta Pruning via Graph Metanetworks" the metanetwork learns from the very network that is cut. Beside it the one that
+ships, which saw convolutions only, and none. What is trained here is kept in FOLDER, rows in results/metaprune_vit.json, and one that is there
+is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from operator import itemgetter
+from pathlib import Path
+
+from common import RESULTS, Row, collect
+from metaprune_common import Task, averages, goal_of, metatrained, outcome, said, tested
+from metaprune_fashion import Trained, load
+
+from compresskit.data import Dataset
+from compresskit.metaprune.config import MetatrainConfig
+from compresskit.metaprune.network import Metanetwork
+from compresskit.metaprune.shipped import read_metanetwork
+from compresskit.runtime import set_threads
+from compresskit.training import TrainConfig
+
+SPEEDUP = 1.7  # the paper's
+EPOCHS = (1.0, 1.5)  # before and after the cut
+WEIGHT = 5.0  # of the sparsity loss before meta-training, beside an accuracy loss
+METATRAINING = MetatrainConfig(epochs=2, milestones=(1,))
+NETWORK = Trained("vit", {"width": 1 / 8, "size": 28}, TrainConfig(epochs=10, batch_size=64, optimizer="adamw", lr=1e-3, warmup=0.1))
+WAYS = {"own": "metanetwork", "shipped": "metanetwork", "without": "without", "prune": "prune"}
+"""By which method each goes; two have metanetworks of their own."""
+
+
+def measure(way: str, seed: int, data: Dataset, work: Path) -> Row:
+    """One row."""
+    graph = NETWORK.read(work, data)
+    task = Task(graph, data, goal_of(SPEEDUP), EPOCHS, seed, _metanetwork(way, data, work))
+    return {"way": way, "seed": seed, "before": tested(graph, data), **outcome(WAYS[way], task)}
+
+
+def _metanetwork(way: str, data: Dataset, work: Path) -> Metanetwork | None:
+    if way == "own":
+        return metatrained(work / "vit.safetensors", [NETWORK.read(work, data)], data, METATRAINING, WEIGHT)
+    return read_metanetwork(None) if way == "shipped" else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("fashion", type=Path)
+    parser.add_argument("--work", type=Path, default=Path("."), help="folder for what is trained here")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=RESULTS / "metaprune_vit.json")
+    options, threads = parser.parse_args(), set_threads(1)
+    data = load(options.fashion, options.work)
+    jobs: list[tuple[tuple[str, int], Callable[[], Row]]] = [
+        ((way, seed), partial(measure, way, seed, data, options.work)) for seed in range(options.seeds) for way in WAYS
+    ]
+    common = {"network": NETWORK.said(), "speedup": SPEEDUP, "epochs": EPOCHS, "metatraining": {"weight": WEIGHT, **said(METATRAINING)}}
+    collect(options.output, threads, common, jobs, itemgetter("way", "seed"), partial(averages, ("way",)))
+
+
+if __name__ == "__main__":
+    main()
