@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from math import ceil, isqrt, prod
 
 from compresskit.errors import InputError
+from compresskit.metaprune.attempt import lacked_memory
 from compresskit.metaprune.layout import Layout
-from compresskit.metaprune.network import Metanetwork, MetanetworkConfig, lacked_memory
+from compresskit.metaprune.network import Metanetwork, MetanetworkConfig
 from compresskit.metaprune.pna_wiring import STACKED
 
 FLOAT_BYTES = 4

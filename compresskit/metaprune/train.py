@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from compresskit.data import Dataset, Split
+from compresskit.metaprune.attempt import attempted
 from compresskit.metaprune.config import MetatrainConfig
 from compresskit.metaprune.criterion import GroupSparsity, Sparsity, WeightSparsity
 from compresskit.metaprune.graph import layout_of
@@ -76,7 +78,11 @@ def data_model(graph: ModelGraph, config: MetatrainConfig, device: torch.device 
 def meta_objective(models: Sequence[DataModel], *, pruner_reg: float, batch_size: int) -> Objective:
     """The loss of one of `models`, drawn anew for each update, as a metanetwork rewrites it: accuracy plus `pruner_reg` times sparsity.
 
-    The batch is worked through `batch_size` samples at a time; what is held in memory does not grow with it.
+    The batch is worked through `batch_size` samples at a time; what is held in memory does not grow with it. The way back through the metanetwork
+    is gone here too, where less can be kept if memory runs out; the loss has its gradients.
+
+    Raises (the objective):
+        InputError: memory runs out all the same.
     """
 
     def objective(metanetwork: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -90,7 +96,13 @@ def meta_objective(models: Sequence[DataModel], *, pruner_reg: float, batch_size
         with torch.no_grad():
             value = value + pruner_reg * model.sparsity.loss(weights).to(value)
         pressed = model.sparsity.gradients(weights)
-        return sum((_with_gradient(new[name], leaf, pressed.get(name), pruner_reg) for name, leaf in leaves.items()), value)
+        slopes = {name: _slope(leaf, pressed.get(name), pruner_reg) for name, leaf in leaves.items()}
+        with torch.autocast(x.device.type, enabled=False), enough_memory(metanetwork, model.layout, training=True):
+            gradients = attempted(partial(_gradients, metanetwork, new, slopes))
+            if gradients is None:
+                del new  # and all that it was computed from
+                gradients = _gradients(metanetwork, rewrite(metanetwork, model.layout, model.tensors, thrifty=True), slopes)
+        return sum((_with_gradient(*pair) for pair in zip(metanetwork.parameters(), gradients, strict=True)), value)
 
     return objective
 
@@ -112,12 +124,21 @@ def _laid_out(tensor: Tensor, memory: torch.memory_format) -> Tensor:
     return tensor.contiguous(memory_format=memory) if tensor.ndim == 4 else tensor
 
 
-def _with_gradient(weight: Tensor, leaf: Tensor, pressed: Tensor | None, pruner_reg: float) -> Tensor:
-    """Zero, with the gradient that `leaf` was left with, and `pruner_reg` times `pressed`, by `weight`."""
+def _slope(leaf: Tensor, pressed: Tensor | None, pruner_reg: float) -> Tensor:
+    """The gradient that `leaf` was left with, and `pruner_reg` times `pressed`."""
     gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-    if pressed is not None:
-        gradient = gradient + pruner_reg * pressed
-    return ((weight - leaf.detach()) * gradient).sum()
+    return gradient if pressed is None else gradient + pruner_reg * pressed
+
+
+def _gradients(metanetwork: Metanetwork, new: Mapping[str, Tensor], slopes: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """The gradient by every weight of `metanetwork`, which made `new`, given the `slopes` by those."""
+    made = [new[name] for name in slopes]
+    return torch.autograd.grad(made, list(metanetwork.parameters()), list(slopes.values()), allow_unused=True, materialize_grads=True)
+
+
+def _with_gradient(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """Zero, whose derivative by `parameter` is `gradient`."""
+    return ((parameter - parameter.detach()) * gradient).sum()
 
 
 @dataclass(frozen=True)
@@ -148,6 +169,7 @@ def metatrain(
 
     Raises:
         GuardError: training diverged; the metanetwork is as after the last good update.
+        InputError: memory runs out.
         UsageError, OutputError: as in `train`.
     """
     models = [data_model(graph, config, device) for graph in graphs]

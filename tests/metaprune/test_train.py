@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,10 @@ from torch.func import functional_call
 
 from compresskit.data import Dataset
 from compresskit.data.batches import batches
-from compresskit.errors import GuardError, UsageError
+from compresskit.errors import GuardError, InputError, UsageError
 from compresskit.metaprune.config import MetatrainConfig
 from compresskit.metaprune.network import Metanetwork, rewrite, save
+from compresskit.metaprune.pna_blocks import Update
 from compresskit.metaprune.train import data_model, meta_objective, metatrain
 from compresskit.models.graph import ModelGraph
 from compresskit.training import checkpoints
@@ -62,6 +64,31 @@ def test_the_objective_is_accuracy_plus_sparsity(
     assert torch.allclose(found, expected, rtol=1e-4)
     for actual, reference in zip(gradients(metanetwork, found), gradients(metanetwork, expected), strict=True):
         assert torch.allclose(actual, reference, rtol=1e-3, atol=1e-5 * float(reference.abs().max() + 1))
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_where_memory_runs_out_on_the_way_back_less_is_kept(
+    plain_net: ModelGraph, digits: Dataset, metanetwork: Metanetwork, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """To the same gradients; and where that does not help, it is said what it takes."""
+    objective = meta_objective([data_model(plain_net, CONFIG)], pruner_reg=0.5, batch_size=60)
+    x, y = next(batches(digits.train, digits.normalization, 60))
+    expected = gradients(metanetwork, objective(metanetwork, x, y))
+    whole, missing = Update.backward, iter(range(failures))
+
+    def tight(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if next(missing, None) is not None:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+        return whole(ctx, gradient)
+
+    monkeypatch.setattr(Update, "backward", staticmethod(tight))
+    if failures > 1:
+        with pytest.raises(InputError, match="not enough memory for the metanetwork: 224 edges of 8 numbers"):
+            objective(metanetwork, x, y)
+        return
+    found = gradients(metanetwork, objective(metanetwork, x, y))
+    assert next(missing, None) is None
+    assert all(torch.allclose(one, other) for one, other in zip(found, expected, strict=True))
 
 
 def test_networks_and_their_statistics_stay_as_they_are(plain_net: ModelGraph, digits: Dataset, metanetwork: Metanetwork) -> None:
