@@ -26,7 +26,7 @@ ENCODING_ONLY = frozenset(
     {
         *("quality", "psnr", "bpp", "kbps", "max_error", "lossless", "fallback"),
         *("method", "bits", "effort", "patch", "base", "embed_base"),
-        *("format", "stdout", "verify", "preview", "jobs", "dry_run"),
+        *("format", "stdout", "verify", "preview", "jobs", "cluster", "dry_run"),
     }
 )
 """Options that have no say in --train-base."""
@@ -67,6 +67,7 @@ class EncodeOptions(TrainBaseOptions):
     jobs: Annotated[
         int, option(RUN, "Files read, and networks of COIN fitted, at a time; COIN++ fits many patches at once.", "-j", "--jobs", metavar="N", min=1)
     ] = EncodeRequest.jobs
+    cluster: Annotated[str | None, shared.cluster(RUN)] = EncodeRequest.cluster
     dry_run: shared.DryRun = False
 
 
@@ -138,6 +139,7 @@ def _request(console: Console, options: EncodeOptions, config: EncodeConfig, out
         variable=options.var,
         preview=options.preview,
         jobs=options.jobs,
+        cluster=options.cluster,
         max_bytes=max_bytes,
         threads=options.threads or 0,
         force=options.force,

@@ -37,6 +37,11 @@ def option(panel: str, help: str, *names: str, metavar: str | None = None, **mor
     return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=panel, **more)
 
 
+def cluster(panel: str) -> Any:
+    """The option that names a cluster; commands list it where they list --jobs."""
+    return option(panel, "Spread the work over a Dask cluster: tcp://host:8786.", "--cluster", metavar="ADDRESS")
+
+
 def _print_help(context: typer.Context, wanted: bool) -> None:
     if wanted:
         context.obj.result(context.get_help() + "\n")

@@ -9,6 +9,7 @@ from compresskit.errors import UsageError
 from compresskit.recommend.config import TrainRequest
 from compresskit.writers import STDOUT
 
+from . import options as shared
 from .console import Console
 from .options import TRAINING, ReportOptions, RunOptions, option
 from .results import check_outputs, deliver
@@ -30,7 +31,7 @@ class TrainOptions(RunOptions, ReportOptions):
     ] = None
     trials: Annotated[int | None, option(TRAINING, "At most so many settings in all; every one unless given.", "--trials", metavar="N", min=1)] = None
     jobs: Annotated[int, option(TRAINING, "Models to work on at a time.", "-j", "--jobs", metavar="N", min=1)] = TrainRequest.jobs
-    cluster: Annotated[str | None, option(TRAINING, "Spread the work over a Dask cluster: tcp://host:8786.", "--cluster", metavar="ADDRESS")] = None
+    cluster: Annotated[str | None, shared.cluster(TRAINING)] = TrainRequest.cluster
 
 
 def train(

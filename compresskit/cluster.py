@@ -1,4 +1,4 @@
-"""The same work on many things, on the machines of a Dask cluster (extra `cluster`)."""
+"""The same work on many things, on this machine or on those of a Dask cluster (extra `cluster`)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from compresskit.errors import InputError, UsageError
+from compresskit.parallel import mapped
+from compresskit.runtime import set_threads
 from compresskit.wording import first_line
 
 if TYPE_CHECKING:
@@ -22,8 +26,25 @@ RETRIES = 3
 """A task whose worker died is given to another, so often."""
 
 
+@dataclass(frozen=True)
+class Workers:
+    """Who does the same work on many things.
+
+    Attributes:
+        jobs: processes of this machine at a time.
+        cluster: address of a Dask scheduler whose workers do it in their place; None: these do it.
+    """
+
+    jobs: int = 1
+    cluster: str | None = None
+
+    def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
+        """Results of `function` for all tasks, in their order: those of `mapped`, or of `on_cluster`."""
+        return on_cluster(function, tasks, self.cluster) if self.cluster else mapped(function, tasks, self.jobs)
+
+
 def on_cluster(function: Callable[[T], R], tasks: Sequence[T], address: str) -> Iterator[R]:
-    """Results of `function` for all tasks, in their order, as the workers of the scheduler at `address` find them.
+    """Results of `function` for all tasks, in their order, as the workers of the scheduler at `address` find them, each with one thread.
 
     Args:
         function: of a module that the workers can import; tasks and results travel pickled, and files have to be where all see them.
@@ -43,7 +64,7 @@ def on_cluster(function: Callable[[T], R], tasks: Sequence[T], address: str) -> 
         raise InputError(f"no Dask scheduler answers at {address}: {first_line(error)}") from error
     futures: list[Future[R]] = []
     try:
-        futures += client.map(function, tasks, retries=RETRIES, pure=False)
+        futures += client.map(partial(_with_one_thread, function), tasks, retries=RETRIES, pure=False)
         yield from (future.result() for future in futures)
     except KilledWorker as error:
         raise InputError(f"workers of {address} ended before their work did, as where memory runs out") from error
@@ -53,6 +74,12 @@ def on_cluster(function: Callable[[T], R], tasks: Sequence[T], address: str) -> 
         with _silence():
             client.cancel(futures)
             client.close()
+
+
+def _with_one_thread(function: Callable[[T], R], task: T) -> R:
+    """What `mapped` would find: sums are added up in another order where more threads share them."""
+    set_threads(1)
+    return function(task)
 
 
 @contextmanager

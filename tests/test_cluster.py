@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from compresskit.cluster import _silence, on_cluster
-from compresskit.errors import InputError
+from compresskit.cluster import Workers, _silence, on_cluster
+from compresskit.errors import InputError, UsageError
 
 distributed = pytest.importorskip("distributed")
 
@@ -53,6 +54,23 @@ def test_the_work_of_a_dead_worker_is_done_by_another(cluster: distributed.Local
 def test_errors_are_the_functions(cluster: distributed.LocalCluster) -> None:
     with pytest.raises(InputError, match="as asked"):
         list(on_cluster(_fail, [1], cluster.scheduler_address))
+
+
+def _threads(_: int) -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def test_work_is_done_here_or_there_and_with_one_thread(cluster: distributed.LocalCluster) -> None:
+    for workers in (Workers(), Workers(cluster=cluster.scheduler_address)):
+        assert list(workers.map(_threads, [0, 1])) == [1, 1]
+
+
+def test_dask_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError, match=r"^--cluster needs Dask: pip install 'compresskit\[cluster\]'$"):
+        list(Workers(cluster="tcp://127.0.0.1:9").map(_square, [1]))
 
 
 def test_a_cluster_that_is_not_there_is_one_line() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from compresskit.cluster import Workers
 from compresskit.codec.base import Base
 from compresskit.codec.coordinates import finer_latitudes, finer_longitudes, grid, sphere
 from compresskit.codec.levels import Levels
@@ -85,7 +86,7 @@ def layout(shape: tuple[int, ...], levels: int, patch: tuple[int, ...], axes: tu
     return Layout(shape, levels, tiling(spatial, edges), axes)
 
 
-def fit_signal(base: Base, levels: Integers, lay: Layout, steps: int, progress: Progress = SILENT) -> NDArray[np.float32]:
+def fit_signal(base: Base, levels: NDArray[np.integer], lay: Layout, steps: int, progress: Progress = SILENT) -> NDArray[np.float32]:
     """Latents (patches, L) of all patches of `levels` (frames, *spatial, channels); patches of one level are left at zero."""
     found = []
     for block in _blocks(base, levels, lay):
@@ -95,6 +96,37 @@ def fit_signal(base: Base, levels: Integers, lay: Layout, steps: int, progress: 
         found.append(latents)
         progress.advance(len(block))
     return np.concatenate(found)
+
+
+@dataclass(frozen=True, eq=False)
+class FitTask:
+    """A signal to fit.
+
+    Attributes:
+        base: the base network.
+        samples: (frames, *spatial, channels) its levels.
+        lay: how they lie in patches.
+        steps: of the fit.
+    """
+
+    base: Base
+    samples: Levels
+    lay: Layout
+    steps: int
+
+
+def fit_signals(tasks: Sequence[FitTask], workers: Workers, progress: Progress) -> Iterator[NDArray[np.float32]]:
+    """Latents (patches, L) of each signal. A worker of a cluster takes a whole one; here, all threads share one after the other."""
+    if not workers.cluster:
+        yield from (_fit(task, progress) for task in tasks)
+        return
+    for latents in workers.map(_fit, tasks):
+        progress.advance(len(latents))
+        yield latents
+
+
+def _fit(task: FitTask, progress: Progress = SILENT) -> NDArray[np.float32]:
+    return fit_signal(task.base, task.samples, task.lay, task.steps, progress)
 
 
 def signal_errors(base: Base, latents: NDArray[np.float32], levels: Integers, lay: Layout) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -141,7 +173,7 @@ def _varied(block: Integers) -> NDArray[np.bool_]:
     return np.asarray((block != block[:, :1]).any(axis=(1, 2)))
 
 
-def _blocks(base: Base, levels: Integers, lay: Layout) -> Iterator[Integers]:
+def _blocks(base: Base, levels: NDArray[np.integer], lay: Layout) -> Iterator[Integers]:
     """All patches (about CHUNK, N, base channels), plane by plane, frame by frame."""
     frames = max(1, CHUNK // lay.tiles.patches)
     for plane in planes(lay.shape[-1], base.channels):

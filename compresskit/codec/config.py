@@ -92,6 +92,7 @@ class EncodeRequest:
         variable: which of a climate file's variables.
         preview: where to draw original, reconstruction and error, None for nowhere.
         jobs: files read, and networks of COIN fitted, at a time; COIN++ fits all patches of a file at once, with all threads.
+        cluster: address of a Dask scheduler whose workers fit COIN's networks and COIN++'s latents, a file at a time each; None: this machine does.
         max_bytes: that one input may unpack to; None: the house's limit.
         threads: 0 for all.
         force: replace outputs that exist.
@@ -107,6 +108,7 @@ class EncodeRequest:
     variable: str | None = None
     preview: str | None = None
     jobs: int = 1
+    cluster: str | None = None
     max_bytes: int | None = None
     threads: int = 0
     force: bool = False

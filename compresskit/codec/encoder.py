@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from compresskit.cluster import Workers
 from compresskit.codec import coin
 from compresskit.codec.base import Base
 from compresskit.codec.bitstream import pack
 from compresskit.codec.coinpayload import coarse, pack_coin
-from compresskit.codec.coinpp import Layout, decode_signal, fit_signal, layout, quantize_signal
+from compresskit.codec.coinpp import FitTask, Layout, decode_signal, fit_signals, layout, quantize_signal
 from compresskit.codec.config import EncodeConfig
 from compresskit.codec.coordinates import grid
 from compresskit.codec.entropy import pack_table
@@ -33,7 +34,6 @@ from compresskit.codec.refine import Fitted, round_signals
 from compresskit.codec.settings import EFFORT_STEPS, Setting
 from compresskit.codec.signal import Signal
 from compresskit.codec.stream import BASE_BYTES, CONTEXTS, Header, Item, Stream
-from compresskit.parallel import mapped
 from compresskit.progress import SILENT, Progress
 
 DIGEST_SHARE = 100
@@ -67,7 +67,7 @@ class Work:
         embed: whether the stream holds the base network.
         steps: of a fit.
         guard: what decoding promises.
-        jobs: of COIN's networks, fitted at a time.
+        workers: who fits COIN's networks; latents of COIN++ they fit where they are a cluster.
         effort: of rounding COIN++'s latents, 1 to 9.
         contexts: whether these may be coded in contexts, which takes version 2 of the format.
     """
@@ -77,7 +77,7 @@ class Work:
     steps: int
     guard: Guard = field(default_factory=Guard)
     embed: bool = False
-    jobs: int = 1
+    workers: Workers = field(default_factory=Workers)
     progress: Progress = SILENT
     effort: int = EncodeConfig.effort
     contexts: bool = EncodeConfig.contexts
@@ -130,8 +130,8 @@ def encode_coinpp(work: Work, setting: Setting) -> Coded:
     layouts = [_layout(signal, setting) for signal in work.signals]
     if setting.patch not in work.latents:
         work.progress.stage("fit", sum(lay.patches(base) for lay in layouts))
-        pairs = zip(work.levels, layouts, strict=True)
-        work.latents[setting.patch] = [fit_signal(base, levels, lay, work.steps, work.progress) for levels, lay in pairs]
+        tasks = [FitTask(base, levels.astype(np.uint16), lay, work.steps) for levels, lay in zip(work.levels, layouts, strict=True)]
+        work.latents[setting.patch] = list(fit_signals(tasks, work.workers, work.progress))
     fitted = [Fitted(*parts) for parts in zip(work.levels, layouts, work.latents[setting.patch], strict=True)]
     symbols = round_signals(base, setting.bits, fitted, EFFORT_STEPS[work.effort - 1], contexts=work.contexts, progress=work.progress)
     codes = [quantize_signal(base, setting.bits, found, signal.levels, signal.lay) for found, signal in zip(symbols, fitted, strict=True)]
@@ -172,12 +172,12 @@ def encode_coin(work: Work, budgets: Sequence[float], bits: int, seed: int) -> C
     """COIN: a network for each signal, of as many bits as `budgets` grant it (thesis, section 5.1)."""
     triples = zip(work.signals, work.levels, budgets, strict=True)
     tasks = [CoinTask(levels.astype(np.uint16), signal.scale.levels, budget, bits, work.steps, seed) for signal, levels, budget in triples]
-    if len(tasks) == 1:
+    if len(tasks) == 1 and not work.workers.cluster:
         coded = [fit_coin(tasks[0], work.progress)]
     else:
         work.progress.stage("fit", len(tasks))
         coded = []
-        for found in mapped(fit_coin, tasks, work.jobs):
+        for found in work.workers.map(fit_coin, tasks):
             coded.append(found)
             work.progress.advance()
     chunks, decoded = zip(*coded, strict=True)

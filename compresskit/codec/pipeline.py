@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from compresskit.cluster import Workers
 from compresskit.codec import modalities, shelf
 from compresskit.codec.base import Base
 from compresskit.codec.config import EncodeConfig, EncodeRequest
@@ -47,7 +48,7 @@ def encode(request: EncodeRequest, progress: Progress = SILENT) -> EncodeOutcome
         progress.stage("read", len(request.inputs))
         sizes, signals = zip(*_read_all(request, progress), strict=True)
     with clock("encode"):
-        work = _work(request.config, signals, request.jobs, progress)
+        work = _work(request.config, signals, Workers(request.jobs, request.cluster), progress)
         failure: CompresskitError | None
         coded, failure = encode_at_target(work, request.config)
         plain = encode_plain(work)
@@ -114,14 +115,14 @@ def _read(request: EncodeRequest, name: str) -> tuple[int, Signal]:
     return len(data), modalities.read(data, stem or "standard input", format=request.format, variable=request.variable, limits=limits)
 
 
-def _work(config: EncodeConfig, signals: Sequence[Signal], jobs: int, progress: Progress) -> Work:
+def _work(config: EncodeConfig, signals: Sequence[Signal], workers: Workers, progress: Progress) -> Work:
     """What is to be done, with the base network that it takes."""
     guard = Guard("lossless") if config.lossless else Guard("max-error", config.max_error) if config.max_error is not None else Guard()
     base = None if config.method == "coin" else _base(config, signals)
     if config.method == "coin++" and base is None:
         raise UsageError(f"no base network ships for {signals[0].modality} data of shape {signals[0].values.shape}: give one with --base")
     steps = config.steps or (STEPS if base is not None else COIN_STEPS)
-    return Work(signals, base, steps, guard, config.embed_base, jobs, progress, config.effort, config.contexts)
+    return Work(signals, base, steps, guard, config.embed_base, workers, progress, config.effort, config.contexts)
 
 
 def _base(config: EncodeConfig, signals: Sequence[Signal]) -> Base | None:

@@ -47,7 +47,7 @@ def tiling(spatial: tuple[int, ...], patch: tuple[int, ...]) -> Tiling:
     return Tiling(spatial, tuple(edges), tuple(counts))
 
 
-def cut(values: NDArray[np.int64], tiles: Tiling) -> NDArray[np.int64]:
+def cut(values: NDArray[np.integer], tiles: Tiling) -> NDArray[np.integer]:
     """Patches (frames x patches, N, channels) of `values` (frames, *spatial, channels); beyond the frame its edge goes on."""
     axes = len(tiles.spatial)
     beyond = [(0, edge * count - size) for size, edge, count in zip(tiles.spatial, tiles.edges, tiles.counts, strict=True)]

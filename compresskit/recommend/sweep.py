@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from compresskit.cluster import on_cluster
+from compresskit.cluster import Workers
 from compresskit.data import interface, read_data
 from compresskit.data.source import absolute_location
 from compresskit.errors import InputError, UsageError
 from compresskit.models.load import load_model
-from compresskit.parallel import mapped
 from compresskit.progress import SILENT, Progress
 from compresskit.recommend.config import MODEL_SUFFIXES, TrainRequest
 from compresskit.recommend.evaluate import cross_validated
@@ -89,7 +88,7 @@ def run(request: TrainRequest, progress: Progress = SILENT) -> TrainReport:
     with clock("trials"):
         progress.stage("trials", len(jobs))
         done = []
-        for found in on_cluster(work, jobs, request.cluster) if request.cluster else mapped(work, jobs, request.jobs):
+        for found in Workers(request.jobs, request.cluster).map(work, jobs):
             done.append(found)
             progress.advance(1)
     fresh = [Table({found.problem.name: found.problem}, found.trials) for found in done if found.trials]

@@ -57,7 +57,7 @@ def test_what_a_user_can_do(invoke: Invoke, encoder: Any, line: str, request_: E
 def test_everything_that_is_said_arrives(invoke: Invoke, encoder: Any) -> None:
     line = (
         "encode a.dat --quality 9 --bits 4 --steps 7 --patch 16 --psnr 40 --fallback --method coin++ --base b.safetensors --embed-base --verify "
-        "--seed 9 --format npy --var v --preview p.svg -j 3 --max-bytes 1.5GB -T 2 -f --dry-run -o a.coinpp"
+        "--seed 9 --format npy --var v --preview p.svg -j 3 --cluster tcp://host:8786 --max-bytes 1.5GB -T 2 -f --dry-run -o a.coinpp"
     )
     assert invoke(*line.split()).code == 0
     assert encoder.asked == EncodeRequest(
@@ -80,6 +80,7 @@ def test_everything_that_is_said_arrives(invoke: Invoke, encoder: Any) -> None:
         variable="v",
         preview="p.svg",
         jobs=3,
+        cluster="tcp://host:8786",
         max_bytes=1_500_000_000,
         threads=2,
         force=True,
@@ -135,6 +136,7 @@ def test_a_pipe_in_is_a_pipe_out(invoke: Invoke, encoder: Any, encode_report: En
         ("-", 2, "no file on the standard input: it is empty"),
         ("a.png --latents 64", 2, "--latents goes with --train-base"),
         ("a.png --resume", 2, "--resume goes with --train-base"),
+        ("scans/ --train-base --cluster tcp://host:8786 -o b", 2, "--cluster has no say in --train-base: leave one of them out"),
         ("scans/ --train-base --quality 5 -o b", 2, "--quality has no say in --train-base: leave one of them out"),
         (
             "scans/ --train-base -o b",

@@ -12,6 +12,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from compresskit import cluster
 from compresskit.data import Dataset
 from compresskit.errors import InputError, TargetError, UsageError
 from compresskit.models.checkpoint import save_checkpoint
@@ -79,7 +80,7 @@ def test_workers_of_a_cluster_may_run_anywhere(trained: Path, tmp_path: Path, mo
             patch.chdir(tmp_path)
             return [function(job) for job in jobs]
 
-    monkeypatch.setattr(sweeping, "on_cluster", elsewhere)
+    monkeypatch.setattr(cluster, "on_cluster", elsewhere)
     monkeypatch.chdir(trained.parent)
     before = trained.read_bytes()
     report = sweep(TrainRequest(".", (os.path.relpath(DIGITS),), trained.name, trials=6, cluster="tcp://somewhere:8786", force=True))
