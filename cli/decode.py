@@ -16,7 +16,7 @@ from .console import Console
 from .options import DATA, METHOD, OUTPUT, RUN, ReportOptions, RunOptions, option, refuse_beside, takes
 from .results import check_outputs, chosen_output, deliver, read_stdin
 
-DECODING_ONLY = frozenset({"output", "stdout", "format", "item", "region", "scale", "base", "test", "max_macs"})
+DECODING_ONLY = frozenset({"output", "stdout", "format", "item", "region", "scale", "partial", "base", "test", "max_macs"})
 """Options that have no say in --info."""
 
 
@@ -33,6 +33,7 @@ class DecodeOptions(RunOptions, ReportOptions):
         ),
     ] = None
     scale: Annotated[int, option(DATA, "How many times finer to sample each axis.", "--scale", metavar="N", min=1)] = DecodeRequest.scale
+    partial: Annotated[bool, option(DATA, "Take a file that was cut off, and decode as much as is there.", "--partial")] = False
     output: Annotated[
         str | None,
         option(
@@ -69,6 +70,7 @@ def decode(console: Console, options: DecodeOptions) -> None:
       compresskit decode set.coinpp -o out/ --item 3
       compresskit decode t2m.coinpp --region lat=30:60,lon=-10:40
       compresskit decode photo.coinpp --scale 2
+      compresskit decode --partial half-loaded.coinpp -o photo.png
       compresskit decode --info scan.coinpp
       cat scan.coinpp | compresskit decode - -o - --format nii > scan.nii
     """
@@ -119,6 +121,7 @@ def _request(console: Console, options: DecodeOptions) -> DecodeRequest:
         region=options.region,
         scale=options.scale,
         base=options.base,
+        partial=options.partial,
         test=options.test,
         max_memory=max_memory,
         max_macs=options.max_macs,

@@ -25,7 +25,7 @@ Method = Literal["auto", "coin++", "coin"]
 ENCODING_ONLY = frozenset(
     {
         *("quality", "psnr", "bpp", "kbps", "max_error", "lossless", "fallback"),
-        *("method", "bits", "effort", "patch", "base", "embed_base"),
+        *("method", "bits", "effort", "patch", "base", "embed_base", "progressive"),
         *("format", "stdout", "verify", "preview", "jobs", "cluster", "dry_run"),
     }
 )
@@ -64,6 +64,9 @@ class EncodeOptions(TrainBaseOptions):
     patch: Annotated[int | None, option(METHOD, "Edge of a patch, in samples.", "--patch", metavar="N")] = None
     base: Annotated[str | None, option(METHOD, "Base network to use in place of the one that ships.", "--base", metavar="FILE")] = None
     embed_base: Annotated[bool, option(METHOD, "Store the base network in the output, so that it decodes anywhere.", "--embed-base")] = False
+    progressive: Annotated[
+        bool, option(METHOD, "Coarse latents first, so that decode --partial makes all of it from any beginning of the output.", "--progressive")
+    ] = False
     jobs: Annotated[
         int, option(RUN, "Files read, and networks of COIN fitted, at a time; COIN++ fits many patches at once.", "-j", "--jobs", metavar="N", min=1)
     ] = EncodeRequest.jobs
@@ -122,6 +125,7 @@ def _config(options: EncodeOptions) -> EncodeConfig:
         lossless=options.lossless,
         base=options.base,
         embed_base=options.embed_base,
+        progressive=options.progressive,
         fallback=options.fallback,
         verify=options.verify,
         seed=options.seed,

@@ -40,9 +40,18 @@ def decode_tables(report: DecodeReport, *, verbose: bool) -> Iterator[Renderable
     yield from _items(report.stream.items, verbose)
     yield ""
     yield _method(report.stream)
-    yield f"checked: {'the samples have the SHA-256 that encode noted' if report.verified else 'the checksums of the stream'}"
+    yield f"checked: {_checked(report)}"
     yield from wrote(report.outputs)
     yield _effort(report.threads, report.stages)
+
+
+def _checked(report: DecodeReport) -> str:
+    """What vouches for the samples."""
+    if report.verified:
+        return "the samples have the SHA-256 that encode noted"
+    if report.remains is not None:
+        return f"nothing, as the stream was cut off; it has {report.remains.latents:.1%} of its latents"
+    return "the checksums of the stream"
 
 
 def info_tables(stream: StreamInfo, *, verbose: bool) -> Iterator[RenderableType]:

@@ -52,12 +52,12 @@ _compresskit() {
             --modality) COMPREPLY=($(compgen -W "image gray audio volume globe" -- "$word")); return ;;
             --quality|--psnr|--bpp|--kbps|--max-error|--format|--var|-o|--output|--preview|--report|--bits|--effort|--patch|--base|--steps|--latents|--width|--depth|--checkpoint|-j|--jobs|--cluster|-T|--threads|--seed|--max-bytes|--config) return ;;
         esac
-        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--quality --psnr --bpp --kbps --max-error --lossless --fallback --format --var -o --output -c --stdout --verify --preview -f --force --json --report --method --bits --effort --patch --base --embed-base --steps --train-base --modality --latents --width --depth --checkpoint --resume -j --jobs --cluster --dry-run -T --threads --seed --max-bytes --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
+        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--quality --psnr --bpp --kbps --max-error --lossless --fallback --format --var -o --output -c --stdout --verify --preview -f --force --json --report --method --bits --effort --patch --base --embed-base --progressive --steps --train-base --modality --latents --width --depth --checkpoint --resume -j --jobs --cluster --dry-run -T --threads --seed --max-bytes --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
     decode)
         case "$previous" in
             --item|--region|--scale|-o|--output|--format|--report|--base|--max-memory|--max-macs|-T|--threads|--config) return ;;
         esac
-        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--item --region --scale -o --output -c --stdout --format -t --test --dry-run --info -f --force --json --report --base --max-memory --max-macs -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
+        [[ $word == -* ]] && COMPREPLY=($(compgen -W "--item --region --scale --partial -o --output -c --stdout --format -t --test --dry-run --info -f --force --json --report --base --max-memory --max-macs -T --threads --config -v --verbose -q --quiet --no-progress --no-color --traceback -h --help" -- "$word")) ;;
     *) COMPREPLY=($(compgen -W "prune quantize metaprune recommend encode decode --version --help" -- "$word")) ;;
     esac
 }

@@ -23,6 +23,7 @@ class EncodeConfig:
         steps: of the fit; None: the method's default.
         effort: 1 (round to the nearest) to 9 (look longest for latents that are worth their bits), of COIN++.
         contexts: code latents of COIN++ in the context of others, where that takes less; streams are of version 2 of the format then.
+        progressive: order latents of COIN++ so that any beginning of the stream decodes to all of it, coarsely (version 3; always in contexts).
         patch: edge of a patch, in samples; None: as the quality or the target says.
         psnr: the least PSNR [dB] to reach.
         bpp: the most bits a sample point, the whole file counted.
@@ -45,6 +46,7 @@ class EncodeConfig:
     steps: int | None = None
     effort: int = 5
     contexts: bool = True
+    progressive: bool = False
     patch: int | None = None
     psnr: float | None = None
     bpp: float | None = None
@@ -74,6 +76,8 @@ class EncodeConfig:
         for name, count in (("--steps", self.steps), ("--patch", self.patch)):
             if count is not None and count < 1:
                 raise UsageError(f"{name} {count} is out of range: give 1 or more")
+        if self.progressive and self.method == "coin":
+            raise UsageError("--progressive orders latents, and COIN has none: leave it or --method coin out")
         if self.bits is not None and not 1 <= self.bits <= 16:
             raise UsageError(f"--bits {self.bits} is out of range: give 3 to 8 for COIN++, up to 16 for COIN")
         if self.bits is not None and self.method != "coin" and self.bits not in LATENT_BITS:
@@ -130,6 +134,7 @@ class DecodeRequest:
             a climate file by name, in samples.
         scale: how many times finer to sample each axis.
         base: file of the base network, where the stream's is neither shipped nor embedded.
+        partial: take a stream that was cut off, and decode what is there.
         test: decode and check, but write nothing.
         max_memory: bytes that the stream may unpack to; None: the house's limit.
         max_macs: multiply-accumulates that decoding may take; None: likewise.
@@ -146,6 +151,7 @@ class DecodeRequest:
     region: str | None = None
     scale: int = 1
     base: str | None = None
+    partial: bool = False
     test: bool = False
     max_memory: int | None = None
     max_macs: float | None = None

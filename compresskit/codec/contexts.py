@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compresskit.codec.entropy import normalize
-from compresskit.codec.rangecoder import RangeReader, RangeWriter
-from compresskit.codec.tokens import TOKENS, BitReader, BitWriter, join, plain_bits, split, token_edges
+from compresskit.codec.rangecoder import TABLE_BITS, RangeReader, RangeWriter
+from compresskit.codec.tokens import TOKENS, BitReader, BitWriter, join, plain_bits, spelled, split, token_edges
 from compresskit.errors import InputError
 
 SCALE_BITS = 8
@@ -36,6 +36,7 @@ _PRIOR = 100 * INCREMENT
 _LIMIT = (1 << 11) * INCREMENT
 _SHORTEST, _LONGEST = 256, 1024  # portions
 _FRACTION = 30
+_EVEN = np.full(2, 1 << TABLE_BITS - 1, np.uint32)  # the table of a plain bit
 
 
 def contexts_of(scales: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -99,27 +100,35 @@ def _groups(contexts: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.i
 
 
 class Writer:
-    """Collects integers with their contexts, and codes them all at the end, when the alphabet is known."""
+    """Collects integers with their contexts, and codes them all at the end, when the alphabet is known.
+
+    Plain bits make a stream of their own, or follow the tokens of their call in the one stream (`together`): then any beginning of it tells the
+    first integers.
+    """
 
     encoding = True
 
-    def __init__(self, increment: int = INCREMENT) -> None:
+    def __init__(self, increment: int = INCREMENT, *, together: bool = False) -> None:
         self._increment = increment
-        self._calls: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = []
+        self._together = together
+        self._calls: list[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]] = []
         self._bits = BitWriter()
 
     def code(self, contexts: NDArray[np.uint8], values: NDArray[np.int64]) -> NDArray[np.int64]:
         """Append `values` (N,), of which `contexts` (N,) is known. Returns them: what `Reader.code` will."""
         tokens, plain, lengths = split(values)
-        self._bits.write(plain, lengths)
-        self._calls.append((contexts, tokens))
+        if self._together:
+            self._calls.append((contexts, tokens, spelled(plain, lengths)))
+        else:
+            self._bits.write(plain, lengths)
+            self._calls.append((contexts, tokens, np.empty(0, np.uint8)))
         return values
 
     def finish(self) -> tuple[int, bytes, bytes]:
-        """The size of the alphabet, the plain bits and the range-coded tokens: the arguments of `Reader`."""
-        alphabet = 1 + max((int(tokens.max(initial=0)) for _, tokens in self._calls), default=0)
+        """The size of the alphabet, the plain bits and what is range-coded: the arguments of `Reader`."""
+        alphabet = 1 + max((int(tokens.max(initial=0)) for _, tokens, _ in self._calls), default=0)
         tables, writer = _Tables(alphabet, self._increment), RangeWriter()
-        for contexts, tokens in self._calls:
+        for contexts, tokens, bits in self._calls:
             start = 0
             while start < len(tokens):
                 portion = slice(start, start + tables.portion())
@@ -129,11 +138,18 @@ class Writer:
                     writer.encode(group, table)
                 tables.learn(contexts[portion], tokens[portion])
                 start = portion.stop
+            writer.encode(bits, _EVEN)
         return alphabet, self._bits.finish(), writer.finish()
 
 
 class Reader:
     """Reads what a `Writer` collected, call by call.
+
+    Args:
+        alphabet, coded: from the writer.
+        bits: likewise; None where they follow the tokens of their call.
+        increment: the writer's.
+        cut: whether `coded` was cut off.
 
     Raises:
         InputError: no alphabet has this size.
@@ -141,17 +157,18 @@ class Reader:
 
     encoding = False
 
-    def __init__(self, alphabet: int, bits: bytes, coded: bytes, increment: int = INCREMENT) -> None:
+    def __init__(self, alphabet: int, bits: bytes | None, coded: bytes, increment: int = INCREMENT, *, cut: bool = False) -> None:
         if not 1 <= alphabet <= TOKENS:
             raise InputError(f"damaged stream: an alphabet of {alphabet} tokens where 1 to {TOKENS} are possible; get a fresh copy")
         self._tables = _Tables(alphabet, increment)
-        self._bits = BitReader(bits)
-        self._reader = RangeReader(coded)
+        self._bits = BitReader(bits) if bits is not None else None
+        self._reader = RangeReader(coded, cut=cut)
 
     def code(self, contexts: NDArray[np.uint8], values: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """The next integers (N,), of which `contexts` (N,) is known; `values` is `Writer.code`'s.
 
         Raises:
+            CutOffError: they depend on bytes that were cut off.
             InputError: the stream is damaged in a way that shows.
         """
         tokens = np.empty(len(contexts), dtype=np.uint8)
@@ -163,7 +180,9 @@ class Reader:
             tokens[portion][order] = np.concatenate(groups)
             self._tables.learn(contexts[portion], tokens[portion])
             start = portion.stop
-        return join(tokens, self._bits.read(plain_bits(tokens)))
+        lengths = plain_bits(tokens)
+        bits = self._bits or BitReader(np.packbits(self._reader.decode(int(lengths.sum()), _EVEN)).tobytes())
+        return join(tokens, bits.read(lengths))
 
 
 Coder = Writer | Reader

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from compresskit.codec import coin
 from compresskit.codec.base import Base, load_base
+from compresskit.codec.chunks import begun_chunk, unpack_chunk
 from compresskit.codec.coinpayload import unpack_coin
 from compresskit.codec.coinpp import Layout, decode_signal, layout
 from compresskit.codec.encoder import coin_coordinates
@@ -21,12 +22,12 @@ from compresskit.codec.entropy import unpack_table
 from compresskit.codec.guard import Guard, decode_guard
 from compresskit.codec.levels import Levels, from_levels, rendered
 from compresskit.codec.modalities import MODALITIES
-from compresskit.codec.neighbours import places
-from compresskit.codec.patchcode import CHUNK, PatchCodes, blank, join, unpack_chunk
+from compresskit.codec.neighbours import Places, places
+from compresskit.codec.patchcode import CHUNK, PatchCodes, blank, join
 from compresskit.codec.regions import Positions
 from compresskit.codec.shelf import find
 from compresskit.codec.signal import Signal
-from compresskit.codec.stream import CONTEXTS, Item, Stream
+from compresskit.codec.stream import CONTEXTS, PROGRESSIVE, Item, Stream
 from compresskit.errors import InputError, UsageError
 from compresskit.progress import SILENT, Progress
 
@@ -73,18 +74,61 @@ class Opened:
         """Whether residuals are added to what the network makes: none are on a finer grid."""
         return self.stream.header.guard != "none" and scale == 1
 
+    @property
+    def progressive(self) -> bool:
+        """Whether one chunk holds all patches, coarse latents first."""
+        return self.stream.version >= PROGRESSIVE
+
+    @property
+    def chunk_size(self) -> int:
+        """Patches of a chunk; the last one may have fewer."""
+        return self.first_patches[-1] if self.progressive else CHUNK
+
     def chunk(self, index: int) -> PatchCodes:
-        """The patches of one chunk.
+        """The patches of one chunk, as far as it is there.
 
         Raises:
             InputError: it is damaged.
         """
+        whole = self.stream.whole
+        if whole is not None and index >= whole:
+            return self._begun[0] if index == whole else self._begin(index)[0]
         assert self.base is not None
         assert self.tables is not None
-        begin = index * CHUNK
-        end = min(begin + CHUNK, self.first_patches[-1])
-        near = places(self.first_patches, self.grids, begin, end) if self.stream.version >= CONTEXTS else None
-        return unpack_chunk(self.stream.chunks[index], end - begin, self.base.channels, self.tables, near)
+        count, near = self._lying(index)
+        return unpack_chunk(self.stream.chunks[index], count, self.base.channels, self.tables, near, progressive=self.progressive)
+
+    def _lying(self, index: int) -> tuple[int, Places | None]:
+        """How many patches a chunk has, and where they lie, where their latents may be in contexts."""
+        begin = index * self.chunk_size
+        end = min(begin + self.chunk_size, self.first_patches[-1])
+        return end - begin, places(self.first_patches, self.grids, begin, end) if self.stream.version >= CONTEXTS else None
+
+    def _begin(self, index: int) -> tuple[PatchCodes, int]:
+        """As `begun_chunk`, of a chunk that was cut off, or is not there at all."""
+        assert self.base is not None
+        assert self.tables is not None
+        data = self.stream.chunks[index] if index < len(self.stream.chunks) else b""
+        count, near = self._lying(index)
+        return begun_chunk(data, count, self.base.channels, self.tables, near, progressive=self.progressive)
+
+    @cached_property
+    def _begun(self) -> tuple[PatchCodes, int]:
+        assert self.stream.whole is not None
+        return self._begin(self.stream.whole)
+
+    @cached_property
+    def known(self) -> float:
+        """The part of all latents that are there: 1, unless the stream was cut off.
+
+        Raises:
+            InputError: the chunk where it was is damaged.
+        """
+        whole, patches = self.stream.whole, self.first_patches[-1] if self.base is not None else 0
+        if whole is None or whole * self.chunk_size >= patches:
+            return 1.0
+        assert self.base is not None
+        return (whole * self.chunk_size + self._begun[1] / self.base.latents) / patches
 
 
 def open_stream(stream: Stream, given: Base | None = None) -> Opened:
@@ -95,9 +139,12 @@ def open_stream(stream: Stream, given: Base | None = None) -> Opened:
     """
     header = stream.header
     check_kinds(stream)
-    if len(stream.residuals) != (len(stream.items) if header.guard != "none" and header.method != "plain" else 0):
+    residuals, cut = len(stream.items) if header.guard != "none" and header.method != "plain" else 0, stream.whole is not None
+    if len(stream.residuals) > residuals or (len(stream.residuals) < residuals and not cut):
         raise InputError(f"damaged bitstream: {len(stream.residuals)} residuals for {len(stream.items)} items")
     if header.method != "coin++":
+        if cut:
+            raise InputError(f"bitstream that was cut off: --partial is for COIN++, and this one is of method {header.method}; get all of it")
         if len(stream.chunks) != len(stream.items):
             raise InputError(f"damaged bitstream: {len(stream.chunks)} chunks for {len(stream.items)} items")
         return Opened(stream)
@@ -108,7 +155,8 @@ def open_stream(stream: Stream, given: Base | None = None) -> Opened:
     tables = unpack_table(stream.tables, (base.latents, 1 << header.bits)) if stream.tables else base.tables[header.bits]
     opened = Opened(stream, base, layouts, tables)
     patches = opened.first_patches[-1]
-    if len(stream.chunks) != -(-patches // CHUNK):
+    chunks = -(-patches // opened.chunk_size)
+    if len(stream.chunks) > chunks or (len(stream.chunks) < chunks and not cut):
         raise InputError(f"damaged bitstream: {len(stream.chunks)} chunks for {patches} patches")
     return opened
 
@@ -173,7 +221,7 @@ def _samples(opened: Opened, number: int, scale: int, progress: Progress, parts:
     else:
         levels = _coin_levels(stream.chunks[number], item, scale)
     decoded = from_levels(levels, item.scale, dtype)
-    if not opened.guarded(scale):
+    if not opened.guarded(scale) or number >= len(stream.residuals):  # which only a stream has that was cut off
         return decoded
     return decode_guard(Guard(stream.header.guard, stream.header.tolerance), stream.residuals[number], decoded, item.scale)
 
@@ -183,9 +231,10 @@ def _codes(opened: Opened, number: int, touched: NDArray[np.bool_] | None, chunk
     base, (first, last) = opened.base, opened.first_patches[number : number + 2]
     assert base is not None
     parts = []
-    for index in range(first // CHUNK, -(-last // CHUNK)):
-        begin = index * CHUNK
-        inside = slice(max(first - begin, 0), min(last - begin, CHUNK))
+    size = opened.chunk_size
+    for index in range(first // size, -(-last // size)):
+        begin = index * size
+        inside = slice(max(first - begin, 0), min(last - begin, size))
         wanted = None if touched is None else touched[begin + inside.start - first : begin + inside.stop - first]
         if wanted is not None and not wanted.any():
             parts.append(blank(len(wanted), base.channels, base.latents))

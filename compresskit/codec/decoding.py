@@ -16,7 +16,7 @@ from compresskit.codec.describe import stream_info
 from compresskit.codec.encoder import digest_of
 from compresskit.codec.limits import DEFAULT_STREAM_LIMITS, StreamLimits
 from compresskit.codec.regions import cut_out, parse_region, positions, refined
-from compresskit.codec.reports import DecodeOutcome, DecodeReport, StreamInfo
+from compresskit.codec.reports import DecodeOutcome, DecodeReport, Remains, StreamInfo
 from compresskit.codec.signal import Signal
 from compresskit.codec.stream import Stream
 from compresskit.codec.workspace import check_memory, check_work
@@ -44,7 +44,8 @@ def decode(request: DecodeRequest, progress: Progress = SILENT) -> DecodeOutcome
     limits = _limits(request.max_memory, request.max_macs)
     with clock("read"):
         data = read_stream(request)
-        opened = open_stream(_unpacked(data, request.input, limits), shelf.named(request.base) if request.base else None)
+        stream = _unpacked(data, request.input, limits, partial=request.partial)
+        opened = open_stream(stream, shelf.named(request.base) if request.base else None)
     chosen = _chosen(opened, request.item)
     check_memory(opened, chosen, request.scale, limits)
     region = None if request.region is None else parse_region(request.region)
@@ -61,16 +62,18 @@ def decode(request: DecodeRequest, progress: Progress = SILENT) -> DecodeOutcome
     if not request.test:
         with clock("write"):
             outputs, standard_output = _write(request, signals, chosen)
+    remains = _remains(opened)
     report = DecodeReport(
         command="decode",
         arguments=request.arguments,
         seed=None,
         threads=threads,
-        settings={"item": request.item, "region": request.region, "scale": request.scale},
+        settings={"item": request.item, "region": request.region, "scale": request.scale, "partial": request.partial},
         stream=stream_info(opened.stream, data, opened.base, limits=limits),
         verified=verified,
+        remains=remains,
         stages=clock.seconds,
-        warnings=tuple(_warnings(opened, request.scale)),
+        warnings=(*_warnings(opened, request.scale), *(_missing(opened, remains) if remains is not None else ())),
         outputs=tuple(outputs),
     )
     return DecodeOutcome(report, standard_output)
@@ -109,10 +112,10 @@ def read_stream(request: DecodeRequest) -> bytes:
     return request.standard_input or b"" if request.input == STDIN else read_bytes(request.input)
 
 
-def _unpacked(data: bytes, name: str, limits: StreamLimits) -> Stream:
+def _unpacked(data: bytes, name: str, limits: StreamLimits, *, partial: bool = False) -> Stream:
     """The stream in `data`; errors say that it is `name`."""
     try:
-        return unpack(data, limits)
+        return unpack(data, limits, partial=partial)
     except InputError as error:
         raise InputError(f"{shown(name)}: {error}") from None
 
@@ -142,15 +145,38 @@ def _warnings(opened: Opened, scale: int) -> Iterator[str]:
         yield f"the samples were encoded {promise}, which does not hold for those that --scale {scale} makes: they are the network's alone"
 
 
+def _remains(opened: Opened) -> Remains | None:
+    """What there is of a stream that was cut off; None of a whole one."""
+    stream = opened.stream
+    if stream.whole is None:
+        return None
+    return Remains(opened.known, len(stream.residuals) if stream.header.guard != "none" else None)
+
+
+def _missing(opened: Opened, remains: Remains) -> Iterator[str]:
+    """What the user should know about a stream that was cut off."""
+    yield f"the stream was cut off: {remains.latents:.1%} of its latents are there, and means stand for the others; its checksum could not be checked"
+    header, count = opened.stream.header, len(opened.stream.items)
+    if remains.guarded is not None and remains.guarded < count:
+        promise = "without loss" if header.guard == "lossless" else f"within {header.tolerance:g}"
+        yield f"the samples were encoded {promise}, which holds for {remains.guarded} of {count} items: the corrections of the others were cut off"
+
+
 def _check_digest(opened: Opened, chosen: Sequence[int], signals: Sequence[Signal], request: DecodeRequest) -> bool:
     """Whether the samples are those that were encoded, by the stream's own digest, where it covers what was decoded."""
     header = opened.stream.header
     digest, partial = header.digest, request.region is not None and header.guard == "none"
-    if not digest or partial or request.scale != 1 or len(chosen) != len(opened.stream.items):
+    if not digest or partial or request.scale != 1 or len(chosen) != len(opened.stream.items) or not _all_there(opened):
         return False
     if digest_of([signal.values for signal in signals]) != digest:
         raise InputError("damaged bitstream: the decoded samples are not those that were encoded")
     return True
+
+
+def _all_there(opened: Opened) -> bool:
+    """Whether a stream has everything that its samples are made of: all of it, or all but a part of its checksum."""
+    guarded = len(opened.stream.items) if opened.stream.header.guard != "none" else 0
+    return opened.stream.whole is None or (opened.known == 1 and len(opened.stream.residuals) == guarded)
 
 
 def _write(request: DecodeRequest, signals: Sequence[Signal], chosen: Sequence[int]) -> tuple[list[Output], bytes | None]:

@@ -45,7 +45,7 @@ def stream_info(
         base=base.name if base is not None else stream.header.base.hex() or None,
         base_bytes=base_bytes,
         items=items,
-        sections=section_sizes(data, limits),
+        sections=section_sizes(data, limits, partial=stream.whole is not None),
         bytes=len(data),
         points=sum(sizes),
         bpp=total / sum(sizes),

@@ -20,6 +20,7 @@ from compresskit.cluster import Workers
 from compresskit.codec import coin
 from compresskit.codec.base import Base
 from compresskit.codec.bitstream import pack
+from compresskit.codec.chunks import pack_chunk, pack_progressive
 from compresskit.codec.coinpayload import coarse, pack_coin
 from compresskit.codec.coinpp import FitTask, Layout, decode_signal, fit_signals, layout, quantize_signal
 from compresskit.codec.config import EncodeConfig
@@ -29,11 +30,11 @@ from compresskit.codec.exact import ACTIVATION_BITS
 from compresskit.codec.guard import Guard, decode_guard, encode_guard, fits
 from compresskit.codec.levels import Levels, from_levels, rendered, to_levels
 from compresskit.codec.neighbours import places
-from compresskit.codec.patchcode import CHUNK, PatchCodes, join, pack_chunk, split
+from compresskit.codec.patchcode import CHUNK, PatchCodes, join, split
 from compresskit.codec.refine import Fitted, round_signals
 from compresskit.codec.settings import EFFORT_STEPS, Setting
 from compresskit.codec.signal import Signal
-from compresskit.codec.stream import BASE_BYTES, CONTEXTS, Header, Item, Stream
+from compresskit.codec.stream import BASE_BYTES, CONTEXTS, PROGRESSIVE, Header, Item, Stream
 from compresskit.progress import SILENT, Progress
 
 DIGEST_SHARE = 100
@@ -70,6 +71,7 @@ class Work:
         workers: who fits COIN's networks; latents of COIN++ they fit where they are a cluster.
         effort: of rounding COIN++'s latents, 1 to 9.
         contexts: whether these may be coded in contexts, which takes version 2 of the format.
+        progressive: whether they are, all patches' coarse ones first, which takes version 3.
     """
 
     signals: Sequence[Signal]
@@ -81,6 +83,7 @@ class Work:
     progress: Progress = SILENT
     effort: int = EncodeConfig.effort
     contexts: bool = EncodeConfig.contexts
+    progressive: bool = EncodeConfig.progressive
     levels: list[NDArray[np.int64]] = field(default_factory=list)
     latents: dict[tuple[int, ...], list[NDArray[np.float32]]] = field(default_factory=dict)
 
@@ -139,7 +142,16 @@ def encode_coinpp(work: Work, setting: Setting) -> Coded:
     levels = [decode_signal(base, setting.bits, code, lay, progress=work.progress) for code, lay in zip(codes, layouts, strict=True)]
     header = Header("coin++", base.digest[:BASE_BYTES], setting.patch, setting.bits)
     stream = Stream(header, _items(work.signals), (), base_file=base.file if work.embed else b"")
+    if work.progressive:
+        return _finished(work, _with_all_in_one(stream, base, layouts, join(codes)), levels)
     return _finished(work, _with_chunks(stream, base, layouts, join(codes), contexts=work.contexts), levels)
+
+
+def _with_all_in_one(stream: Stream, base: Base, layouts: Sequence[Layout], codes: PatchCodes) -> Stream:
+    """`stream` with the one chunk of all patches, coarse latents first."""
+    grids = [lay.grid(base) for lay in layouts]
+    lying = places([0, *accumulate(map(math.prod, grids))], grids, 0, len(codes))
+    return replace(stream, chunks=(pack_progressive(codes, base.tables[stream.header.bits], lying),), version=PROGRESSIVE)
 
 
 def _with_chunks(stream: Stream, base: Base, layouts: Sequence[Layout], codes: PatchCodes, *, contexts: bool) -> Stream:

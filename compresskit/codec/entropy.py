@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compresskit.codec.rangecoder import TABLE_BITS, RangeReader, RangeWriter
+from compresskit.codec.varint import CutOffError
 from compresskit.errors import InputError
 
 _TOTAL = 1 << TABLE_BITS
@@ -90,6 +91,30 @@ def decode_columns(data: bytes, rows: int, tables: NDArray[np.integer]) -> NDArr
     for column, table in enumerate(tables):
         symbols[:, column] = reader.decode(rows, table)
     return symbols
+
+
+def begun_columns(data: bytes, rows: int, tables: NDArray[np.integer]) -> tuple[NDArray[np.int32], int]:
+    """Likewise of `data` that were cut off: the symbols, and how many of them these are; in place of the others the middle one, K / 2.
+
+    Raises:
+        InputError: `data` is damaged in a way that shows.
+    """
+    columns, size = tables.shape
+    symbols = np.full((rows, columns), size // 2, dtype=np.int32)
+    if data[:1] == bytes([_RAW]):
+        row_bits = columns * _width(size)
+        known = min(8 * (len(data) - 1) // row_bits, rows)
+        symbols[:known] = decode_columns(data[: 1 + (known * row_bits + 7) // 8], known, tables)
+        return symbols, known * columns
+    if data[:1] not in (b"", bytes([_RANGE_CODED])):
+        raise InputError("damaged stream: its symbols are neither range-coded nor plain bits; get a fresh copy")
+    reader = RangeReader(data[1:], cut=True)
+    for column, table in enumerate(tables):
+        try:
+            symbols[:, column] = reader.decode(rows, table)
+        except CutOffError:
+            return symbols, rows * column
+    return symbols, rows * columns
 
 
 def pack_table(table: NDArray[np.integer]) -> bytes:

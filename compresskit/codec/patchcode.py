@@ -1,8 +1,7 @@
-"""Patches as latents of a base network: fitted, quantized, packed into chunks; and reconstructed from them, in integers."""
+"""Patches as latents of a base network: fitted, quantized; and reconstructed from them, in integers. How they are packed: chunks.py."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,18 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from compresskit.codec.base import Base
-from compresskit.codec.entropy import decode_columns, encode_columns
 from compresskit.codec.exact import ACTIVATION_BITS
 from compresskit.codec.fit import fit
 from compresskit.codec.levels import Levels, rendered
 from compresskit.codec.modulation import Modulated, errors
-from compresskit.codec.neighbours import Places
-from compresskit.codec.prior import decode_latents, encode_latents, typical_magnitudes
 from compresskit.codec.quantize import LATENT_FRACTION
 from compresskit.codec.siren import from_integer
 from compresskit.codec.start import amortised
-from compresskit.codec.varint import Cursor, pack_varint
-from compresskit.errors import InputError
 
 CHUNK = 256
 """Patches of a chunk: what is decoded at least."""
@@ -31,8 +25,6 @@ CHUNK = 256
 FIT_POINTS = 1024  # of a patch; more of them would hardly change a latent
 _FIT_BYTES = 2**27
 _SAMPLES = 2**22  # that are reconstructed at a time
-_PLAIN, _WITH_CONSTANTS = 0, 1
-_IN_CONTEXTS = 2  # as the first byte of symbols, beside those of columns
 
 Integers = NDArray[np.int64]
 
@@ -189,69 +181,3 @@ def _evaluated(base: Base, bits: int, symbols: NDArray[np.int32], coordinates: I
 
 def _squares(difference: Integers) -> Integers:
     return np.square(difference).sum(axis=(1, 2))
-
-
-def pack_chunk(codes: PatchCodes, tables: NDArray[np.uint32], places: Places | None = None) -> bytes:
-    """A chunk: which patches are of one colour, and these colours, deflated; then the symbols of the others, in fewest bytes.
-
-    Args:
-        codes: of at most `CHUNK` patches.
-        tables: (latents, 2**bits) frequencies.
-        places: where the patches lie; None: symbols are coded under tables, as in version 1.
-    """
-    symbols = _pack_symbols(codes, tables, places) if len(codes.symbols) else b""
-    if not len(codes.colours):
-        return bytes([_PLAIN]) + symbols
-    differences = np.diff(codes.colours, axis=0, prepend=0).astype("<i4")
-    plain = np.packbits(codes.constant).tobytes() + differences.view(np.uint8).reshape(-1, 4).T.tobytes()
-    packed = zlib.compress(plain, 9)
-    return bytes([_WITH_CONSTANTS]) + pack_varint(len(packed)) + packed + symbols
-
-
-def _pack_symbols(codes: PatchCodes, tables: NDArray[np.uint32], places: Places | None) -> bytes:
-    columns = encode_columns(codes.symbols, tables)
-    if places is None:
-        return columns
-    limit = tables.shape[1] // 2
-    values = codes.symbols.astype(np.int64) - limit
-    coded = encode_latents(values, places.only(~codes.constant), typical_magnitudes(tables), limit)
-    return min(columns, bytes([_IN_CONTEXTS]) + coded, key=len)
-
-
-def unpack_chunk(data: bytes, count: int, channels: int, tables: NDArray[np.uint32], places: Places | None = None) -> PatchCodes:
-    """The codes of `count` patches that `pack_chunk`, with these tables and places, made `data` of.
-
-    Raises:
-        InputError: it is damaged.
-    """
-    cursor = Cursor(data)
-    constant, colours = np.zeros(count, np.bool_), np.empty((0, channels), np.int64)
-    kind = cursor.byte()
-    if kind == _WITH_CONSTANTS:
-        constant, colours = _read_constants(cursor.take(cursor.varint()), count, channels)
-    elif kind != _PLAIN:
-        raise InputError(f"damaged bitstream: a chunk of unknown kind {kind}")
-    coded = count - len(colours)
-    rest = cursor.take(cursor.remaining)
-    if not coded and rest:
-        raise InputError("damaged bitstream: a chunk has bytes after its last patch")
-    if coded and places is not None and rest[:1] == bytes([_IN_CONTEXTS]):
-        limit = tables.shape[1] // 2
-        values = decode_latents(rest[1:], places.only(~constant), typical_magnitudes(tables), limit)
-        return PatchCodes(constant, colours, (values + limit).astype(np.int32))
-    symbols = decode_columns(rest, coded, tables) if coded else np.empty((0, len(tables)), np.int32)
-    return PatchCodes(constant, colours, symbols)
-
-
-def _read_constants(packed: bytes, count: int, channels: int) -> tuple[NDArray[np.bool_], Integers]:
-    mask_bytes = -(-count // 8)
-    inflater = zlib.decompressobj()
-    try:
-        plain = inflater.decompress(packed, mask_bytes + 4 * channels * count + 1)
-    except zlib.error:
-        raise InputError("damaged bitstream: the constant patches of a chunk cannot be inflated") from None
-    constant = np.unpackbits(np.frombuffer(plain[:mask_bytes], np.uint8), count=count).astype(np.bool_) if len(plain) >= mask_bytes else None
-    if constant is None or len(plain) != mask_bytes + 4 * channels * int(constant.sum()) or not inflater.eof or inflater.unused_data:
-        raise InputError("damaged bitstream: the constant patches of a chunk differ in number")
-    differences = np.frombuffer(plain, np.uint8, offset=mask_bytes).reshape(4, -1).T.copy().view("<i4").reshape(-1, channels)
-    return constant, np.cumsum(differences.astype(np.int64), axis=0)

@@ -122,7 +122,9 @@ def _work(config: EncodeConfig, signals: Sequence[Signal], workers: Workers, pro
     if config.method == "coin++" and base is None:
         raise UsageError(f"no base network ships for {signals[0].modality} data of shape {signals[0].values.shape}: give one with --base")
     steps = config.steps or (STEPS if base is not None else COIN_STEPS)
-    return Work(signals, base, steps, guard, config.embed_base, workers, progress, config.effort, config.contexts)
+    if config.progressive and base is None:
+        raise UsageError(f"--progressive orders latents, and no base network ships for {signals[0].modality} data like this: give one with --base")
+    return Work(signals, base, steps, guard, config.embed_base, workers, progress, config.effort, config.contexts, config.progressive)
 
 
 def _base(config: EncodeConfig, signals: Sequence[Signal]) -> Base | None:
@@ -144,6 +146,8 @@ def _kind(sphere: bool, axes: int) -> str:
 
 
 def _warnings(config: EncodeConfig, coded: Coded, plain: Coded) -> Iterator[str]:
+    if config.progressive and coded.stream.header.method == "plain":
+        yield "the samples are stored themselves, which --progressive cannot order"
     if len(plain.data) < len(coded.data):
         what = "they are stored in its place" if config.fallback else "--fallback stores them in its place"
         yield f"with deflated samples, without any loss, the stream would have {len(plain.data)} bytes, and has {len(coded.data)}: {what}"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from compresskit.codec.contexts import SCALE_BITS, Coder, Reader, Writer, contexts_of
 from compresskit.codec.neighbours import Places, Turn
 from compresskit.codec.rangecoder import TABLE_BITS
-from compresskit.codec.varint import Cursor, pack_varint
+from compresskit.codec.varint import Cursor, CutOffError, pack_varint
 from compresskit.errors import InputError
 
 GUESSED = 8
@@ -110,9 +110,9 @@ def fit_weights(places: Places, values: Integers) -> Integers:
     return weights
 
 
-def encode_latents(values: Integers, places: Places, typical: Integers, limit: int) -> bytes:
-    """Encode `values` (P, L), from -`limit` to `limit` - 1, of patches at `places`."""
-    writer, weights = Writer(INCREMENT), fit_weights(places, values)
+def encode_latents(values: Integers, places: Places, typical: Integers, limit: int, *, progressive: bool = False) -> bytes:
+    """Encode `values` (P, L), from -`limit` to `limit` - 1, of patches at `places`; if `progressive`, any beginning tells the first bands."""
+    writer, weights = Writer(INCREMENT, together=progressive), fit_weights(places, values)
     _code_weights(writer, weights.size, weights)
 
     def visit(rows: Integers, band: slice, contexts: NDArray[np.uint8], guesses: Integers) -> Integers:
@@ -122,30 +122,64 @@ def encode_latents(values: Integers, places: Places, typical: Integers, limit: i
 
     scan(places, typical, weights, limit, visit)
     alphabet, bits, coded = writer.finish()
-    return bytes((alphabet,)) + pack_varint(len(bits)) + bits + coded
+    return bytes((alphabet,)) + (b"" if progressive else pack_varint(len(bits)) + bits) + coded
 
 
-def decode_latents(data: bytes, places: Places, typical: Integers, limit: int) -> Integers:
+def decode_latents(data: bytes, places: Places, typical: Integers, limit: int, *, progressive: bool = False) -> Integers:
     """The values (P, L), from -`limit` to `limit` - 1, that `encode_latents` made `data` of.
 
     Raises:
         InputError: `data` is damaged in a way that shows.
     """
+    reader, weights = _opened(data, places, min(GUESSED, len(typical)), progressive=progressive)
+    return scan(places, typical, weights, limit, lambda _, __, contexts, guesses: _read(reader, contexts, guesses, limit))
+
+
+def begun_latents(data: bytes, places: Places, typical: Integers, limit: int, *, progressive: bool = False) -> tuple[Integers, int]:
+    """Likewise of `data` that were cut off: values (P, L), and how many latents of each patch they tell; the others are 0.
+
+    Raises:
+        InputError: `data` is damaged in a way that shows.
+    """
+    try:
+        reader, weights = _opened(data, places, min(GUESSED, len(typical)), progressive=progressive, cut=True)
+    except CutOffError:
+        return np.zeros((len(places), len(typical)), np.int64), 0
+    known = len(typical)
+
+    def visit(_: Integers, band: slice, contexts: NDArray[np.uint8], guesses: Integers) -> Integers:
+        nonlocal known
+        if band.start < known:
+            try:
+                return _read(reader, contexts, guesses, limit)
+            except CutOffError:
+                known = band.start
+        return np.zeros_like(guesses)
+
+    values = scan(places, typical, weights, limit, visit)
+    # Of the band where the bytes end, earlier turns were read; half of all patches finer than those between them would show.
+    values[:, known:] = 0
+    return values, known
+
+
+def _opened(data: bytes, places: Places, guessed: int, *, progressive: bool, cut: bool = False) -> tuple[Reader, Integers]:
+    """What reads the values in `data`, and the weights (guessed latents, axes) that come before them."""
     cursor = Cursor(data)
     alphabet = cursor.byte()
-    reader = Reader(alphabet, cursor.take(cursor.varint()), cursor.take(cursor.remaining), INCREMENT)
-    guessed = min(GUESSED, len(typical))
+    bits = None if progressive else cursor.take(cursor.varint())
+    reader = Reader(alphabet, bits, cursor.take(cursor.remaining), INCREMENT, cut=cut)
     weights = _code_weights(reader, guessed * places.axes, None).reshape(guessed, places.axes)
     if bool((np.abs(weights) > _MOST).any()):
         raise InputError(f"damaged stream: a weight of over {_MOST} halves; get a fresh copy")
+    return reader, weights
 
-    def visit(rows: Integers, band: slice, contexts: NDArray[np.uint8], guesses: Integers) -> Integers:
-        found = guesses + reader.code(contexts.reshape(-1)).reshape(guesses.shape)
-        if bool((found < -limit).any()) or bool((found >= limit).any()):
-            raise InputError(f"damaged stream: a latent more than {limit} bins from the middle one; get a fresh copy")
-        return found
 
-    return scan(places, typical, weights, limit, visit)
+def _read(reader: Reader, contexts: NDArray[np.uint8], guesses: Integers, limit: int) -> Integers:
+    """The values (rows, band) of one turn."""
+    found = guesses + reader.code(contexts.reshape(-1)).reshape(guesses.shape)
+    if bool((found < -limit).any()) or bool((found >= limit).any()):
+        raise InputError(f"damaged stream: a latent more than {limit} bins from the middle one; get a fresh copy")
+    return found
 
 
 def _code_weights(coder: Coder, count: int, weights: Integers | None) -> Integers:

@@ -15,6 +15,7 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from compresskit.codec.varint import CutOffError
 from compresskit.errors import InputError
 
 TABLE_BITS = 16
@@ -59,21 +60,35 @@ class RangeWriter:
 
 
 class RangeReader:
-    """Reads what a `RangeWriter` wrote. Other bytes give some symbols, or InputError; never symbols that are not in the table."""
+    """Reads what a `RangeWriter` wrote. Other bytes give some symbols, or InputError; never symbols that are not in the table.
 
-    def __init__(self, data: bytes) -> None:
+    Of a stream that was cut off (`cut`), only symbols are decoded that any bytes in place of the missing ones would leave as they are.
+    """
+
+    def __init__(self, data: bytes, *, cut: bool = False) -> None:
         padded = data + bytes(-len(data) % _WORD_BYTES)
         self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, dtype=">u4").astype(np.uint32))
+        # A decoder has read as many words as an encoder of the same symbols has written, and its state of two words.
+        self._writer = constriction.stream.queue.RangeEncoder() if cut else None
+        self._words = (len(data) - _STATE_BYTES) // _WORD_BYTES
 
     def decode(self, count: int, table: NDArray[np.integer]) -> NDArray[np.int32]:
         """The next `count` symbols, in [0, K), under `table` (K,).
 
         Raises:
+            CutOffError: they depend on bytes that were cut off.
             InputError: no symbols have this code.
         """
         if len(table) == 1 or not count:
             return np.zeros(count, dtype=np.int32)
+        model = _model(table)
         try:
-            return self._decoder.decode(_model(table), count)
+            symbols = self._decoder.decode(model, count)
         except AssertionError:  # what constriction raises for a code that it never writes
-            raise InputError("damaged stream: its range-coded symbols cannot be decoded; get a fresh copy") from None
+            error = InputError if self._writer is None else CutOffError
+            raise error("damaged stream: its range-coded symbols cannot be decoded; get a fresh copy") from None
+        if self._writer is not None:
+            self._writer.encode(symbols, model)
+            if self._writer.pos()[0] > self._words:
+                raise CutOffError("damaged stream: its range-coded symbols end too early; get a fresh copy")
+        return symbols

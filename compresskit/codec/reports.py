@@ -96,12 +96,31 @@ class EncodeReport(CommandReport):
     verified: bool
 
 
+@dataclass(frozen=True)
+class Remains:
+    """What there was of a stream that was cut off.
+
+    Attributes:
+        latents: the part of them that was there, 0 to 1; means stand for the others.
+        guarded: how many items, from the first, are as near to the original as the stream promised; None where it promised nothing.
+    """
+
+    latents: float
+    guarded: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class DecodeReport(CommandReport):
-    """What one `decode` did. `verified` says whether the stream's digest of the samples was there, and agreed."""
+    """What one `decode` did.
+
+    Attributes:
+        verified: whether the stream's digest of the samples was there, and agreed.
+        remains: None for a whole stream.
+    """
 
     stream: StreamInfo
     verified: bool
+    remains: Remains | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

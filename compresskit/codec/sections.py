@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from compresskit.codec.limits import PART_BYTES, MemoryBudget
-from compresskit.codec.varint import Cursor, pack_varint
+from compresskit.codec.varint import Cursor, CutOffError, pack_varint
 from compresskit.errors import InputError
 
 _OPTIONAL = 0x80
@@ -34,10 +34,11 @@ _KNOWN = frozenset(Tag)
 
 @dataclass(frozen=True)
 class Section:
-    """One section: its payload, and the bytes that it takes with tag and length."""
+    """One section: its payload, the bytes that it takes with tag and length, and whether it is whole: else it was cut off."""
 
     payload: memoryview
     size: int
+    whole: bool = True
 
 
 def section_name(tag: int) -> str:
@@ -58,16 +59,40 @@ def read_sections(cursor: Cursor) -> dict[int, Section]:
         InputError: cut off, out of order, repeated, or not optional and unknown.
     """
     sections: dict[int, Section] = {}
-    last = 0
     while cursor.remaining:
-        start, tag = cursor.offset, cursor.byte()
-        if tag <= last:
-            raise InputError(f"damaged bitstream: section {tag} behind section {last}")
-        if tag < _OPTIONAL and tag not in _KNOWN:
-            raise InputError(f"bitstream with section {tag}, which this version does not know and cannot skip: a newer compresskit may")
+        start, tag = cursor.offset, _read_tag(cursor, max(sections, default=0))
         sections[tag] = Section(cursor.view(cursor.varint()), cursor.offset - start)
-        last = tag
     return sections
+
+
+def begun_sections(cursor: Cursor, needed: Collection[Tag], behind: int) -> dict[int, Section]:
+    """Likewise of a bitstream that was cut off, as far as it goes: the last section may be a beginning.
+
+    Args:
+        cursor: up to where the bitstream ends.
+        needed: sections that it must have had.
+        behind: bytes that follow the last section; those are left.
+
+    Raises:
+        InputError: sections are out of order, repeated, or not optional and unknown.
+    """
+    sections: dict[int, Section] = {}
+    while cursor.remaining and not (cursor.remaining <= behind and all(tag in sections for tag in needed)):
+        start, tag = cursor.offset, _read_tag(cursor, max(sections, default=0))
+        try:
+            sections[tag] = Section(cursor.view(cursor.varint()), cursor.offset - start)
+        except CutOffError:
+            sections[tag] = Section(cursor.view(cursor.remaining), cursor.offset - start, whole=False)
+    return sections
+
+
+def _read_tag(cursor: Cursor, last: int) -> int:
+    tag = cursor.byte()
+    if tag <= last:
+        raise InputError(f"damaged bitstream: section {tag} behind section {last}")
+    if tag < _OPTIONAL and tag not in _KNOWN:
+        raise InputError(f"bitstream with section {tag}, which this version does not know and cannot skip: a newer compresskit may")
+    return tag
 
 
 def pack_parts(parts: Sequence[bytes]) -> bytes:
@@ -94,6 +119,23 @@ def read_parts(packed: bytes | memoryview, budget: MemoryBudget, what: str) -> t
     if sum(lengths) != cursor.remaining:
         raise InputError(f"damaged bitstream: {what} of {sum(lengths)} bytes declared where {cursor.remaining} are left")
     return tuple(cursor.take(length) for length in lengths)
+
+
+def begun_parts(packed: bytes | memoryview, budget: MemoryBudget, what: str) -> tuple[tuple[bytes, ...], int]:
+    """Likewise of parts that were cut off, as far as they go: the last one may be a beginning. And how many are whole.
+
+    Raises:
+        InputError: there are too many parts for the budget.
+    """
+    cursor = Cursor(packed)
+    try:
+        count = cursor.varint()
+        budget.take(count * PART_BYTES, f"{count} {what}")
+        lengths = [cursor.varint() for _ in range(count)]
+    except CutOffError:
+        return (), 0
+    whole = sum(end <= cursor.remaining for end in itertools.accumulate(lengths))
+    return tuple(cursor.take(min(length, cursor.remaining)) for length in lengths[: whole + 1]), whole
 
 
 def squeeze(data: bytes) -> bytes:

@@ -10,9 +10,12 @@ from compresskit.codec.signal import Scale
 from compresskit.errors import InputError
 from compresskit.wording import listed
 
-VERSIONS = (1, 2)
+VERSIONS = (1, 2, 3)
 CONTEXTS = 2
 """The version from which on chunks may hold latents in contexts."""
+
+PROGRESSIVE = 3
+"""The version whose one chunk holds all patches, coarse latents first."""
 
 METHODS = ("coin++", "coin", "plain")
 GUARDS = ("none", "max-error", "lossless")
@@ -90,6 +93,7 @@ class Stream:
         tables: frequency tables that replace those of the base network, or b"".
         base_file: the embedded base network, or b"".
         version: of the format, one of `VERSIONS`: 1 where nothing needs a later one, so that every release reads it.
+        whole: of a bitstream that was cut off, how many of its chunks are whole; the one behind them, where there is one, is a beginning. Else None.
     """
 
     header: Header
@@ -99,6 +103,7 @@ class Stream:
     tables: bytes = b""
     base_file: bytes = b""
     version: int = VERSIONS[0]
+    whole: int | None = None
 
 
 def check_header(header: Header) -> None:

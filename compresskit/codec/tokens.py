@@ -57,6 +57,14 @@ def _lowest_code(tokens: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(tokens < _DIRECT, tokens, leading << plain_bits(tokens))
 
 
+def spelled(values: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The bits of all `values` (N,), each in its number of `lengths` (N,), the most significant first."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    shifts = np.repeat(ends, lengths) - 1 - np.arange(total)
+    return (np.repeat(values, lengths) >> shifts & 1).astype(np.uint8)
+
+
 class BitWriter:
     """Bits in sequence, the most significant of every number first."""
 
@@ -66,10 +74,7 @@ class BitWriter:
 
     def write(self, values: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
         """Append `values` (N,), each in its number of bits of `lengths` (N,)."""
-        ends = np.cumsum(lengths)
-        total = int(ends[-1]) if len(ends) else 0
-        shifts = np.repeat(ends, lengths) - 1 - np.arange(total)
-        bits = np.concatenate([self._rest, (np.repeat(values, lengths) >> shifts & 1).astype(np.uint8)])
+        bits = np.concatenate([self._rest, spelled(values, lengths)])
         whole = len(bits) - len(bits) % 8
         self._packed.append(np.packbits(bits[:whole]).tobytes())
         self._rest = bits[whole:]

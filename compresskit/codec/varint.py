@@ -18,6 +18,10 @@ _EXACT_INTEGERS = 2**53
 _LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 
 
+class CutOffError(InputError):
+    """The bytes end before what they declare: they were cut off, if they are not damaged."""
+
+
 def pack_varint(value: int) -> bytes:
     """`value` in base 128, lowest digit first; every byte but the last has its high bit set (LEB128).
 
@@ -63,10 +67,10 @@ class Cursor:
         """The next `count` bytes, not copied.
 
         Raises:
-            InputError: there are fewer.
+            CutOffError: there are fewer.
         """
         if count > self.remaining:
-            raise InputError(f"damaged bitstream: {count} bytes declared where {self.remaining} are left")
+            raise CutOffError(f"damaged bitstream: {count} bytes declared where {self.remaining} are left")
         start, self.offset = self.offset, self.offset + count
         return self._data[start : self.offset]
 
@@ -74,7 +78,7 @@ class Cursor:
         """The next `count` bytes.
 
         Raises:
-            InputError: there are fewer.
+            CutOffError: there are fewer.
         """
         return bytes(self.view(count))
 
@@ -82,7 +86,7 @@ class Cursor:
         """The next byte.
 
         Raises:
-            InputError: there is none.
+            CutOffError: there is none.
         """
         return self.view(1)[0]
 
@@ -90,7 +94,8 @@ class Cursor:
         """The next varint, in its shortest form: 0 to `MAX_VARINT`.
 
         Raises:
-            InputError: it is cut off, has more than 9 bytes, or ends in a superfluous zero.
+            CutOffError: it does not end before the data do.
+            InputError: it has more than 9 bytes, or ends in a superfluous zero.
         """
         value = 0
         for index, byte in enumerate(self._data[self.offset : self.offset + _VARINT_BYTES]):
@@ -100,7 +105,8 @@ class Cursor:
                     raise InputError("damaged bitstream: a varint that is longer than it needs to be")
                 self.offset += index + 1
                 return value
-        raise InputError("damaged bitstream: a varint that does not end")
+        error = CutOffError if self.remaining < _VARINT_BYTES else InputError
+        raise error("damaged bitstream: a varint that does not end")
 
     def number(self) -> float:
         """The next number, in any of its forms.

@@ -11,6 +11,7 @@ from compresskit.codec.coin import tensor_shapes
 from compresskit.codec.coinpayload import read_sizes
 from compresskit.codec.decoder import Opened
 from compresskit.codec.limits import StreamLimits
+from compresskit.codec.prior import WIDEST
 from compresskit.codec.regions import Positions
 from compresskit.codec.stream import Item
 from compresskit.codec.varint import Cursor
@@ -32,6 +33,7 @@ SHIFT_MACS = 8
 """Likewise, in the time of one of 64-bit integers, of which shifts are made."""
 
 _COPIES = 2  # of symbols
+_BAND_COPIES = 8  # of a band of latents: magnitudes expected, guesses, contexts, tokens, and between them
 
 
 def check_memory(opened: Opened, chosen: Sequence[int], scale: int, limits: StreamLimits) -> None:
@@ -42,7 +44,7 @@ def check_memory(opened: Opened, chosen: Sequence[int], scale: int, limits: Stre
     """
     items = opened.stream.items
     samples = sum(_samples(items[number], scale) * _itemsize(items[number]) for number in chosen)
-    needed = samples + max(working_bytes(opened, number, scale) for number in chosen)
+    needed = samples + max(working_bytes(opened, number, scale) for number in chosen) + _latent_bytes(opened)
     if needed > limits.max_bytes:
         raise InputError(f"decoding takes {human(needed)} of memory, over {human(limits.max_bytes)}; if that is meant, raise --max-memory")
 
@@ -62,6 +64,14 @@ def working_bytes(opened: Opened, number: int, scale: int) -> int:
         symbols = _COPIES * 4 * opened.base.latents * lay.patches(opened.base)
     guard = GUARD_BYTES * samples if opened.guarded(scale) else 0
     return LEVEL_BYTES * samples + POINT_BYTES * (spatial + 2) * points + symbols + guard + mask
+
+
+def _latent_bytes(opened: Opened) -> int:
+    """About the bytes of all latents while they are decoded together, with what neighbours know of a band: of a progressive stream."""
+    if opened.base is None or not opened.progressive:
+        return 0
+    axes = max(map(len, opened.grids))
+    return POINT_BYTES * opened.first_patches[-1] * (_COPIES * opened.base.latents + 2 * axes * (WIDEST + 1) + _BAND_COPIES * WIDEST)
 
 
 def check_work(opened: Opened, chosen: Sequence[int], scale: int, parts: Mapping[int, Positions], limits: StreamLimits) -> None:

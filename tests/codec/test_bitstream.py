@@ -224,5 +224,5 @@ def test_what_is_no_bitstream_is_called_so(data: bytes) -> None:
 
 
 def test_another_version_is_named() -> None:
-    with pytest.raises(InputError, match="bitstream of version 3, and this compresskit reads versions 1, 2"):
-        unpack(MAGIC + b"\3" + pack(SMALL)[3:])
+    with pytest.raises(InputError, match="bitstream of version 4, and this compresskit reads versions 1, 2, 3"):
+        unpack(MAGIC + b"\4" + pack(SMALL)[3:])

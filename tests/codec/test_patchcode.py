@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compresskit.codec.base import Base
+from compresskit.codec.chunks import pack_chunk, unpack_chunk
 from compresskit.codec.coinpp import decode_signal, fit_signal, layout, quantize_signal
 from compresskit.codec.coordinates import grid
 from compresskit.codec.entropy import normalize
-from compresskit.codec.patchcode import FIT_POINTS, PatchCodes, fit_points, join, pack_chunk, reconstruct, split, unpack_chunk
+from compresskit.codec.patchcode import FIT_POINTS, PatchCodes, fit_points, join, reconstruct, split
 from compresskit.codec.varint import pack_varint
 from compresskit.errors import InputError
 

@@ -134,7 +134,7 @@ def test_patches_outside_a_region_are_not_reconstructed(tmp_path: Path, base: An
     whole = next(decode_items(opened, [0]))
     unpacked = []
     true = decoder.unpack_chunk
-    monkeypatch.setattr(decoder, "unpack_chunk", lambda *chunk: unpacked.append(chunk) or true(*chunk))
+    monkeypatch.setattr(decoder, "unpack_chunk", lambda *chunk, **how: unpacked.append(chunk) or true(*chunk, **how))
     parts = positions({"x": (17, 30), "y": (130, 150)}, opened.stream.items[0])
     touched = opened.layouts[0].touched(opened.base, parts)
     assert touched.sum() == 2 * 3

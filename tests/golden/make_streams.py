@@ -15,17 +15,18 @@ import torch
 
 from compresskit.codec.base import Base, save_base
 from compresskit.codec.bitstream import pack
+from compresskit.codec.chunks import pack_chunk, pack_progressive
 from compresskit.codec.coinpp import layout
 from compresskit.codec.config import LATENT_BITS, EncodeConfig, EncodeRequest
 from compresskit.codec.decoding import unpacked_signals
 from compresskit.codec.encoder import digest_of, item_of
 from compresskit.codec.modalities import read
 from compresskit.codec.neighbours import places
-from compresskit.codec.patchcode import CHUNK, PatchCodes, pack_chunk, split
+from compresskit.codec.patchcode import CHUNK, PatchCodes, split
 from compresskit.codec.pipeline import encode
 from compresskit.codec.shelf import named
 from compresskit.codec.siren import init, to_integer
-from compresskit.codec.stream import BASE_BYTES, CONTEXTS, Header, Stream
+from compresskit.codec.stream import BASE_BYTES, CONTEXTS, PROGRESSIVE, Header, Stream
 
 FOLDER = Path(__file__).parent
 SAMPLES = FOLDER.parents[1] / "sample_data"
@@ -42,6 +43,7 @@ WAYS = {
     "max-error": EncodeConfig(quality=3, embed_base=True, steps=2, effort=1, contexts=False, max_error=40.0),
     "coin": EncodeConfig(method="coin", bpp=0.3, bits=8, steps=20),
 }
+IN_CONTEXTS = {"v2-{}-contexts.coinpp": CONTEXTS, "v3-{}-progressive.coinpp": PROGRESSIVE}
 BITS, EDGE, ONE_COLOUR = 5, 8, 0.1  # of streams in contexts; the share of patches of one colour
 
 
@@ -58,8 +60,8 @@ def random_base(name: str, dims: int, channels: int, geometry: str) -> Base:
     return Base(name, geometry, edges, 30.0, network, mapping, 14, centers, spread, steps, tables, encoder, np.zeros(LATENTS, np.float32))
 
 
-def in_contexts(path: Path, base: Base) -> bytes:
-    """A stream with latents in contexts: drawn, since a random network fits nothing, some patches with larger ones than others."""
+def in_contexts(path: Path, base: Base, version: int) -> bytes:
+    """A stream of a version with latents in contexts: drawn, since a random network fits nothing, some patches with larger ones than others."""
     signal = read(path.read_bytes(), path.name)
     item, draws = item_of(signal), np.random.default_rng(0)
     lay = layout(item.shape, item.scale.levels, (EDGE,), signal.axes if item.sphere else ())
@@ -69,11 +71,11 @@ def in_contexts(path: Path, base: Base) -> bytes:
     values = draws.laplace(0, draws.choice([0.3, 5], (count, 1)) / (1 + np.arange(LATENTS)))[~constant]
     symbols = np.clip(np.rint(values), -(1 << BITS - 1), (1 << BITS - 1) - 1).astype(np.int32) + (1 << BITS - 1)
     codes, tables = PatchCodes(constant, colours, symbols), base.tables[BITS]
-    begins = range(0, count, CHUNK)
-    near = [places((0, count), (lay.grid(base),), begin, min(begin + CHUNK, count)) for begin in begins]
-    chunks = tuple(pack_chunk(chunk, tables, lying) for chunk, lying in zip(split(codes), near, strict=True))
+    size, pack_one = (count, pack_progressive) if version == PROGRESSIVE else (CHUNK, pack_chunk)
+    near = [places((0, count), (lay.grid(base),), begin, min(begin + size, count)) for begin in range(0, count, size)]
+    chunks = tuple(pack_one(chunk, tables, lying) for chunk, lying in zip(split(codes, size), near, strict=True))
     header = Header("coin++", base.digest[:BASE_BYTES], (EDGE,) * (len(item.shape) - 2), BITS)
-    return pack(Stream(header, (item,), chunks, base_file=base.file, version=CONTEXTS))
+    return pack(Stream(header, (item,), chunks, base_file=base.file, version=version))
 
 
 def described(stream: bytes) -> dict[str, str | int]:
@@ -94,11 +96,12 @@ def main() -> None:
                 given = None if config.method == "coin" else str(base)
                 encode(EncodeRequest((str(path),), str(FOLDER / name), EncodeConfig(**{**vars(config), "base": given}), threads=1))
                 index[name] = described((FOLDER / name).read_bytes())
-        name = f"v2-{source}-contexts.coinpp"
-        if name not in index:
-            stream = in_contexts(path, named(str(base)))
-            (FOLDER / name).write_bytes(stream)
-            index[name] = described(stream)
+        for pattern, version in IN_CONTEXTS.items():
+            name = pattern.format(source)
+            if name not in index:
+                stream = in_contexts(path, named(str(base)), version)
+                (FOLDER / name).write_bytes(stream)
+                index[name] = described(stream)
         base.unlink()
     index_file.write_text(json.dumps(index, indent=2) + "\n")
 
