@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from compresskit.errors import InputError, UsageError
 from compresskit.parallel import mapped
 from compresskit.runtime import set_threads
-from compresskit.wording import first_line
+from compresskit.wording import first_line, listed
 
 if TYPE_CHECKING:
-    from distributed import Future
+    from distributed import Client, Future
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,7 +51,8 @@ def on_cluster(function: Callable[[T], R], tasks: Sequence[T], address: str) -> 
 
     Raises:
         UsageError: Dask is not installed.
-        InputError: nobody answers at `address`, or no longer, or a task lost its worker more than `RETRIES` times; and all that `function` raises.
+        InputError: nobody answers at `address`, or no longer, or with another release than this one; a task lost its worker more than `RETRIES`
+            times; and all that `function` raises.
     """
     try:
         from distributed import Client, KilledWorker
@@ -64,6 +65,7 @@ def on_cluster(function: Callable[[T], R], tasks: Sequence[T], address: str) -> 
         raise InputError(f"no Dask scheduler answers at {address}: {first_line(error)}") from error
     futures: list[Future[R]] = []
     try:
+        _check_release(client, address)
         futures += client.map(partial(_with_one_thread, function), tasks, retries=RETRIES, pure=False)
         yield from (future.result() for future in futures)
     except KilledWorker as error:
@@ -74,6 +76,19 @@ def on_cluster(function: Callable[[T], R], tasks: Sequence[T], address: str) -> 
         with _silence():
             client.cancel(futures)
             client.close()
+
+
+def _check_release(client: Client, address: str) -> None:
+    """Ask scheduler and workers what they have: one that lacks a module would wait for it in silence, another release find other results.
+
+    Raises:
+        InputError: one of them has not this release.
+    """
+    found = cast("Mapping[str, Any]", client.get_versions(packages=["compresskit"]))  # this client waits for answers
+    ours, *theirs = (part["packages"]["compresskit"] for part in (found["client"], found["scheduler"], *found["workers"].values()))
+    others = sorted({f"compresskit {release}" if release else "no compresskit" for release in theirs if release != ours})
+    if others:
+        raise InputError(f"the Dask cluster at {address} has {listed(others)}, and here is compresskit {ours}: install the same there")
 
 
 def _with_one_thread(function: Callable[[T], R], task: T) -> R:

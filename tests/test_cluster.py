@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from compresskit.cluster import Workers, _silence, on_cluster
+from compresskit.cluster import Workers, _check_release, _silence, on_cluster
 from compresskit.errors import InputError, UsageError
 
 distributed = pytest.importorskip("distributed")
@@ -65,6 +66,23 @@ def _threads(_: int) -> int:
 def test_work_is_done_here_or_there_and_with_one_thread(cluster: distributed.LocalCluster) -> None:
     for workers in (Workers(), Workers(cluster=cluster.scheduler_address)):
         assert list(workers.map(_threads, [0, 1])) == [1, 1]
+
+
+@pytest.mark.parametrize("scheduler", ["1.2", "1.1", None])
+@pytest.mark.parametrize("worker", ["1.2", "1.1", None])
+def test_only_this_release_is_trusted(scheduler: str | None, worker: str | None) -> None:
+    """Stands for a cluster of other machines, whose workers would wait for modules that they lack."""
+
+    def having(release: str | None) -> dict[str, dict[str, str | None]]:
+        return {"packages": {"compresskit": release}}
+
+    found = {"client": having("1.2"), "scheduler": having(scheduler), "workers": {"a": having("1.2"), "b": having(worker)}}
+    client = SimpleNamespace(get_versions=lambda packages: found)
+    if scheduler == worker == "1.2":
+        _check_release(client, "tcp://a:1")
+        return
+    with pytest.raises(InputError, match=r"^the Dask cluster at tcp://a:1 has .*compresskit.*, and here is compresskit 1\.2: install the same"):
+        _check_release(client, "tcp://a:1")
 
 
 def test_dask_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
