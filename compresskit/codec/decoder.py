@@ -91,29 +91,27 @@ class Opened:
             InputError: it is damaged.
         """
         whole = self.stream.whole
-        if whole is not None and index >= whole:
-            return self._begun[0] if index == whole else self._begin(index)[0]
+        if whole is None or index < whole:
+            return unpack_chunk(self.stream.chunks[index], *self._packing(index), progressive=self.progressive)
+        return self._begun[0] if index == whole else self._begin(index)[0]
+
+    def _packing(self, index: int) -> tuple[int, int, NDArray[np.uint32], Places | None]:
+        """What `unpack_chunk` must know of a chunk: its patches, channels and tables, and where they lie if their latents may be in contexts."""
         assert self.base is not None
         assert self.tables is not None
-        count, near = self._lying(index)
-        return unpack_chunk(self.stream.chunks[index], count, self.base.channels, self.tables, near, progressive=self.progressive)
-
-    def _lying(self, index: int) -> tuple[int, Places | None]:
-        """How many patches a chunk has, and where they lie, where their latents may be in contexts."""
         begin = index * self.chunk_size
         end = min(begin + self.chunk_size, self.first_patches[-1])
-        return end - begin, places(self.first_patches, self.grids, begin, end) if self.stream.version >= CONTEXTS else None
+        near = places(self.first_patches, self.grids, begin, end) if self.stream.version >= CONTEXTS else None
+        return end - begin, self.base.channels, self.tables, near
 
     def _begin(self, index: int) -> tuple[PatchCodes, int]:
         """As `begun_chunk`, of a chunk that was cut off, or is not there at all."""
-        assert self.base is not None
-        assert self.tables is not None
         data = self.stream.chunks[index] if index < len(self.stream.chunks) else b""
-        count, near = self._lying(index)
-        return begun_chunk(data, count, self.base.channels, self.tables, near, progressive=self.progressive)
+        return begun_chunk(data, *self._packing(index), progressive=self.progressive)
 
     @cached_property
     def _begun(self) -> tuple[PatchCodes, int]:
+        """The chunk where the stream was cut off."""
         assert self.stream.whole is not None
         return self._begin(self.stream.whole)
 
@@ -124,11 +122,10 @@ class Opened:
         Raises:
             InputError: the chunk where it was is damaged.
         """
-        whole, patches = self.stream.whole, self.first_patches[-1] if self.base is not None else 0
-        if whole is None or whole * self.chunk_size >= patches:
+        whole = self.stream.whole
+        if self.base is None or whole is None or whole * self.chunk_size >= self.first_patches[-1]:
             return 1.0
-        assert self.base is not None
-        return (whole * self.chunk_size + self._begun[1] / self.base.latents) / patches
+        return (whole * self.chunk_size + self._begun[1] / self.base.latents) / self.first_patches[-1]
 
 
 def open_stream(stream: Stream, given: Base | None = None) -> Opened:

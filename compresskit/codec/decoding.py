@@ -54,7 +54,7 @@ def decode(request: DecodeRequest, progress: Progress = SILENT) -> DecodeOutcome
     with clock("decode"):
         progress.stage("decode", _patches(opened, chosen))
         signals = list(decode_items(opened, chosen, request.scale, progress, parts))
-        verified = _check_digest(opened, chosen, signals, request)
+        verified, remains = _check_digest(opened, chosen, signals, request), _remains(opened)
         signals = [refined(signal, request.scale) for signal in signals]
         signals = [cut_out(signal, parts[number]) if number in parts else signal for number, signal in zip(chosen, signals, strict=True)]
     outputs: list[Output] = []
@@ -62,7 +62,6 @@ def decode(request: DecodeRequest, progress: Progress = SILENT) -> DecodeOutcome
     if not request.test:
         with clock("write"):
             outputs, standard_output = _write(request, signals, chosen)
-    remains = _remains(opened)
     report = DecodeReport(
         command="decode",
         arguments=request.arguments,
@@ -155,7 +154,8 @@ def _remains(opened: Opened) -> Remains | None:
 
 def _missing(opened: Opened, remains: Remains) -> Iterator[str]:
     """What the user should know about a stream that was cut off."""
-    yield f"the stream was cut off: {remains.latents:.1%} of its latents are there, and means stand for the others; its checksum could not be checked"
+    there = "all" if remains.latents == 1 else f"{remains.latents:.1%}"
+    yield f"the stream was cut off: {there} of its latents are there, and means stand for any others; no checksum vouches for what is there"
     header, count = opened.stream.header, len(opened.stream.items)
     if remains.guarded is not None and remains.guarded < count:
         promise = "without loss" if header.guard == "lossless" else f"within {header.tolerance:g}"

@@ -9,14 +9,16 @@ from compresskit.codec.contexts import PARAMETERS, SCALE_BITS, Reader, Writer, c
 from compresskit.errors import InputError
 
 
-@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 700), max_size=4))
-def test_calls_round_trip(seed: int, sizes: list[int]) -> None:
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 700), max_size=4), st.booleans())
+def test_calls_round_trip(seed: int, sizes: list[int], together: bool) -> None:
     rng = np.random.default_rng(seed)
     calls = [(rng.integers(0, PARAMETERS + 1, size).astype(np.uint8), rng.integers(-1, 2, size) << rng.integers(0, 41, size)) for size in sizes]
-    writer = Writer()
+    writer = Writer(together=together)
     for contexts, values in calls:
         writer.code(contexts, values)
-    reader = Reader(*writer.finish())
+    alphabet, bits, coded = writer.finish()
+    assert not (together and bits)
+    reader = Reader(alphabet, None if together else bits, coded)
     for contexts, values in calls:
         assert np.array_equal(reader.code(contexts), values)
 

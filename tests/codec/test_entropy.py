@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,9 +10,11 @@ from numpy.typing import NDArray
 
 from compresskit.codec.entropy import TABLE_BITS, decode_columns, encode_columns, merge, normalize, pack_table, unpack_table
 from compresskit.codec.rangecoder import RangeReader, RangeWriter
+from compresskit.codec.varint import CutOffError
 from compresskit.errors import InputError
 
 TOTAL = 1 << TABLE_BITS
+FAIR = np.array([TOTAL // 2, TOTAL // 2], np.uint32)
 
 
 def random_tables(rng: np.random.Generator, rows: int, size: int) -> NDArray[np.uint32]:
@@ -126,6 +130,28 @@ def test_tables_may_change_within_a_stream() -> None:
     reader = RangeReader(writer.finish())
     for symbols, table in parts:
         assert np.array_equal(reader.decode(50, table), symbols)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 80), st.integers(2, 300))
+def test_of_a_stream_that_was_cut_off_only_what_is_certain_is_decoded(seed: int, count: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    tables = random_tables(rng, count, size)
+    symbols = draw(rng, tables, 1)[0]
+    writer = RangeWriter()
+    for symbol, table in zip(symbols, tables, strict=True):
+        writer.encode(np.array([symbol]), table)
+    data = writer.finish()
+    data = data[: rng.integers(len(data) + 1)]
+    reader, found = RangeReader(data, cut=True), []
+    with contextlib.suppress(CutOffError):
+        for table in tables:
+            found.append(reader.decode(1, table)[0])
+    assert found == symbols[: len(found)].tolist()
+    # Those that ended a state of the decoder, and a word, ago are.
+    ends = np.cumsum(-np.log2(tables[np.arange(count), symbols] / TOTAL)) / 8
+    assert len(found) >= np.count_nonzero(ends + 12 <= len(data))
+    with pytest.raises(CutOffError):
+        RangeReader(data, cut=True).decode(9 * len(data) + 1, FAIR)
 
 
 @given(st.binary(max_size=60), st.integers(0, 50), st.integers(1, 3), st.integers(1, 20))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -9,16 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compresskit.codec.base import Base
-from compresskit.codec.chunks import pack_chunk, unpack_chunk
 from compresskit.codec.coinpp import decode_signal, fit_signal, layout, quantize_signal
 from compresskit.codec.coordinates import grid
-from compresskit.codec.entropy import normalize
 from compresskit.codec.patchcode import FIT_POINTS, PatchCodes, fit_points, join, reconstruct, split
-from compresskit.codec.varint import pack_varint
-from compresskit.errors import InputError
 
 BITS, LATENTS = 3, 4
-TABLES = normalize(np.random.default_rng(0).integers(0, 99, (LATENTS, 1 << BITS)))
 
 
 @st.composite
@@ -41,39 +35,6 @@ def test_what_was_split_is_joined(patches: PatchCodes, size: int) -> None:
     parts = list(split(patches, size))
     assert all(len(part) == len(part.colours) + len(part.symbols) <= size for part in parts)
     assert_equal(join(parts), patches)
-
-
-@given(codes(1))
-def test_a_chunk_is_unpacked_as_it_was_packed(patches: PatchCodes) -> None:
-    assert_equal(unpack_chunk(pack_chunk(patches, TABLES), len(patches), 3, TABLES), patches)
-
-
-def test_constant_patches_cost_next_to_nothing() -> None:
-    black = PatchCodes(np.ones(256, np.bool_), np.zeros((256, 3), np.int64), np.empty((0, LATENTS), np.int32))
-    assert len(pack_chunk(black, TABLES)) < 32
-
-
-MASK = np.packbits([True, False]).tobytes()
-
-
-@pytest.mark.parametrize(
-    ("chunk", "reason"),
-    [
-        (b"", "declared where 0 are left"),
-        (b"\x02", "a chunk of unknown kind 2"),
-        (b"\x01\x05abc", "5 bytes declared where 3 are left"),
-        (b"\x01\x03abc", "cannot be inflated"),
-        *(
-            (b"\x01" + pack_varint(len(packed)) + packed, "differ in number")
-            for packed in (zlib.compress(b""), zlib.compress(MASK), zlib.compress(MASK + bytes(99)))
-        ),
-        (b"\x01" + pack_varint(len(zlib.compress(b"\xc0" + bytes(24)))) + zlib.compress(b"\xc0" + bytes(24)) + b"x", "bytes after its last patch"),
-    ],
-    ids=range(8),
-)
-def test_a_damaged_chunk_is_refused(chunk: bytes, reason: str) -> None:
-    with pytest.raises(InputError, match=reason):
-        unpack_chunk(chunk, 2, 3, TABLES)
 
 
 def test_a_fit_looks_at_the_same_points_every_time() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from compresskit.codec.contexts import SCALE_BITS, Writer, contexts_of
 from compresskit.codec.entropy import encode_columns, normalize
 from compresskit.codec.neighbours import Places, places
-from compresskit.codec.prior import GUESSED, INCREMENT, bands, decode_latents, encode_latents, fit_weights, scan, typical_magnitudes
+from compresskit.codec.prior import GUESSED, INCREMENT, bands, begun_latents, decode_latents, encode_latents, fit_weights, scan, typical_magnitudes
 from compresskit.codec.varint import pack_varint
 from compresskit.errors import InputError
 
@@ -30,14 +30,38 @@ def line(count: int) -> Places:
     return places([0, count], [(1, 1, count)], 0, count)
 
 
-@given(st.integers(1, 12), st.lists(st.integers(1, 4), min_size=3, max_size=4).map(tuple), st.integers(1, 6), st.integers(0, 2**32 - 1))
-def test_what_is_encoded_comes_back(latents: int, grid: tuple[int, ...], bits: int, seed: int) -> None:
+@given(
+    st.integers(1, 12), st.lists(st.integers(1, 4), min_size=3, max_size=4).map(tuple), st.integers(1, 6), st.integers(0, 2**32 - 1), st.booleans()
+)
+def test_what_is_encoded_comes_back(latents: int, grid: tuple[int, ...], bits: int, seed: int, progressive: bool) -> None:
     random, limit = np.random.default_rng(seed), 1 << bits - 1
     kept = random.random(int(np.prod(grid))) < 0.8
     lying = places([0, len(kept)], [grid], 0, len(kept)).only(kept)
     values = random.integers(-limit, limit, (len(lying), latents))
     typical = random.integers(0, limit << SCALE_BITS, latents)
-    np.testing.assert_array_equal(decode_latents(encode_latents(values, lying, typical, limit), lying, typical, limit), values)
+    data = encode_latents(values, lying, typical, limit, progressive=progressive)
+    np.testing.assert_array_equal(decode_latents(data, lying, typical, limit, progressive=progressive), values)
+
+
+def test_a_beginning_tells_the_first_bands() -> None:
+    values, lying, typical = lively(90, 40), line(90), np.arange(40, 0, -1) << SCALE_BITS
+    data = encode_latents(values, lying, typical, LIMIT, progressive=True)
+    starts, before = {band.start for band in bands(40)} | {40}, 0
+    # Behind its end, a stream goes on with zeros.
+    for beginning in (*(data[:length] for length in range(0, len(data), 9)), data + bytes(99)):
+        found, known = begun_latents(beginning, lying, typical, LIMIT, progressive=True)
+        assert known in starts
+        assert known >= before
+        np.testing.assert_array_equal(found[:, :known], values[:, :known])
+        assert not found[:, known:].any()
+        before = known
+    assert before == 40
+
+
+def test_a_progressive_order_costs_next_to_nothing() -> None:
+    values, lying, typical = lively(256, 40), line(256), np.arange(40, 0, -1) << SCALE_BITS
+    plain, progressive = (len(encode_latents(values, lying, typical, LIMIT, progressive=choice)) for choice in (False, True))
+    assert progressive < 1.01 * plain
 
 
 @given(st.integers(0, 400))
