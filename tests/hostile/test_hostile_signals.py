@@ -72,12 +72,13 @@ def signal(dtype: str, *, holes: bool = False) -> Signal:
 
 @lru_cache(maxsize=1)
 def seeds() -> tuple[bytes, ...]:
-    """A stream of every method and guard."""
+    """A stream of every method, guard and order."""
     setting, base = Setting((8,), 5), tiny_base()
     coded: list[Coded] = []
     for guard in (Guard(), Guard("lossless"), Guard("max-error", 2.0)):
         coded.append(encode_coinpp(Work([signal("u1")], base, 2, guard), setting))
         coded.append(encode_coinpp(Work([signal("f4", holes=True), signal("f4")], base, 2, guard, embed=guard.kind == "none"), setting))
+        coded.append(encode_coinpp(Work([signal("u1"), signal("u1")], base, 2, guard, progressive=True), setting))
         work = Work([signal("u2")], None, 2, guard)
         coded.append(encode_coin(work, [8.0 * points(one) for one in work.signals], 8, 0))
     coded.append(encode_plain(Work([signal("i2"), signal("i2")], None, 1)))
@@ -103,9 +104,9 @@ def mutate(data: bytes, draw: random.Random) -> bytes:
     return seal(bytes(body))
 
 
-def opened(data: bytes) -> Opened:
+def opened(data: bytes, *, partial: bool = False) -> Opened:
     """A stream as `decode` opens it."""
-    found = open_stream(unpack(data, LIMITS), tiny_base())
+    found = open_stream(unpack(data, LIMITS, partial=partial), tiny_base())
     everything = range(len(found.stream.items))
     check_memory(found, everything, 1, LIMITS)
     check_work(found, everything, 1, {}, LIMITS)
@@ -130,14 +131,16 @@ def test_the_seeds_decode(bounded: None) -> None:
         assert stream.base is None or not stream.chunk(0).constant.all()
 
 
-def refusals(count: int, seed: int) -> list[str]:
-    """Decode so many mutants, each within 5 seconds; what was said of those that were refused."""
+def refusals(count: int, seed: int, *, cut: bool = False) -> list[str]:
+    """Decode so many mutants, each within 5 seconds, or what is left of them when they are `cut` off; what was said of those that were refused."""
     draw, said = random.Random(seed), []
     for _ in range(count):
         mutant = mutate(draw.choice(seeds()), draw)
+        mutant = mutant[: draw.randrange(len(mutant))] if cut else mutant
         begun = time.monotonic()
         try:
-            stream = opened(mutant)
+            stream = opened(mutant, partial=cut)
+            assert 0 <= stream.known <= 1
             for item, found in zip(stream.stream.items, decode_items(stream, range(len(stream.stream.items))), strict=True):
                 assert (found.values.shape, found.values.dtype) == (item.shape, np.dtype(item.dtype))
         except InputError as error:
@@ -152,8 +155,15 @@ def test_mutants_decode_or_are_refused() -> None:
     assert all(message.isprintable() and len(message) < 300 for message in said)
 
 
-def test_mutants_stay_within_their_memory(bounded: None) -> None:
-    assert refusals(MUTANTS // 20, 1)
+def test_mutants_that_were_cut_off_decode_or_are_refused() -> None:
+    said = refusals(MUTANTS // 4, 2, cut=True)
+    assert MUTANTS // 32 < len(said) < MUTANTS // 4
+    assert all(message.isprintable() and len(message) < 300 for message in said)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_mutants_stay_within_their_memory(bounded: None, cut: bool) -> None:
+    assert refusals(MUTANTS // 20, 1, cut=cut)
 
 
 def test_a_few_bytes_that_declare_many_samples_are_refused(bounded: None) -> None:
