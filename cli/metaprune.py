@@ -169,7 +169,7 @@ def _config(options: MetapruneOptions, epochs: float) -> PruneConfig:
         augment=options.augment,
         distill=options.distill,
         max_drop=options.max_drop,
-        seed=drawn_seed(options.seed),
+        seed=drawn_seed(options.seed, options),
     )
 
 

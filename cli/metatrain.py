@@ -127,7 +127,7 @@ def _config(options: MetapruneOptions) -> MetatrainConfig:
         scale=options.scale,
         tolerance=options.tolerance,
         tuning=options.tuning,
-        seed=drawn_seed(options.seed),
+        seed=drawn_seed(options.seed, options),
     )
 
 

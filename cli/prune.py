@@ -228,7 +228,7 @@ def _config(options: PruneOptions, target: Target | None) -> PruneConfig:
         round_to=asked_multiple(options.round_to),
         distill=options.distill,
         max_drop=options.max_drop,
-        seed=drawn_seed(options.seed),
+        seed=drawn_seed(options.seed, options),
     )
 
 

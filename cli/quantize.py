@@ -205,7 +205,7 @@ def _config(options: QuantizeOptions) -> QuantizeConfig:
         label_smoothing=options.label_smoothing,
         augment=options.augment,
         distill=options.distill,
-        seed=drawn_seed(options.seed),
+        seed=drawn_seed(options.seed, options),
     )
 
 

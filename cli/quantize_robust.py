@@ -62,7 +62,7 @@ def robust(console: Console, options: QuantizeOptions) -> None:
         label_smoothing=options.label_smoothing,
         augment=options.augment,
         max_drop=options.max_drop,
-        seed=drawn_seed(options.seed),
+        seed=drawn_seed(options.seed, options),
     )
     request = RobustRequest(
         **model_fields(console, options),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from compresskit.errors import UsageError
 from compresskit.json_report import JsonReport
@@ -19,6 +19,20 @@ from .plot import check_plot
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+
+class ResumeOptions(Protocol):
+    """Of commands that train."""
+
+    @property
+    def checkpoint(self) -> str | None:
+        """Where the state of the training is kept."""
+        ...
+
+    @property
+    def resume(self) -> bool:
+        """Whether to go on from there."""
+        ...
 
 
 def read_stdin(console: Console, what: str, max_bytes: int | None, flag: str = "--max-bytes") -> bytes:
@@ -86,8 +100,12 @@ def check_resume(*, resume: bool, checkpoint: str | None) -> None:
         raise UsageError("--resume goes with --checkpoint: say which file to go on from")
 
 
-def drawn_seed(seed: int | None) -> int:
-    """`seed` if it was given, else one that is drawn, and reported."""
+def drawn_seed(seed: int | None, options: ResumeOptions | None = None) -> int:
+    """`seed` if it was given, else that of the training which `options` go on with, else one that is drawn, and reported."""
+    if seed is None and options is not None and options.resume and options.checkpoint is not None:
+        from compresskit.training.tuning import Checkpointing
+
+        seed = Checkpointing(Path(options.checkpoint), resume=True).settled("seed")
     return secrets.randbelow(SEED_LIMIT) if seed is None else seed
 
 

@@ -31,6 +31,7 @@ from compresskit.pruning.request import PruneRequest
 from compresskit.pruning.scoring import check_method
 from compresskit.report import Accuracy, Measure, ModelInfo, Parity, Training
 from compresskit.runtime import Clock, seed_everything, select_device, set_threads
+from compresskit.training.tuning import checkpointing
 
 
 @dataclass(frozen=True)
@@ -172,10 +173,14 @@ def _latency_table(
 
 
 def _settled(request: PruneRequest, graph: ModelGraph, table: LatencyTable | None, threads: int) -> PruneConfig:
-    """The settings with what was left to us decided."""
+    """The settings with what was left to us decided, as before where a training goes on: a second measurement may find another multiple."""
     config = request.config.settled(data=request.data is not None)
     if config.round_to == 0:
-        config = replace(config, round_to=table.multiple(uses(graph, table.batch)) if table else preferred_multiple(threads=threads))
+        kept = checkpointing(request)
+        multiple = kept.settled("round_to") if kept else None
+        if multiple is None:
+            multiple = table.multiple(uses(graph, table.batch)) if table else preferred_multiple(threads=threads)
+        config = replace(config, round_to=multiple)
     return replace(config, epochs=0.0) if request.dry_run else config
 
 

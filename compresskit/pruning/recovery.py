@@ -119,7 +119,8 @@ class Recovery:
         if epochs <= 0:
             return None
         rate = (FRESH_LEARNING_RATES if self.config.init else LEARNING_RATES)[self.config.optimizer]
-        return train_config(self.config, self.data, epochs=epochs, rate=rate, kept=self.checkpointing, phase=phase)
+        settings = train_config(self.config, self.data, epochs=epochs, rate=rate, kept=self.checkpointing, phase=phase)
+        return replace(settings, settled={"round_to": self.config.round_to})
 
     def _objective(self) -> Objective | None:
         """Distillation for classes; None (the default loss) for numbers, or where it is switched off."""

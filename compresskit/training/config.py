@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -35,6 +36,7 @@ class TrainConfig:
         checkpoint_minutes: time between two checkpoints.
         resume: continue from `checkpoint` if it is there.
         seed: of the order of the data, the augmentation and dropout.
+        settled: what was decided before the training, by name: a run where it was decided otherwise is another one.
 
     Raises:
         UsageError: a value is out of its range.
@@ -58,6 +60,7 @@ class TrainConfig:
     checkpoint_minutes: float = 10.0
     resume: bool = False
     seed: int = 0
+    settled: Mapping[str, int | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         checks = {

@@ -129,7 +129,7 @@ class Run:
         settings = asdict(replace(self.config, checkpoint=None, checkpoint_minutes=0.0, resume=False))
         surroundings = {"precision": self.precision, "device": self.device.type, "processes": self.ranks.size}
         contents = {"model": repr(shapes).encode(), "parameters": repr(groups).encode(), "data": self.data.train.y.tobytes()}
-        return {**settings, **surroundings, **{name: digest(content) for name, content in contents.items()}}
+        return {**settings.pop("settled"), **settings, **surroundings, **{name: digest(content) for name, content in contents.items()}}
 
     def _epoch(self, epoch: int) -> None:
         """Make the steps of `epoch` that are left, and validate."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from compresskit.data import Dataset, batches
+from compresskit.errors import InputError
 from compresskit.recipes import TrainingSettings
 from compresskit.requests import CompressRequest
 from compresskit.training import checkpoints
@@ -33,6 +35,14 @@ class Checkpointing:
     def phase(self, index: int) -> Path:
         """The file of one phase of training: the last phase has index 0."""
         return self.path if index == 0 else self.path.with_name(f"{self.path.name}.{index}")
+
+    def settled(self, name: str) -> Any:
+        """What the run that is to go on had for the setting `name`; None where nothing of it is there."""
+        phases = [self.path, *sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.[0-9]*"))] if self.resume else []
+        for path in filter(checkpoints.exists, phases):
+            with suppress(InputError):  # whoever goes on from that file says so
+                return checkpoints.load(path).get("identity", {}).get(name)
+        return None
 
     def discard(self, phases: int) -> None:
         """Remove the files of `phases` phases, and of the one before them, preparation."""

@@ -17,6 +17,7 @@ from compresskit.pruning.config import PruneConfig, Target
 from compresskit.pruning.pipeline import PruneOutcome
 from compresskit.pruning.request import PruneRequest, TableRequest
 from compresskit.report import Report
+from compresskit.training import checkpoints
 
 Invoke = Callable[..., Any]
 IS_INPUT = "is an input, and inputs are never overwritten: name another file with -o"
@@ -38,6 +39,14 @@ def test_what_is_not_said_is_the_library_s_default(invoke: Invoke, pipeline: Any
         device="auto",
         arguments=("prune", "m.onnx", "--flops", "0.5", "--seed", "3"),
     )
+
+
+@pytest.mark.parametrize(("more", "seed"), [((), 7), (("--seed", "9"), 9)])
+@pytest.mark.parametrize("name", ["state", "state.1"])
+def test_the_seed_is_not_drawn_again_where_a_training_goes_on(invoke: Invoke, pipeline: Any, name: str, more: tuple[str, ...], seed: int) -> None:
+    checkpoints.save(Path(name), {"identity": {"seed": 7}})
+    invoke("prune", "m.onnx", "--flops", "0.5", "--checkpoint", "state", "--resume", *more)
+    assert pipeline.asked.config.seed == seed
 
 
 def test_everything_that_is_said_arrives(invoke: Invoke, pipeline: Any) -> None:

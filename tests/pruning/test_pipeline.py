@@ -338,6 +338,29 @@ def test_checkpoints_go_when_the_run_is_over_and_stay_when_it_is_not(small: str,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "few.npz", "small.pt"]
 
 
+def test_a_multiple_is_not_measured_again_where_a_training_goes_on(small: str, numbers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second measurement finds another, and with it the model would have other widths."""
+    config = replace(HALF, steps=2, epochs=2.0, round_to=0)
+    request = PruneRequest(small, config, (str(tmp_path / "a.onnx"),), data=numbers, checkpoint=str(tmp_path / "run"))
+    measured = iter((4, 1))
+    monkeypatch.setattr(opened, "preferred_multiple", lambda threads: next(measured))
+    with pytest.raises(Killed):
+        run(request, Killer(3))
+    resumed = run(replace(request, resume=True))
+    assert resumed.report.settings["round_to"] == 4
+    whole = run(replace(request, config=replace(config, round_to=4), outputs=(str(tmp_path / "b.onnx"),), checkpoint=None))
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    assert whole.report.path == resumed.report.path
+
+
+def test_a_training_of_other_widths_is_another(small: str, numbers: str, tmp_path: Path) -> None:
+    request = PruneRequest(small, replace(HALF, epochs=2.0, round_to=4), (str(tmp_path / "a.onnx"),), data=numbers, checkpoint=str(tmp_path / "run"))
+    with pytest.raises(Killed):
+        run(request, Killer(3))
+    with pytest.raises(UsageError, match=r"run is of another run, different in .*round_to: repeat its settings"):
+        run(replace(request, config=replace(request.config, round_to=1), resume=True))
+
+
 def test_a_process_ended_in_mid_training_continues_to_the_same_bytes(tmp_path: Path) -> None:
     model, data, kept = SAMPLE / "digits_resnet.pt", SAMPLE / "digits.npz", tmp_path / "run"
     epochs = 2.0

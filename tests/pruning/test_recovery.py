@@ -75,7 +75,7 @@ def test_no_epochs_are_no_training(small_net: ModelGraph, digits: Dataset, asked
 
 
 def test_settings_arrive(small_net: ModelGraph, digits: Dataset, asked: list[TrainConfig], tmp_path: Path) -> None:
-    config = replace(CONFIG, optimizer="adamw", schedule="cosine", label_smoothing=0.1, augment="crop-flip")
+    config = replace(CONFIG, optimizer="adamw", schedule="cosine", label_smoothing=0.1, augment="crop-flip", round_to=4)
     kept = Checkpointing(tmp_path / "c", minutes=2.0, resume=True)
     make(small_net, digits, config, kept).train(small_net, phase=2, phases=3)
     make(small_net, digits, replace(config, learning_rate=0.3)).train(small_net, phase=0, phases=1)
@@ -91,6 +91,7 @@ def test_settings_arrive(small_net: ModelGraph, digits: Dataset, asked: list[Tra
         checkpoint_minutes=2.0,
         resume=True,
         seed=3,
+        settled={"round_to": 4},
     )
     assert (asked[1].lr, asked[1].checkpoint, asked[1].resume) == (0.3, None, False)
 

@@ -50,6 +50,17 @@ def test_files_of_the_phases(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["state.2"]
 
 
+@pytest.mark.parametrize("phase", [0, 1, 3])
+def test_settings_of_the_run_that_goes_on_are_found_in_any_of_its_phases(tmp_path: Path, phase: int) -> None:
+    kept = Checkpointing(tmp_path / "a [state]", resume=True)
+    assert kept.settled("seed") is None
+    (tmp_path / "a [state].note").write_text("another's")
+    (tmp_path / "a [state].2").write_text("damaged")
+    checkpoints.save(kept.phase(phase), {"identity": {"seed": 7}})
+    assert (kept.settled("seed"), kept.settled("round_to")) == (7, None)
+    assert replace(kept, resume=False).settled("seed") is None
+
+
 def test_calibration_batches_are_the_first_of_a_seeded_order() -> None:
     data = _data((2,), count=3 * CALIBRATION_SAMPLES)
     found = [torch.cat([x for x, _ in calibration_batches(data, 128, seed)]) for seed in (1, 1, 2)]
