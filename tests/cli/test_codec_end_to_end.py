@@ -53,6 +53,20 @@ def test_through_pipes(photo: Path) -> None:
     np.testing.assert_array_equal(_pixels(decoded.stdout), _pixels(photo))
 
 
+def test_a_download_that_was_cut_off(invoke: Invoke, photo: Path) -> None:
+    assert invoke("encode", "photo.png", "--progressive", "--steps", "2", "--effort", "1", "--verify", "-T", "1").code == 0
+    whole = Path("photo.coinpp").read_bytes()
+    Path("photo.coinpp").write_bytes(whole[: len(whole) // 2])
+    done = invoke("decode", "photo.coinpp", "-T", "1")
+    assert (done.code, "decode what is there with --partial" in done.err) == (3, True)
+    done = invoke("decode", "photo.coinpp", "--partial", "--json", "-T", "1")
+    remains = DecodeReport.from_json(done.out).remains
+    assert remains is not None
+    assert (done.code, 0 < remains.latents < 1, remains.guarded) == (0, True, None)
+    assert done.err.startswith(f"compresskit: warning: the stream was cut off: {remains.latents:.1%} of its latents are there")
+    assert _pixels(Path("photo.decoded.png")).shape == _pixels(photo).shape
+
+
 def test_an_archive_into_a_folder(invoke: Invoke, photo: Path) -> None:
     Path("other.png").write_bytes(photo.read_bytes())
     assert invoke("encode", "photo.png", "other.png", *FAST, "-o", "set.coinpp").code == 0

@@ -33,6 +33,7 @@ def test_the_options_of_one_use_alone_are_options() -> None:
         ("-", DecodeRequest("-", "-", standard_input=b"a stream")),
         ("- -o a.nii", DecodeRequest("-", "a.nii", standard_input=b"a stream")),
         ("scan.coinpp -t", DecodeRequest("scan.coinpp", test=True)),
+        ("half.coinpp --partial -o p.png", DecodeRequest("half.coinpp", "p.png", partial=True)),
         (
             "s.coinpp -c --base b.safetensors --max-memory 1GB --max-macs 2e12 -T 2 -f",
             DecodeRequest("s.coinpp", "-", base="b.safetensors", max_memory=10**9, max_macs=2e12, threads=2, force=True),
@@ -64,6 +65,7 @@ def test_the_decoded_file_goes_into_a_pipe(invoke: Invoke, decoder: Any, decode_
         ("s.coinpp --report -", 2, "--report takes a file: only --json prints on the standard output"),
         ("s.coinpp --max-memory x", 2, "--max-memory 'x': expected a number of bytes, such as 500MB or 8GB"),
         ("s.coinpp --info --region x=0:1", 2, "--region has no say in --info: leave one of them out"),
+        ("s.coinpp --info --partial", 2, "--partial has no say in --info: leave one of them out"),
         ("s.coinpp --info --test", 2, "--test has no say in --info: leave one of them out"),
         ("-", 2, "no bitstream on the standard input: it is empty"),
         ("- --info", 2, "no bitstream on the standard input: it is empty"),

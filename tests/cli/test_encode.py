@@ -56,8 +56,8 @@ def test_what_a_user_can_do(invoke: Invoke, encoder: Any, line: str, request_: E
 
 def test_everything_that_is_said_arrives(invoke: Invoke, encoder: Any) -> None:
     line = (
-        "encode a.dat --quality 9 --bits 4 --steps 7 --patch 16 --psnr 40 --fallback --method coin++ --base b.safetensors --embed-base --verify "
-        "--seed 9 --format npy --var v --preview p.svg -j 3 --cluster tcp://host:8786 --max-bytes 1.5GB -T 2 -f --dry-run -o a.coinpp"
+        "encode a.dat --quality 9 --bits 4 --steps 7 --patch 16 --psnr 40 --fallback --method coin++ --base b.safetensors --embed-base --progressive "
+        "--verify --seed 9 --format npy --var v --preview p.svg -j 3 --cluster tcp://host:8786 --max-bytes 1.5GB -T 2 -f --dry-run -o a.coinpp"
     )
     assert invoke(*line.split()).code == 0
     assert encoder.asked == EncodeRequest(
@@ -72,6 +72,7 @@ def test_everything_that_is_said_arrives(invoke: Invoke, encoder: Any) -> None:
             psnr=40.0,
             base="b.safetensors",
             embed_base=True,
+            progressive=True,
             fallback=True,
             verify=True,
             seed=9,
@@ -124,6 +125,7 @@ def test_a_pipe_in_is_a_pipe_out(invoke: Invoke, encoder: Any, encode_report: En
         ("a.png --max-error inf", 2, "--max-error inf: expected a finite number"),
         ("a.png --psnr -1", 2, "--psnr -1 is out of range: give a positive number"),
         ("a.png --bits 12", 2, "--bits 12 is out of range for COIN++: give 3 to 8"),
+        ("a.png --method coin --progressive", 2, "--progressive orders latents, and COIN has none: leave it or --method coin out"),
         ("a.png --max-bytes x", 2, "--max-bytes 'x': expected a number of bytes, such as 500MB or 8GB"),
         ("a.png -o exists.png", 2, "exists.png exists: use --force to replace it"),
         ("exists.png -f -o exists.png", 2, "exists.png is an input, and inputs are never overwritten: name another file with -o"),

@@ -12,7 +12,7 @@ from rich.console import RenderableType
 
 from compresskit.cli.console import Console
 from compresskit.cli.signals import decode_tables, encode_tables, info_tables, training_tables
-from compresskit.codec.reports import DecodeReport, Distortion, EncodeReport, StreamInfo, TrainBaseReport
+from compresskit.codec.reports import DecodeReport, Distortion, EncodeReport, Remains, StreamInfo, TrainBaseReport
 
 
 def _rendered(tables: Iterable[RenderableType]) -> str:
@@ -172,6 +172,13 @@ def test_how_a_stream_was_coded(stream: StreamInfo, changes: dict[str, Any], lin
 def test_samples_without_a_digest_were_not_compared(decode_report: DecodeReport) -> None:
     lines = _rendered(decode_tables(dataclasses.replace(decode_report, verified=False), verbose=False)).splitlines()
     assert "checked: the checksums of the stream" in lines
+
+
+def test_nothing_vouches_for_a_stream_that_was_cut_off(decode_report: DecodeReport) -> None:
+    report = dataclasses.replace(decode_report, verified=False, remains=Remains(0.4321))
+    lines = _rendered(decode_tables(report, verbose=False)).splitlines()
+    assert "checked: nothing, as the stream was cut off; it has 43.2% of its latents" in lines
+    assert DecodeReport.from_json(report.to_json()) == report
 
 
 @pytest.mark.parametrize(("dtype", "word"), [("|u1", "uint8"), ("<i2", "int16"), ("<f8", "float64"), ("|b1", "bool")])

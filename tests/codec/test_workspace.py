@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -8,18 +9,22 @@ import pytest
 from compresskit.codec import levels as rendering
 from compresskit.codec import shelf
 from compresskit.codec.base import Base
+from compresskit.codec.chunks import pack_progressive
 from compresskit.codec.coinpp import layout
 from compresskit.codec.decoder import Opened, decode_items, open_stream
 from compresskit.codec.encoder import Work, encode_coin, encode_coinpp, encode_plain
 from compresskit.codec.exact import IntegerNetwork, evaluate
 from compresskit.codec.guard import Guard
-from compresskit.codec.limits import DEFAULT_STREAM_LIMITS
+from compresskit.codec.limits import DEFAULT_STREAM_LIMITS, StreamLimits
 from compresskit.codec.modalities import read
+from compresskit.codec.neighbours import places
+from compresskit.codec.patchcode import PatchCodes
 from compresskit.codec.regions import parse_region, positions
 from compresskit.codec.settings import Setting
 from compresskit.codec.signal import Scale, Signal
 from compresskit.codec.stream import Header, Item, Stream
-from compresskit.codec.workspace import SHIFT_MACS, SINE_MACS, check_work, work
+from compresskit.codec.workspace import SHIFT_MACS, SINE_MACS, check_memory, check_work, work, working_bytes
+from compresskit.errors import InputError
 
 MakeBase = Callable[[int, int], Base]
 
@@ -83,3 +88,33 @@ def test_a_large_volume_is_within_the_default() -> None:
     for patch in (4, 8, 24):
         stream = Stream(Header("coin++", base.digest[:4], (patch,), 8), (item,), ())
         check_work(Opened(stream, base, (layout(item.shape, 4096, (patch,)),)), [0], 1, {}, DEFAULT_STREAM_LIMITS)
+
+
+def test_an_item_of_a_progressive_archive_takes_the_latents_of_all(make_base: MakeBase) -> None:
+    base = make_base(2, 1)
+    item = Item("", "array", "npy", "|u1", (1, 80, 80, 1), Scale(0.0, 1.0, 256), 255.0)
+    for version, count in ((2, 200), (3, 200), (3, 1)):
+        opened = Opened(
+            Stream(Header("coin++", base.digest[:4], (8, 8), 6), (item,) * count, (), version=version), base, (layout(item.shape, 256, (8,)),) * count
+        )
+        if (version, count) == (3, 200):
+            with pytest.raises(InputError, match="--max-memory"):
+                check_memory(opened, [0], 1, StreamLimits(2**20))
+        else:
+            check_memory(opened, [0], 1, StreamLimits(2**20))
+
+
+def test_the_latents_of_a_progressive_stream_take_no_more_than_is_estimated(make_base: MakeBase) -> None:
+    base, side, random = make_base(2, 1), 400, np.random.default_rng(0)
+    item = Item("", "array", "npy", "|u1", (1, side, side, 1), Scale(0.0, 1.0, 256), 255.0)
+    lay = layout(item.shape, 256, (8,))
+    codes = PatchCodes(np.zeros(2500, np.bool_), np.empty((0, 1), np.int64), random.integers(0, 64, (2500, base.latents)).astype(np.int32))
+    chunk = pack_progressive(codes, base.tables[6], places((0, 2500), (lay.grid(base),), 0, 2500))
+    opened = open_stream(Stream(Header("coin++", base.digest[:4], (8, 8), 6), (item,), (chunk,), version=3), base)
+    needed = side * side + working_bytes(opened, 0, 1)
+    tracemalloc.start()
+    opened.chunk(0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    with pytest.raises(InputError, match="--max-memory"):
+        check_memory(opened, [0], 1, StreamLimits(needed + peak))
