@@ -74,11 +74,14 @@ def metatrain(console: Console, options: MetapruneOptions) -> None:
     inputs = files_read(options, options.data, *networks[1:])
     check_outputs(console, options, (request.output,), what="the metanetwork", inputs=inputs, drawings={"--plot": options.plot})
     from compresskit.metaprune.meta_pipeline import run
+    from compresskit.training.ranks import leads
 
     from .metaprune_tables import metatrain_tables
 
     with console.progress() as progress:
         report = run(request, progress)
+    if not leads():
+        return
     if options.plot:
         curves = [Series("without", [(point.speedup, point.accuracy) for point in report.original])]
         curves += [Series(f"epoch {one.epoch}", [(point.speedup, point.accuracy) for point in one.curve]) for one in report.judged]

@@ -46,6 +46,7 @@ def train_base(console: Console, options: TrainBaseOptions, inputs: tuple[str, .
     check_outputs(console, options, (request.output,), what="the base network", inputs=inputs, drawings={})
     from compresskit.codec.training import train_base as run
     from compresskit.codec.training import training_files
+    from compresskit.training.ranks import leads
 
     from .signals import training_tables
 
@@ -54,7 +55,8 @@ def train_base(console: Console, options: TrainBaseOptions, inputs: tuple[str, .
         check_target(Path(options.report), force=options.force, protect=training_files(inputs))
     with console.progress() as progress:
         report = run(request, progress)
-    deliver(console, options, report, training_tables(report, verbose=options.verbose > 0), inputs=inputs)
+    if leads():
+        deliver(console, options, report, training_tables(report, verbose=options.verbose > 0), inputs=inputs)
 
 
 def _request(console: Console, options: TrainBaseOptions, inputs: tuple[str, ...], output: str | None) -> TrainBaseRequest:

@@ -55,7 +55,7 @@ def select_device(name: str | None) -> torch.device:
 
 
 def set_threads(n: int) -> int:
-    """Compute with `n` threads (0: as many as the CPUs that this process may use); return the number in force.
+    """Compute with `n` threads (0: as many as the CPUs that fall to this process of those `torchrun` started here); return the number in force.
 
     Raises:
         UsageError: `n` is negative.
@@ -64,7 +64,7 @@ def set_threads(n: int) -> int:
 
     if n < 0:
         raise UsageError(f"{n} threads are too few: give a positive number, or 0 for all")
-    torch.set_num_threads(n or available_cpus())
+    torch.set_num_threads(n or max(1, available_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     return torch.get_num_threads()
 
 

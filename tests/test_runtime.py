@@ -50,10 +50,14 @@ def test_a_seed_out_of_range_is_refused(seed: int) -> None:
         runtime.seed_everything(seed)
 
 
-def test_threads() -> None:
+def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runtime.set_threads(2) == 2
     assert torch.get_num_threads() == 2
     assert runtime.set_threads(0) == runtime.available_cpus() >= 1
+    monkeypatch.setattr(runtime, "available_cpus", lambda: 5)
+    for processes, share in (("2", 2), ("9", 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        assert runtime.set_threads(0) == share
     with pytest.raises(UsageError, match="-1 threads"):
         runtime.set_threads(-1)
 

@@ -29,6 +29,7 @@ from compresskit.errors import InputError, UsageError
 from compresskit.progress import SILENT, Progress
 from compresskit.report import Output
 from compresskit.runtime import Clock, set_threads
+from compresskit.training.ranks import join, leads
 from compresskit.wording import shown
 from compresskit.writers import check_target, write_bytes
 
@@ -61,7 +62,7 @@ def settings(kind: Kind, request: TrainBaseRequest) -> TrainBaseConfig:
 
 
 def train_base(request: TrainBaseRequest, progress: Progress = SILENT) -> TrainBaseReport:
-    """Do what `compresskit encode --train-base` says it does.
+    """Do what `compresskit encode --train-base` says it does; of the processes that `torchrun` started, the first alone writes.
 
     Raises:
         CompresskitError: of the kind that the exit codes describe; nothing has been written then.
@@ -74,6 +75,8 @@ def train_base(request: TrainBaseRequest, progress: Progress = SILENT) -> TrainB
     check_target(Path(request.output), force=request.force, protect=files)
     if config.checkpoint is not None:
         check_target(config.checkpoint, force=True, protect=files)
+    join(torch.device("cpu"))
+    progress = progress if leads() else SILENT
     threads = set_threads(request.threads)
     with clock("read"):
         progress.stage("read")
@@ -89,7 +92,8 @@ def train_base(request: TrainBaseRequest, progress: Progress = SILENT) -> TrainB
         base = calibrate(trained, draw, x, config, name=name, geometry=kind.geometry, edges=kind.edges)
         data = save_base(base)
         loss = _loss(base, kind, draw, config)
-    write_bytes(Path(request.output), data, force=request.force, protect=files)
+    if leads():
+        write_bytes(Path(request.output), data, force=request.force, protect=files)
     return TrainBaseReport(
         command="encode",
         arguments=request.arguments,

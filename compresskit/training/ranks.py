@@ -45,6 +45,11 @@ class Ranks:
                 tensor.copy_(part.view_as(tensor))
 
 
+def leads() -> bool:
+    """Whether this process is the first of those that met in `join`, or is alone: the one that writes and reports."""
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+
+
 def join(device: torch.device) -> Ranks:
     """Meet the other processes of this run, as the environment that `torchrun` sets describes them."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
