@@ -11,10 +11,11 @@ from compresskit.codec import modalities, shelf
 from compresskit.codec.base import Base
 from compresskit.codec.bitstream import unpack
 from compresskit.codec.config import DecodeRequest
-from compresskit.codec.decoder import Opened, check_kinds, decode_items, open_stream
+from compresskit.codec.decoder import decode_items
 from compresskit.codec.describe import stream_info
 from compresskit.codec.encoder import digest_of
 from compresskit.codec.limits import DEFAULT_STREAM_LIMITS, StreamLimits
+from compresskit.codec.opened import Opened, check_kinds, open_stream
 from compresskit.codec.regions import cut_out, parse_region, positions, refined
 from compresskit.codec.reports import DecodeOutcome, DecodeReport, Remains, StreamInfo
 from compresskit.codec.signal import Signal

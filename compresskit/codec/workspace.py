@@ -9,8 +9,8 @@ import numpy as np
 
 from compresskit.codec.coin import tensor_shapes
 from compresskit.codec.coinpayload import read_sizes
-from compresskit.codec.decoder import Opened
 from compresskit.codec.limits import StreamLimits
+from compresskit.codec.opened import Opened
 from compresskit.codec.prior import WIDEST
 from compresskit.codec.regions import Positions
 from compresskit.codec.stream import Item

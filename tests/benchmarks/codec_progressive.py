@@ -17,10 +17,11 @@ from common import RESULTS, heading, write
 from compresskit.codec import shelf
 from compresskit.codec.bitstream import unpack
 from compresskit.codec.config import EncodeConfig
-from compresskit.codec.decoder import decode_items, open_stream
+from compresskit.codec.decoder import decode_items
 from compresskit.codec.encoder import Work, encode_coinpp
 from compresskit.codec.metrics import psnr
 from compresskit.codec.modalities import read
+from compresskit.codec.opened import open_stream
 from compresskit.codec.settings import STEPS, ladder
 from compresskit.codec.signal import Signal
 from compresskit.runtime import set_threads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import compresskit.codec
 from compresskit.codec.bitstream import MAGIC, Header, Item, Stream, StreamLimits, pack, section_sizes, unpack
 from compresskit.codec.signal import Scale
-from compresskit.codec.stream import DTYPES, GUARDS, METHODS
+from compresskit.codec.stream import DTYPES, GUARDS, METHODS, VERSIONS
 from compresskit.errors import InputError
 
 FORMAT = Path(compresskit.codec.__path__[0]) / "FORMAT.md"
@@ -31,7 +32,8 @@ FULL = Stream(
     b"tables",
     b"base",
 )
-STREAMS = {"small": SMALL, "full": FULL}
+ORDERED = replace(SMALL, version=3)
+STREAMS = {"small": SMALL, "full": FULL, "ordered": ORDERED}
 
 finite = st.floats(-1e150, 1e150)
 names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), max_size=12).filter(lambda name: name not in (".", ".."))
@@ -65,7 +67,7 @@ parts = st.lists(st.binary(max_size=9), max_size=4).map(tuple)
 blobs = st.binary(max_size=20)
 runs = st.lists(st.tuples(items(), st.integers(1, 3)), min_size=1, max_size=3)
 several = runs.map(lambda drawn: tuple(item for item, count in drawn for _ in range(count)))
-streams = st.builds(Stream, headers(), several, parts, parts, blobs, blobs)
+streams = st.builds(Stream, headers(), several, parts, parts, blobs, blobs, st.sampled_from(VERSIONS))
 
 
 @settings(max_examples=500)
@@ -140,6 +142,13 @@ def test_a_deflated_golden_stream_of_version_1() -> None:
 def test_a_small_picture_has_a_header_of_12_bytes() -> None:
     sizes = section_sizes(pack(SMALL))
     assert sizes == {"header": 12, "chunks": 3, "checksum": 4}
+
+
+def test_a_chunk_of_version_3_has_a_length() -> None:
+    assert section_sizes(pack(ORDERED)) == {"header": 12, "chunks": 7, "checksum": 4}
+    body = pack(SMALL)[:2] + b"\3" + pack(SMALL)[3:-4]
+    with pytest.raises(InputError, match="version 3 without sections"):
+        unpack(body + zlib.crc32(body).to_bytes(4, "little"))
 
 
 def test_equal_items_cost_nothing_but_their_names() -> None:

@@ -16,13 +16,14 @@ from compresskit.codec.base import Base
 from compresskit.codec.bitstream import section_sizes, unpack
 from compresskit.codec.coinpp import decode_signal
 from compresskit.codec.config import DecodeRequest, EncodeConfig
-from compresskit.codec.decoder import Opened, decode_items, open_stream
+from compresskit.codec.decoder import decode_items
 from compresskit.codec.decoding import decode
 from compresskit.codec.encoder import Coded, Work, encode_coin, encode_coinpp, encode_plain
 from compresskit.codec.guard import Guard
 from compresskit.codec.levels import from_levels
 from compresskit.codec.metrics import psnr
 from compresskit.codec.modalities import read
+from compresskit.codec.opened import Opened, open_stream
 from compresskit.codec.patchcode import PatchCodes
 from compresskit.codec.regions import parse_region, positions
 from compresskit.codec.reports import DecodeOutcome

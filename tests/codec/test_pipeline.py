@@ -19,11 +19,12 @@ from compresskit.codec import modalities, pipeline
 from compresskit.codec.base import Base
 from compresskit.codec.bitstream import unpack
 from compresskit.codec.config import LATENT_BITS, DecodeRequest, EncodeConfig, EncodeRequest
-from compresskit.codec.decoder import decode_items, open_stream
+from compresskit.codec.decoder import decode_items
 from compresskit.codec.decoding import decode, describe
 from compresskit.codec.distortion import distortion
 from compresskit.codec.encoder import Work, encode_coinpp
 from compresskit.codec.entropy import normalize
+from compresskit.codec.opened import open_stream
 from compresskit.codec.pipeline import encode
 from compresskit.codec.reports import EncodeOutcome
 from compresskit.codec.settings import Setting

@@ -18,14 +18,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from compresskit.codec import decoder, modalities
+from compresskit.codec import modalities
 from compresskit.codec.base import Base, save_base
 from compresskit.codec.bitstream import unpack
+from compresskit.codec.chunks import unpack_chunk
 from compresskit.codec.config import LATENT_BITS, DecodeRequest, EncodeConfig, EncodeRequest
 from compresskit.codec.coordinates import finer_latitudes, finer_longitudes, sphere
-from compresskit.codec.decoder import decode_items, open_stream
+from compresskit.codec.decoder import decode_items
 from compresskit.codec.decoding import decode
 from compresskit.codec.encoder import item_of
+from compresskit.codec.opened import open_stream
 from compresskit.codec.pipeline import encode
 from compresskit.codec.regions import cut_out, parse_region, positions, refined
 from compresskit.codec.shelf import named
@@ -133,8 +135,7 @@ def test_patches_outside_a_region_are_not_reconstructed(tmp_path: Path, base: An
     opened = open_stream(unpack(files.stream.read_bytes()), named(files.base))
     whole = next(decode_items(opened, [0]))
     unpacked = []
-    true = decoder.unpack_chunk
-    monkeypatch.setattr(decoder, "unpack_chunk", lambda *chunk, **how: unpacked.append(chunk) or true(*chunk, **how))
+    monkeypatch.setattr("compresskit.codec.opened.unpack_chunk", lambda *chunk, **how: unpacked.append(chunk) or unpack_chunk(*chunk, **how))
     parts = positions({"x": (17, 30), "y": (130, 150)}, opened.stream.items[0])
     touched = opened.layouts[0].touched(opened.base, parts)
     assert touched.sum() == 2 * 3

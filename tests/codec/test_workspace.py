@@ -11,13 +11,14 @@ from compresskit.codec import shelf
 from compresskit.codec.base import Base
 from compresskit.codec.chunks import pack_progressive
 from compresskit.codec.coinpp import layout
-from compresskit.codec.decoder import Opened, decode_items, open_stream
+from compresskit.codec.decoder import decode_items
 from compresskit.codec.encoder import Work, encode_coin, encode_coinpp, encode_plain
 from compresskit.codec.exact import IntegerNetwork, evaluate
 from compresskit.codec.guard import Guard
 from compresskit.codec.limits import DEFAULT_STREAM_LIMITS, StreamLimits
 from compresskit.codec.modalities import read
 from compresskit.codec.neighbours import places
+from compresskit.codec.opened import Opened, open_stream
 from compresskit.codec.patchcode import PatchCodes
 from compresskit.codec.regions import parse_region, positions
 from compresskit.codec.settings import Setting

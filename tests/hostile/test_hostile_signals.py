@@ -21,7 +21,7 @@ from compresskit.codec.base import Base
 from compresskit.codec.bitstream import pack, unpack
 from compresskit.codec.config import DecodeRequest
 from compresskit.codec.coordinates import grid
-from compresskit.codec.decoder import Opened, decode_items, open_stream
+from compresskit.codec.decoder import decode_items
 from compresskit.codec.decoding import decode
 from compresskit.codec.encoder import Coded, Work, encode_coin, encode_coinpp, encode_plain
 from compresskit.codec.exact import ACTIVATION_BITS, IntegerLayer, IntegerNetwork
@@ -29,6 +29,7 @@ from compresskit.codec.guard import Guard
 from compresskit.codec.limits import StreamLimits
 from compresskit.codec.metatrain import TrainBaseConfig, train
 from compresskit.codec.modalities import read
+from compresskit.codec.opened import Opened, open_stream
 from compresskit.codec.rates import points
 from compresskit.codec.settings import Setting
 from compresskit.codec.signal import Scale, Signal
