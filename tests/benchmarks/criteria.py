@@ -9,15 +9,13 @@ loss on digits in four of five settings; accuracies there differ by an image or 
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
-from common import heading, write
+from common import Row, collect
 from distillation import Case, asked, digits, images, judged
 
 from compresskit.pruning.config import Method, PruneConfig, Target
@@ -25,6 +23,7 @@ from compresskit.pruning.engine import prune
 from compresskit.runtime import set_threads
 
 CRITERIA = ("l2", "reconstruction")
+KEYS = ("case", "method", "target", "epochs", "criterion")
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Block:
     seeds: int
 
 
-def measure(block: Block, criterion: str, target: float, seed: int) -> dict[str, Any]:
+def measure(block: Block, criterion: str, target: float, seed: int) -> Row:
     """One row."""
     began = time.process_time()
     config = PruneConfig(target=Target("flops", target), method=block.method, criterion=criterion, epochs=block.epochs, seed=seed)
@@ -48,14 +47,13 @@ def measure(block: Block, criterion: str, target: float, seed: int) -> dict[str,
     return {**row, **judged(block.case, result.graph.module), "cpu_seconds": round(seconds, 1)}
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(rows: Sequence[Row]) -> list[Row]:
     """Means over the seeds."""
-    keys = ("case", "method", "target", "epochs", "criterion")
     table = []
-    for group in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
-        runs = [row for row in rows if tuple(row[key] for key in keys) == group]
+    for group in dict.fromkeys(tuple(row[key] for key in KEYS) for row in rows):
+        runs = [row for row in rows if tuple(row[key] for key in KEYS) == group]
         means = {key: round(statistics.mean(row[key] for row in runs), 4) for key in ("accuracy", "loss", "cpu_seconds")}
-        table.append({**dict(zip(keys, group, strict=True)), "runs": len(runs), **means})
+        table.append({**dict(zip(KEYS, group, strict=True)), "runs": len(runs), **means})
     return table
 
 
@@ -69,16 +67,14 @@ def main() -> None:
         Block(small, "l1l2", (0.2, 0.1), 5.0, 5),
         Block(large, "classic", (0.5, 0.33), 0.0, 1),
     )
-    rows = json.loads(options.output.read_text())["rows"] if options.output.exists() else []
-    done = {tuple(row[key] for key in ("case", "method", "target", "epochs", "criterion", "seed")) for row in rows}
-    for block in blocks:
-        for target in block.targets:
-            for seed in range(block.seeds):
-                for criterion in CRITERIA:
-                    if (block.case.name, block.method, target, block.epochs, criterion, seed) not in done:
-                        rows.append(measure(block, criterion, target, seed))
-                        print(rows[-1], file=sys.stderr, flush=True)
-                        write(options.output, {**heading(threads), "summary": summary(rows), "rows": rows})
+    jobs: list[tuple[Hashable, Callable[[], Row]]] = [
+        ((block.case.name, block.method, target, block.epochs, criterion, seed), partial(measure, block, criterion, target, seed))
+        for block in blocks
+        for target in block.targets
+        for seed in range(block.seeds)
+        for criterion in CRITERIA
+    ]
+    collect(options.output, threads, {}, jobs, lambda row: tuple(row[name] for name in (*KEYS, "seed")), lambda rows: {"summary": summary(rows)})
 
 
 if __name__ == "__main__":

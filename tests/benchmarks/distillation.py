@@ -10,17 +10,15 @@ target. So it is not the default, and no rule is made of two cases.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from cifar import load, published
-from common import RESULTS, heading, write
+from common import RESULTS, Row, collect
 from torch import nn
 
 from compresskit.data import Dataset, load_data
@@ -54,7 +52,7 @@ def digits(model: Path, data: Path) -> Case:
     return Case("digits", load_model(model), load_data(data, input_shape=(1, 8, 8), outputs=10), 0.2, 5.0, 3)
 
 
-def measure(case: Case, distill: float, seed: int) -> dict[str, Any]:
+def measure(case: Case, distill: float, seed: int) -> Row:
     """One row."""
     began = time.perf_counter()
     config = PruneConfig(target=Target("flops", case.target), method="classic", epochs=case.epochs, distill=distill, seed=seed)
@@ -71,7 +69,7 @@ def judged(case: Case, module: nn.Module) -> dict[str, float]:
     return {"accuracy": round(found.accuracy or 0.0, 4), "loss": round(found.loss, 4)}
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(rows: Sequence[Row]) -> list[Row]:
     """Mean accuracy and loss over the seeds, by case and weight."""
     table = []
     for case, distill in sorted({(row["case"], row["distill"]) for row in rows}):
@@ -94,15 +92,11 @@ def asked(description: str | None, output: str) -> argparse.Namespace:
 def main() -> None:
     options = asked(__doc__, "distillation.json")
     threads = set_threads(options.threads)
-    rows = json.loads(options.output.read_text())["rows"] if options.output.exists() else []
-    done = {(row["case"], row["distill"], row["seed"]) for row in rows}
-    for case in (digits(options.model, options.digits), images(options.weights, options.cifar)):
-        for seed in range(case.seeds):
-            for distill in WEIGHTS:
-                if (case.name, distill, seed) not in done:
-                    rows.append(measure(case, distill, seed))
-                    print(rows[-1], file=sys.stderr, flush=True)
-                    write(options.output, {**heading(threads), "summary": summary(rows), "rows": rows})
+    cases = (digits(options.model, options.digits), images(options.weights, options.cifar))
+    jobs: list[tuple[Hashable, Callable[[], Row]]] = [
+        ((case.name, distill, seed), partial(measure, case, distill, seed)) for case in cases for seed in range(case.seeds) for distill in WEIGHTS
+    ]
+    collect(options.output, threads, {}, jobs, lambda row: (row["case"], row["distill"], row["seed"]), lambda rows: {"summary": summary(rows)})
 
 
 if __name__ == "__main__":

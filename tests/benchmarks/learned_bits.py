@@ -9,24 +9,22 @@ repeated. A picture is drawn beside it, and `above` says for each learned row ho
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from cifar import lifted, load, part
-from common import RESULTS, heading, write
+import onnx
+from cifar import load, part
+from common import Row, collect
 from matplotlib.figure import Figure
-from robust_bits import TESTED, accuracy, trained_vgg
+from robust_bits import TESTED, accuracy, asked, common_settings, key, nets
 
 from compresskit.data import Dataset
-from compresskit.models.load import load_model
-from compresskit.models.onnx_out import export_onnx
-from compresskit.quantization.bitwidths.cost import WIDTHS, width_cost
+from compresskit.quantization.bitwidths.cost import WIDTHS, WidthCost, width_cost
 from compresskit.quantization.bitwidths.learn import learn_widths, level_grids, with_widths
 from compresskit.quantization.config import QuantizeConfig
 from compresskit.quantization.engine import quantize
@@ -44,16 +42,16 @@ def uniform(start: Quantized, data: Dataset, config: QuantizeConfig, bits: int) 
     return done, dict.fromkeys(grids, bits)
 
 
-def above(rows: list[dict[str, Any]], row: dict[str, Any]) -> float:
+def above(rows: list[Row], row: Row) -> float:
     """How much more accurate a row is than the line between the uniform rows is at its size."""
     line = sorted((one["size"], one["accuracy"]) for one in rows if one["net"] == row["net"] and one["way"].startswith("uniform"))
     return round(row["accuracy"] - float(np.interp(row["size"], *zip(*line, strict=True))), 4)
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    nets = list(dict.fromkeys(row["net"] for row in rows))
-    figure = Figure(figsize=(6.4 * len(nets), 4.2), layout="constrained")
-    for axes, net in zip(figure.subplots(1, len(nets), squeeze=False)[0], nets, strict=True):
+def draw(rows: list[Row], path: Path) -> None:
+    named = list(dict.fromkeys(row["net"] for row in rows))
+    figure = Figure(figsize=(6.4 * len(named), 4.2), layout="constrained")
+    for axes, net in zip(figure.subplots(1, len(named), squeeze=False)[0], named, strict=True):
         for way in ("uniform", "learned"):
             points = sorted((row["size"], 100 * row["accuracy"]) for row in rows if row["net"] == net and row["way"].startswith(way))
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3.5, label=f"{way} widths")
@@ -66,52 +64,46 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("resnet", type=Path)
-    parser.add_argument("vgg", type=Path)
-    parser.add_argument("archive", type=Path)
-    parser.add_argument("--nets", nargs="+", default=("VGG-like", "ResNet-20"))
-    parser.add_argument("--images", type=int, nargs=2, default=(2560, 10240), help="to train ResNet-20 and the VGG-like network on")
-    parser.add_argument("--epochs", type=float, default=2.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=RESULTS / "learned_bits.json")
-    options = parser.parse_args()
-    set_threads(1)
-    whole = part(load(options.archive), validation=500, test=TESTED)
-    settings = {"images": options.images, "epochs": options.epochs, "seed": options.seed, "tested": TESTED}
-    rows: list[dict[str, Any]] = json.loads(options.output.read_text())["rows"] if options.output.exists() else []
-    config = QuantizeConfig(rounding="nearest", reduce_range=False, epochs=options.epochs, seed=options.seed)
-    for net in options.nets:
-        published = net == "ResNet-20"
-        count = options.images[0 if published else 1]
-        data = part(whole, train=count)
-        graph = load_model(options.resnet, arch="resnet20") if published else lifted(trained_vgg(options.vgg, whole), net)
-        model = export_onnx(graph)
+def jobs(options: argparse.Namespace, whole: Dataset, config: QuantizeConfig) -> Iterator[tuple[tuple[str, str], Callable[[], Row]]]:
+    """Uniform bits and learned ones for every network, each from the same quantized start."""
+    for net, model, data in nets(options, whole):
         start = quantize(model, data, config)
         assert start.plan is not None
         cost = width_cost(start.network, start.plan.layers, "size", config.activations)
         middle = cost.of(dict.fromkeys(cost.names, 4))
         ways: list[tuple[str, float | int]] = [(f"uniform {bits}", bits) for bits in WIDTHS]
         ways += [(f"learned {goal or middle:.4f}", goal or middle) for goal in BETWEEN]
-        found = {row["way"] for row in rows if row["net"] == net}
-        before = accuracy(model, data) if len(found) < len(ways) else 0.0
-        for way, asked in ways:
-            if way in found:
-                continue
-            began = time.process_time()
-            if isinstance(asked, int):
-                done, widths = uniform(start, data, config, asked)
-            else:
-                mixed = learn_widths(start, data, config, "size", asked)
-                done, widths = mixed.done, mixed.widths
-            row = {"net": net, "way": way, "size": round(cost.of(widths), 5), "accuracy": accuracy(done.model, data), "float": before}
-            took = round(time.process_time() - began, 1)
-            rows.append({**row, "layers": dict(sorted(Counter(widths.values()).items())), "widths": list(widths.values()), "CPU seconds": took})
-            if way.startswith("learned"):
-                rows[-1]["above"] = above(rows, rows[-1])
-            print(rows[-1], file=sys.stderr, flush=True)
-            write(options.output, {**heading(1), **settings, "rows": rows})
+        for way, wanted in ways:
+            yield (net, way), partial(measure, net, way, wanted, model, start, data, config, cost)
+
+
+def measure(
+    net: str, way: str, wanted: float | int, model: onnx.ModelProto, start: Quantized, data: Dataset, config: QuantizeConfig, cost: WidthCost
+) -> Row:
+    """One row: of `wanted` bits everywhere where that is a whole number, or of widths learned for that size."""
+    began = time.process_time()
+    if isinstance(wanted, int):
+        done, widths = uniform(start, data, config, wanted)
+    else:
+        mixed = learn_widths(start, data, config, "size", wanted)
+        done, widths = mixed.done, mixed.widths
+    row = {"net": net, "way": way, "size": round(cost.of(widths), 5), "accuracy": accuracy(done.model, data)}
+    took = round(time.process_time() - began, 1)
+    layers = dict(sorted(Counter(widths.values()).items()))
+    return {**row, "float": accuracy(model, data), "layers": layers, "widths": list(widths.values()), "CPU seconds": took}
+
+
+def summary(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """How far each learned row lies above the line."""
+    return {"above": {f"{row['net']}, {row['way']}": above(rows, row) for row in rows if row["way"].startswith("learned")}}
+
+
+def main() -> None:
+    options = asked(__doc__, "learned_bits.json")
+    set_threads(1)
+    whole = part(load(options.archive), validation=500, test=TESTED)
+    config = QuantizeConfig(rounding="nearest", reduce_range=False, epochs=options.epochs, seed=options.seed)
+    rows = collect(options.output, 1, common_settings(options), jobs(options, whole, config), key, summary)
     draw(rows, options.output.with_suffix(".png"))
 
 

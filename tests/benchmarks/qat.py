@@ -10,19 +10,18 @@ already are kept: the script goes on where it was stopped. `aims` says what was 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
+from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 from cifar import load
-from common import RESULTS, heading, write
+from common import RESULTS, Row, collect
 
 from compresskit.data import Dataset, Split
 from compresskit.models.load import load_model
@@ -44,6 +43,11 @@ SIMULATED = 500
 AIMS = {"lsq_w4a4_drop": 0.01}
 
 
+def name(bits: tuple[int, int]) -> str:
+    """W4A8: 4 bits a weight, 8 an activation."""
+    return f"W{bits[0]}A{bits[1]}"
+
+
 def some(split: Split, count: int, seed: int) -> Split:
     """Images drawn at random."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(split))[:count])
@@ -60,7 +64,7 @@ def simulated(done: Quantized, data: Dataset) -> float:
     return float(evaluate(module, data.test or data.validation, data.normalization).accuracy or 0.0)
 
 
-def measure(model: onnx.ModelProto, data: Dataset, method: str, bits: tuple[int, int], seed: int) -> dict[str, Any]:
+def measure(model: onnx.ModelProto, data: Dataset, method: str, bits: tuple[int, int], seed: int) -> Row:
     """One row."""
     weights, activations = bits
     training = {"epochs": EPOCHS, "batch_size": BATCH, "augment": "crop-flip", "seed": seed}
@@ -75,20 +79,20 @@ def measure(model: onnx.ModelProto, data: Dataset, method: str, bits: tuple[int,
     assert done.integrity is not None
     small = replace(data, test=some(data.test or data.validation, SIMULATED, 0))
     emitted = done.model.SerializeToString()
-    name = done.network.inputs[0]
+    source = done.network.inputs[0]
     return {
         "method": method,
-        "bits": f"W{weights}A{activations}",
+        "bits": name(bits),
         "seed": seed,
-        "accuracy": round(onnx_accuracy(emitted, name, data, batch=None, threads=1).value, 4),
-        "simulated": [round(simulated(done, small), 4), round(onnx_accuracy(emitted, name, small, batch=None, threads=1).value, 4)],
+        "accuracy": round(onnx_accuracy(emitted, source, data, batch=None, threads=1).value, 4),
+        "simulated": [round(simulated(done, small), 4), round(onnx_accuracy(emitted, source, small, batch=None, threads=1).value, 4)],
         "integers_equal": done.integrity.equal,
         "bytes": len(emitted),
         "seconds": round(took, 1),
     }
 
 
-def summary(rows: list[dict[str, Any]], fp32: float) -> list[dict[str, Any]]:
+def summary(rows: list[Row], fp32: float) -> list[Row]:
     """Mean and extremes over the seeds."""
     found = []
     for bits in dict.fromkeys(row["bits"] for row in rows):
@@ -100,23 +104,23 @@ def summary(rows: list[dict[str, Any]], fp32: float) -> list[dict[str, Any]]:
     return found
 
 
-def draw(path: Path, result: dict[str, Any]) -> None:
+def draw(path: Path, table: list[Row], fp32: float) -> None:
     """Accuracy by method, a group a width."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    groups = list(dict.fromkeys(row["bits"] for row in result["summary"]))
+    groups = list(dict.fromkeys(row["bits"] for row in table))
     for place, method in enumerate(METHODS):
-        rows = [row for row in result["summary"] if row["method"] == method]
+        rows = [row for row in table if row["method"] == method]
         x = [groups.index(row["bits"]) + 0.16 * (place - 2) for row in rows]
         y = [100 * row["accuracy"] for row in rows]
         spread = [[100 * (row["accuracy"] - row["least"]) for row in rows], [100 * (row["greatest"] - row["accuracy"]) for row in rows]]
         axes.bar(x, y, 0.15, yerr=spread, label=method)
-    axes.axhline(100 * result["fp32"], color="black", linewidth=0.8, linestyle="--", label="float")
+    axes.axhline(100 * fp32, color="black", linewidth=0.8, linestyle="--", label="float")
     axes.set_xticks(range(len(groups)), groups)
-    axes.set_ylim(min(100 * row["least"] for row in result["summary"]) - 2, 100 * result["fp32"] + 1)
+    axes.set_ylim(min(100 * row["least"] for row in table) - 2, 100 * fp32 + 1)
     axes.set_ylabel("test accuracy [%]")
-    axes.set_title(f"ResNet-20 on CIFAR-10, {result['settings']['epochs']:g} epochs of {result['settings']['images']} images")
+    axes.set_title(f"ResNet-20 on CIFAR-10, {EPOCHS:g} epochs of {IMAGES} images")
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -138,17 +142,21 @@ def main() -> None:
     data = replace(data, test=some(data.test or data.validation, options.test, 0))
     fp32 = onnx_accuracy(model.SerializeToString(), model.graph.input[0].name, data, batch=None, threads=1).value
     settings = {"images": IMAGES, "epochs": EPOCHS, "batch": BATCH, "edges": EDGES, "test_images": options.test}
-    rows: list[dict[str, Any]] = json.loads(options.output.read_text())["rows"] if options.output.exists() else []
-    for seed in range(options.seeds):
-        for bits in WIDTHS:
-            for method in options.methods:
-                if any((row["method"], row["bits"], row["seed"]) == (method, f"W{bits[0]}A{bits[1]}", seed) for row in rows):
-                    continue
-                rows.append(measure(model, data, method, bits, seed))
-                print(rows[-1], file=sys.stderr, flush=True)
-                result = {**heading(1), "settings": settings, "aims": AIMS, "fp32": round(fp32, 4), "summary": summary(rows, fp32), "rows": rows}
-                write(options.output, result)
-                draw(options.output.with_suffix(".png"), result)
+    jobs: list[tuple[Hashable, Callable[[], Row]]] = [
+        ((method, name(bits), seed), partial(measure, model, data, method, bits, seed))
+        for seed in range(options.seeds)
+        for bits in WIDTHS
+        for method in options.methods
+    ]
+    rows = collect(
+        options.output,
+        1,
+        settings,
+        jobs,
+        lambda row: (row["method"], row["bits"], row["seed"]),
+        lambda rows: {"aims": AIMS, "fp32": round(fp32, 4), "summary": summary(rows, fp32)},
+    )
+    draw(options.output.with_suffix(".png"), summary(rows, fp32), fp32)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,8 @@ it. Seconds of a step are in the trials, that without a penalty first.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +23,7 @@ import numpy as np
 import onnx
 import torch
 from cifar import lifted, load, part
-from common import RESULTS, heading, write
+from common import RESULTS, Row, collect
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -52,6 +50,9 @@ PENALTIES: tuple[RobustMethod, ...] = ("none", "l1", "l2", "dq")
 VGG_WIDTHS = (16, 32, 64)
 VGG_IMAGES, VGG_EPOCHS = 20000, 8.0
 TESTED = 2000
+
+Way = Callable[[Network, Dataset], tuple[Network, dict[str, Any]]]
+"""Training further: the network that comes of it, and what else was found."""
 
 
 def vgg(widths: tuple[int, ...] = VGG_WIDTHS, classes: int = 10) -> nn.Module:
@@ -118,16 +119,40 @@ def with_ste(network: Network, data: Dataset, width: tuple[int, int], epochs: fl
     return done.network, {"own width": accuracy(done.model, data)}
 
 
-def ways(epochs: float, seed: int) -> dict[str, Callable[[Network, Dataset], tuple[Network, dict[str, Any]]]]:
-    found: dict[str, Callable[[Network, Dataset], tuple[Network, dict[str, Any]]]] = {"as it is": lambda network, data: (network, {})}
+def ways(epochs: float, seed: int) -> dict[str, Way]:
+    found: dict[str, Way] = {"as it is": lambda network, data: (network, {})}
     found |= {name: partial(with_penalty, method=name, epochs=epochs, seed=seed) for name in PENALTIES}
     return found | {f"STE @ ({w},{a})": partial(with_ste, width=(w, a), epochs=epochs, seed=seed) for w, a in WIDTHS}
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    nets = list(dict.fromkeys(row["net"] for row in rows))
-    figure = Figure(figsize=(11, 4.2 * len(nets)), layout="constrained")
-    for pair, net in zip(figure.subplots(len(nets), 2, squeeze=False), nets, strict=True):
+def nets(options: argparse.Namespace, whole: Dataset) -> Iterator[tuple[str, onnx.ModelProto, Dataset]]:
+    """The networks asked for, trained, with as many images as they are trained on further."""
+    for net in options.nets:
+        published = net == "ResNet-20"
+        graph = load_model(options.resnet, arch="resnet20") if published else lifted(trained_vgg(options.vgg, whole), net)
+        yield net, export_onnx(graph), part(whole, train=options.images[0 if published else 1])
+
+
+def jobs(options: argparse.Namespace, whole: Dataset) -> Iterator[tuple[tuple[str, str], Callable[[], Row]]]:
+    """Every way of training every network further; a network is read, or trained first, when its turn comes."""
+    for net, model, data in nets(options, whole):
+        network = prepare(model, net)
+        for way, make in ways(options.epochs, options.seed).items():
+            yield (net, way), partial(measure, net, way, network, data, make, options.seed)
+
+
+def measure(net: str, way: str, network: Network, data: Dataset, make: Way, seed: int) -> Row:
+    """One row."""
+    began = time.process_time()
+    trained, found = make(network, data)
+    took = round(time.process_time() - began, 1)
+    return {"net": net, "way": way, "accuracy": tested(trained, data, seed), **found, "CPU seconds": took}
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    named = list(dict.fromkeys(row["net"] for row in rows))
+    figure = Figure(figsize=(11, 4.2 * len(named)), layout="constrained")
+    for pair, net in zip(figure.subplots(len(named), 2, squeeze=False), named, strict=True):
         for axes, how in zip(pair, ("ours", "plain"), strict=True):
             for row in (row for row in rows if row["net"] == net):
                 values = [100 * value for value in row["accuracy"][how].values()]
@@ -141,8 +166,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def asked(description: str | None, output: str) -> argparse.Namespace:
+    """What the command line says of networks and of training them, and where the rows go."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("resnet", type=Path)
     parser.add_argument("vgg", type=Path)
     parser.add_argument("archive", type=Path)
@@ -150,27 +176,25 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs=2, default=(2560, 10240), help="to train ResNet-20 and the VGG-like network on")
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=RESULTS / "robust_bits.json")
-    options = parser.parse_args()
+    parser.add_argument("--output", type=Path, default=RESULTS / output)
+    return parser.parse_args()
+
+
+def common_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What is the same for all rows."""
+    return {"images": options.images, "epochs": options.epochs, "seed": options.seed, "tested": TESTED}
+
+
+def key(row: Row) -> tuple[str, str]:
+    """The network, and what was done to it."""
+    return row["net"], row["way"]
+
+
+def main() -> None:
+    options = asked(__doc__, "robust_bits.json")
     set_threads(1)
     whole = part(load(options.archive), validation=2000, test=TESTED)
-    settings = {"images": options.images, "epochs": options.epochs, "seed": options.seed, "tested": TESTED}
-    rows: list[dict[str, Any]] = json.loads(options.output.read_text())["rows"] if options.output.exists() else []
-    for net in options.nets:
-        published = net == "ResNet-20"
-        count = options.images[0 if published else 1]
-        data = part(whole, train=count)
-        graph = load_model(options.resnet, arch="resnet20") if published else lifted(trained_vgg(options.vgg, whole), net)
-        network = prepare(export_onnx(graph), net)
-        for way, make in ways(options.epochs, options.seed).items():
-            if any((row["net"], row["way"]) == (net, way) for row in rows):
-                continue
-            began = time.process_time()
-            trained, found = make(network, data)
-            took = round(time.process_time() - began, 1)
-            rows.append({"net": net, "way": way, "accuracy": tested(trained, data, options.seed), **found, "CPU seconds": took})
-            print(rows[-1], file=sys.stderr, flush=True)
-            write(options.output, {**heading(1), **settings, "rows": rows})
+    rows = collect(options.output, 1, common_settings(options), jobs(options, whole), key, lambda rows: {})
     draw(rows, options.output.with_suffix(".png"))
 
 
