@@ -145,6 +145,8 @@ def _method(stream: StreamInfo) -> str:
     if stream.method != "plain":
         parts.append(f"patches of {_edges(stream.patch)}" if stream.patch else "whole signals")
         parts.append(f"{plural(stream.bits, 'bit')} a {'latent' if stream.method == 'coin++' else 'weight'}")
+    if stream.progressive:
+        parts.append("coarse latents first")
     if stream.guard == "lossless":
         parts.append("every sample restored")
     elif stream.guard == "max-error":

@@ -155,8 +155,10 @@ def _remains(opened: Opened) -> Remains | None:
 
 def _missing(opened: Opened, remains: Remains) -> Iterator[str]:
     """What the user should know about a stream that was cut off."""
-    there = "all" if remains.latents == 1 else f"{remains.latents:.1%}"
-    yield f"the stream was cut off: {there} of its latents are there, and means stand for any others; no checksum vouches for what is there"
+    there = (
+        "all of its latents are there" if remains.latents == 1 else f"{remains.latents:.1%} of its latents are there, and means stand for the others"
+    )
+    yield f"the stream was cut off: {there}; no checksum vouches for it"
     header, count = opened.stream.header, len(opened.stream.items)
     if remains.guarded is not None and remains.guarded < count:
         promise = "without loss" if header.guard == "lossless" else f"within {header.tolerance:g}"

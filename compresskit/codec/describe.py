@@ -9,7 +9,7 @@ from compresskit.codec.bitstream import section_sizes
 from compresskit.codec.limits import DEFAULT_STREAM_LIMITS, StreamLimits
 from compresskit.codec.modalities import MODALITIES
 from compresskit.codec.reports import Distortion, ItemReport, StreamInfo
-from compresskit.codec.stream import Stream
+from compresskit.codec.stream import PROGRESSIVE, Stream
 
 
 def stream_info(
@@ -51,6 +51,7 @@ def stream_info(
         bpp=total / sum(sizes),
         bpp_with_base=(total + (0 if embedded else 8 * base_bytes)) / sum(sizes),
         kbps=total / 1000 / sum(seconds) if len(seconds) == len(sizes) else None,
+        progressive=stream.version >= PROGRESSIVE,
     )
 
 

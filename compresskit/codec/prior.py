@@ -157,7 +157,7 @@ def begun_latents(data: bytes, places: Places, typical: Integers, limit: int, *,
         return np.zeros_like(guesses)
 
     values = scan(places, typical, weights, limit, visit)
-    # Of the band where the bytes end, earlier turns were read; half of all patches finer than those between them would show.
+    # Earlier turns of the band where the bytes end were read: they are left out, so that all patches are equally fine.
     values[:, known:] = 0
     return values, known
 

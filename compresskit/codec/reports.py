@@ -62,6 +62,7 @@ class StreamInfo:
         bpp: bits a point, the whole stream counted.
         bpp_with_base: likewise, the base network counted too.
         kbps: of sound; None elsewhere.
+        progressive: whether coarse latents of everything come first.
     """
 
     method: str
@@ -78,6 +79,7 @@ class StreamInfo:
     bpp: float
     bpp_with_base: float
     kbps: float | None = None
+    progressive: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -149,6 +149,7 @@ def test_the_figures_are_those_of_the_content(encode_report: EncodeReport) -> No
     [
         ({"patch": (16, 16, 8)}, "COIN++ with base network volume (310 kB), patches of 16 x 16 x 8, 5 bits a latent"),
         ({"patch": ()}, "COIN++ with base network volume (310 kB), whole signals, 5 bits a latent"),
+        ({"progressive": True}, "COIN++ with base network volume (310 kB), patches of edge 16, 5 bits a latent, coarse latents first"),
         ({"base": "1f2e3d4c", "base_bytes": 0}, "COIN++ with base network 1f2e3d4c, patches of edge 16, 5 bits a latent"),
         ({"method": "coin", "base": None, "patch": (), "bits": 1}, "COIN, whole signals, 1 bit a weight"),
         ({"method": "plain", "base": None}, "deflated samples, no network"),

@@ -217,6 +217,7 @@ def test_the_report_says_how_much_was_there(maker: Maker, signal: Signal, tmp_pa
     assert f"{report.remains.latents:.1%} of its latents are there" in report.warnings[0]
     assert "encoded without loss, which holds for 0 of 1 items" in report.warnings[1]
     assert sum(report.stream.sections.values()) == report.stream.bytes == len(half)
+    assert report.stream.progressive
     with pytest.raises(InputError, match="decode what is there with --partial"):
         outcome(maker, half, tmp_path)
 
@@ -234,7 +235,7 @@ def test_a_whole_stream_decodes_as_without_the_option(maker: Maker, signal: Sign
     data = maker.coded(signal, guard=Guard("lossless")).data
     one, other = (outcome(maker, data, tmp_path, partial=choice) for choice in (True, False))
     assert one.standard_output == other.standard_output
-    assert (one.report.remains, one.report.verified, one.report.warnings) == (None, True, ())
+    assert (one.report.remains, one.report.verified, one.report.warnings, one.report.stream.progressive) == (None, True, (), False)
 
 
 def test_coin_has_no_order() -> None:
