@@ -42,6 +42,14 @@ class Workers:
         """Results of `function` for all tasks, in their order: those of `mapped`, or of `on_cluster`."""
         return on_cluster(function, tasks, self.cluster) if self.cluster else mapped(function, tasks, self.jobs)
 
+    def share(self, calls: Sequence[Callable[[], R]]) -> Iterator[R]:
+        """Likewise of `calls` that use all threads themselves: here, one follows the other. For a cluster, each is a partial of such a function."""
+        return on_cluster(_called, calls, self.cluster) if self.cluster else (call() for call in calls)
+
+
+HERE = Workers()
+"""This process alone."""
+
 
 def on_cluster(function: Callable[[T], R], tasks: Sequence[T], address: str) -> Iterator[R]:
     """Results of `function` for all tasks, in their order, as the workers of the scheduler at `address` find them, each with one thread.
@@ -89,6 +97,10 @@ def _check_release(client: Client, address: str) -> None:
     others = sorted({f"compresskit {release}" if release else "no compresskit" for release in theirs if release != ours})
     if others:
         raise InputError(f"the Dask cluster at {address} has {listed(others)}, and here is compresskit {ours}: install the same there")
+
+
+def _called(call: Callable[[], R]) -> R:
+    return call()
 
 
 def _with_one_thread(function: Callable[[T], R], task: T) -> R:

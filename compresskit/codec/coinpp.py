@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from compresskit.cluster import Workers
 from compresskit.codec.base import Base
 from compresskit.codec.coordinates import finer_latitudes, finer_longitudes, grid, sphere
 from compresskit.codec.levels import Levels
@@ -98,38 +97,9 @@ def fit_signal(base: Base, levels: NDArray[np.integer], lay: Layout, steps: int,
     return np.concatenate(found)
 
 
-@dataclass(frozen=True, eq=False)
-class FitTask:
-    """A signal to fit.
-
-    Attributes:
-        base: the base network.
-        samples: (frames, *spatial, channels) its levels.
-        lay: how they lie in patches.
-        steps: of the fit.
-    """
-
-    base: Base
-    samples: Levels
-    lay: Layout
-    steps: int
-
-
-def fit_signals(tasks: Sequence[FitTask], workers: Workers, progress: Progress) -> Iterator[NDArray[np.float32]]:
-    """Latents (patches, L) of each signal. A worker of a cluster takes a whole one; here, all threads share one after the other."""
-    if not workers.cluster:
-        yield from (_fit(task, progress) for task in tasks)
-        return
-    for latents in workers.map(_fit, tasks):
-        progress.advance(len(latents))
-        yield latents
-
-
-def _fit(task: FitTask, progress: Progress = SILENT) -> NDArray[np.float32]:
-    return fit_signal(task.base, task.samples, task.lay, task.steps, progress)
-
-
-def signal_errors(base: Base, latents: NDArray[np.float32], levels: Integers, lay: Layout) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def signal_errors(
+    base: Base, latents: NDArray[np.float32], levels: NDArray[np.integer], lay: Layout
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean squared errors (P,) of `latents` (P, L) in the range 0..1 of levels, and half their gradients (P, L); 0 for patches of one level."""
     begin, losses, gradients = 0, np.zeros(len(latents), np.float32), np.zeros_like(latents)
     for block in _blocks(base, levels, lay):
@@ -139,13 +109,21 @@ def signal_errors(base: Base, latents: NDArray[np.float32], levels: Integers, la
     return losses, gradients
 
 
-def quantize_signal(base: Base, bits: int, symbols: NDArray[np.int32], levels: Integers, lay: Layout) -> PatchCodes:
+def quantize_signal(base: Base, bits: int, symbols: NDArray[np.int32], levels: NDArray[np.integer], lay: Layout) -> PatchCodes:
     """Codes of all patches, for their symbols (P, L)."""
     coordinates, begin, parts = lay.coordinates(), 0, []
     for block in _blocks(base, levels, lay):
         parts.append(quantize_patches(base, bits, symbols[begin : begin + len(block)], block, coordinates, lay.levels))
         begin += len(block)
     return join(parts)
+
+
+def code_signal(
+    base: Base, bits: int, symbols: NDArray[np.int32], levels: NDArray[np.integer], lay: Layout, progress: Progress = SILENT
+) -> tuple[PatchCodes, Levels]:
+    """Codes of all patches, for their symbols (P, L), and the levels that they decode to."""
+    codes = quantize_signal(base, bits, symbols, levels, lay)
+    return codes, decode_signal(base, bits, codes, lay, progress=progress)
 
 
 def decode_signal(base: Base, bits: int, codes: PatchCodes, lay: Layout, scale: int = 1, progress: Progress = SILENT) -> Levels:

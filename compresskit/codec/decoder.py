@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compresskit.codec import coin
+from compresskit.codec.coinfit import coin_coordinates
 from compresskit.codec.coinpayload import unpack_coin
 from compresskit.codec.coinpp import decode_signal
-from compresskit.codec.encoder import coin_coordinates
 from compresskit.codec.guard import Guard, decode_guard
 from compresskit.codec.levels import Levels, from_levels, rendered
 from compresskit.codec.modalities import MODALITIES

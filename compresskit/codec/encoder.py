@@ -8,27 +8,26 @@ from __future__ import annotations
 import hashlib
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate
+from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from compresskit.cluster import Workers
-from compresskit.codec import coin
+from compresskit.cluster import HERE, Workers
 from compresskit.codec.base import Base
 from compresskit.codec.bitstream import pack
 from compresskit.codec.chunks import pack_chunk, pack_progressive
-from compresskit.codec.coinpayload import coarse, pack_coin
-from compresskit.codec.coinpp import FitTask, Layout, decode_signal, fit_signals, layout, quantize_signal
+from compresskit.codec.coinfit import CoinTask, fit_coin
+from compresskit.codec.coinpayload import coarse
+from compresskit.codec.coinpp import Layout, code_signal, fit_signal, layout
 from compresskit.codec.config import EncodeConfig
-from compresskit.codec.coordinates import grid
 from compresskit.codec.entropy import pack_table
-from compresskit.codec.exact import ACTIVATION_BITS
 from compresskit.codec.guard import Guard, decode_guard, encode_guard, fits
-from compresskit.codec.levels import Levels, from_levels, rendered, to_levels
+from compresskit.codec.levels import Levels, from_levels, to_levels
 from compresskit.codec.neighbours import places
 from compresskit.codec.patchcode import CHUNK, PatchCodes, join, split
 from compresskit.codec.refine import Fitted, round_signals
@@ -41,6 +40,7 @@ DIGEST_SHARE = 100
 """A lossy stream carries the digest of its samples where that is at most one part in so many of it."""
 
 Samples = NDArray[np.generic]
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class Work:
         embed: whether the stream holds the base network.
         steps: of a fit.
         guard: what decoding promises.
-        workers: who fits COIN's networks; latents of COIN++ they fit where they are a cluster.
+        workers: who fits COIN's networks. What COIN++ takes they compute where they are a cluster, a signal at a time each.
         effort: of rounding COIN++'s latents, 1 to 9.
         contexts: whether these may be coded in contexts, which takes version 2 of the format.
         progressive: whether they are, all patches' coarse ones first, which takes version 3.
@@ -79,16 +79,24 @@ class Work:
     steps: int
     guard: Guard = field(default_factory=Guard)
     embed: bool = False
-    workers: Workers = field(default_factory=Workers)
+    workers: Workers = HERE
     progress: Progress = SILENT
     effort: int = EncodeConfig.effort
     contexts: bool = EncodeConfig.contexts
     progressive: bool = EncodeConfig.progressive
-    levels: list[NDArray[np.int64]] = field(default_factory=list)
+    levels: list[Levels] = field(default_factory=list)
     latents: dict[tuple[int, ...], list[NDArray[np.float32]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.levels = [to_levels(signal.values, signal.scale) for signal in self.signals]
+        self.levels = [to_levels(signal.values, signal.scale).astype(np.uint16) for signal in self.signals]
+
+    def shared(self, calls: Sequence[Callable[..., R]], patches: Sequence[int]) -> list[R]:
+        """Results of `calls`, one a signal, that take a progress as their last argument; it hears of each signal's `patches`."""
+        far, found = bool(self.workers.cluster), []
+        for result, count in zip(self.workers.share([partial(call, SILENT if far else self.progress) for call in calls]), patches, strict=True):
+            found.append(result)
+            self.progress.advance(count if far else 0)
+        return found
 
 
 def item_of(signal: Signal) -> Item:
@@ -131,15 +139,17 @@ def encode_coinpp(work: Work, setting: Setting) -> Coded:
     base = work.base
     assert base is not None
     layouts = [_layout(signal, setting) for signal in work.signals]
+    patches = [lay.patches(base) for lay in layouts]
     if setting.patch not in work.latents:
-        work.progress.stage("fit", sum(lay.patches(base) for lay in layouts))
-        tasks = [FitTask(base, levels.astype(np.uint16), lay, work.steps) for levels, lay in zip(work.levels, layouts, strict=True)]
-        work.latents[setting.patch] = list(fit_signals(tasks, work.workers, work.progress))
+        work.progress.stage("fit", sum(patches))
+        pairs = zip(work.levels, layouts, strict=True)
+        work.latents[setting.patch] = work.shared([partial(fit_signal, base, levels, lay, work.steps) for levels, lay in pairs], patches)
     fitted = [Fitted(*parts) for parts in zip(work.levels, layouts, work.latents[setting.patch], strict=True)]
-    symbols = round_signals(base, setting.bits, fitted, EFFORT_STEPS[work.effort - 1], contexts=work.contexts, progress=work.progress)
-    codes = [quantize_signal(base, setting.bits, found, signal.levels, signal.lay) for found, signal in zip(symbols, fitted, strict=True)]
-    work.progress.stage("decode", sum(map(len, codes)))
-    levels = [decode_signal(base, setting.bits, code, lay, progress=work.progress) for code, lay in zip(codes, layouts, strict=True)]
+    effort = EFFORT_STEPS[work.effort - 1]
+    symbols = round_signals(base, setting.bits, fitted, effort, contexts=work.contexts, workers=work.workers, progress=work.progress)
+    work.progress.stage("decode", sum(patches))
+    triples = zip(symbols, work.levels, layouts, strict=True)
+    codes, levels = zip(*work.shared([partial(code_signal, base, setting.bits, *triple) for triple in triples], patches), strict=True)
     header = Header("coin++", base.digest[:BASE_BYTES], setting.patch, setting.bits)
     stream = Stream(header, _items(work.signals), (), base_file=base.file if work.embed else b"")
     if work.progressive:
@@ -183,7 +193,7 @@ def _tables(tables: NDArray[np.uint32], symbols: NDArray[np.int32]) -> tuple[NDA
 def encode_coin(work: Work, budgets: Sequence[float], bits: int, seed: int) -> Coded:
     """COIN: a network for each signal, of as many bits as `budgets` grant it (thesis, section 5.1)."""
     triples = zip(work.signals, work.levels, budgets, strict=True)
-    tasks = [CoinTask(levels.astype(np.uint16), signal.scale.levels, budget, bits, work.steps, seed) for signal, levels, budget in triples]
+    tasks = [CoinTask(levels, signal.scale.levels, budget, bits, work.steps, seed) for signal, levels, budget in triples]
     if len(tasks) == 1 and not work.workers.cluster:
         coded = [fit_coin(tasks[0], work.progress)]
     else:
@@ -194,46 +204,6 @@ def encode_coin(work: Work, budgets: Sequence[float], bits: int, seed: int) -> C
             work.progress.advance()
     chunks, decoded = zip(*coded, strict=True)
     return _finished(work, Stream(Header("coin", bits=bits), _items(work.signals), chunks), decoded)
-
-
-@dataclass(frozen=True, eq=False)
-class CoinTask:
-    """One signal for COIN.
-
-    Attributes:
-        samples: (frames, *spatial, channels) its levels.
-        levels: how many there are.
-        budget, bits: of the network, and of each of its weights.
-        steps, seed: of the fit.
-    """
-
-    samples: Levels
-    levels: int
-    budget: float
-    bits: int
-    steps: int
-    seed: int
-
-
-def fit_coin(task: CoinTask, progress: Progress = SILENT) -> tuple[bytes, Levels]:
-    """The chunk of a network for one signal, and the levels that it decodes to."""
-    coordinates = coin_coordinates(task.samples.shape)
-    dims, channels = coordinates.shape[1], task.samples.shape[-1]
-    width, depth = coin.architecture(task.budget, dims, channels, task.bits)
-    targets = torch.from_numpy(task.samples.reshape(-1, channels).astype(np.float32)) / max(task.levels - 1, 1)
-    generator = torch.Generator().manual_seed(task.seed)
-    points = torch.from_numpy(coordinates).float() / 2**ACTIVATION_BITS
-    siren = coin.fit(points, targets, coin.CoinConfig(width, depth, task.steps, lr=coin.learning_rate(width)), generator, progress)
-    symbols = coin.quantize(siren, task.bits)
-    network = coin.network(symbols, dims, width, depth, channels)
-    decoded = rendered(network, coordinates, None, task.levels)[0].reshape(task.samples.shape)
-    return pack_coin(symbols, width, depth), decoded
-
-
-def coin_coordinates(shape: tuple[int, ...], scale: int = 1) -> NDArray[np.int64]:
-    """Coordinates (points, dims) of all samples of a signal; several frames are one more dimension."""
-    spatial = tuple(size * scale for size in shape[1:-1])
-    return grid(spatial if shape[0] == 1 else (shape[0], *spatial))
 
 
 def encode_plain(work: Work) -> Coded:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compresskit.cluster import HERE, Workers
 from compresskit.codec.base import Base
 from compresskit.codec.coinpp import Layout, signal_errors
 from compresskit.codec.neighbours import places
@@ -75,13 +77,13 @@ class Fitted:
         latents: (patches, L); zeros for patches of one level.
     """
 
-    levels: Integers
+    levels: NDArray[np.integer]
     lay: Layout
     latents: NDArray[np.float32]
 
 
 def round_signals(
-    base: Base, bits: int, signals: Sequence[Fitted], effort: Effort, *, contexts: bool, progress: Progress = SILENT
+    base: Base, bits: int, signals: Sequence[Fitted], effort: Effort, *, contexts: bool, workers: Workers = HERE, progress: Progress = SILENT
 ) -> list[NDArray[np.int32]]:
     """The symbols (patches, L) of all patches of each signal; those of patches of one level mean nothing.
 
@@ -91,6 +93,7 @@ def round_signals(
         signals: of one stream.
         effort: how hard to try.
         contexts: whether latents are coded in contexts, or under the base network's tables.
+        workers: who evaluates for refinement, a signal at a time each.
         progress: of patches, of evaluations for refinement.
 
     Raises:
@@ -104,7 +107,8 @@ def round_signals(
         everywhere = np.zeros_like(latents)
         everywhere[varied] = chosen
         parts = np.split(everywhere, firsts[1:-1])
-        found = [signal_errors(base, part, signal.levels, signal.lay) for signal, part in zip(signals, parts, strict=True)]
+        calls = [partial(signal_errors, base, part, signal.levels, signal.lay) for signal, part in zip(signals, parts, strict=True)]
+        found = workers.share(calls)
         losses, gradients = (np.concatenate(part)[varied].astype(np.float64) for part in zip(*found, strict=True))
         progress.advance(len(chosen))
         return losses, gradients
