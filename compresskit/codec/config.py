@@ -96,7 +96,7 @@ class EncodeRequest:
         variable: which of a climate file's variables.
         preview: where to draw original, reconstruction and error, None for nowhere.
         jobs: files read, and networks of COIN fitted, at a time; COIN++ fits all patches of a file at once, with all threads.
-        cluster: address of a Dask scheduler whose workers fit COIN's networks, and fit, refine and decode for COIN++, a file at a time each; None: here.
+        cluster: address of a Dask scheduler whose workers fit, refine and decode, a file at a time each; None: this machine does.
         max_bytes: that one input may unpack to; None: the house's limit.
         threads: 0 for all.
         force: replace outputs that exist.
