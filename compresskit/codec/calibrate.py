@@ -52,7 +52,7 @@ def calibrate(trained: TrainedBase, draw: Draw, x: Tensor, config: TrainBaseConf
     network, turn, spread = _rotated(trained.network, latents, x[chosen])
     encoder = (trained.encoder.double() @ turn).float()
     offset = -(trained.mean + MIDDLE) @ encoder
-    fitted = min(FITTED, config.steps * config.batch)  # a training that looked at fewer patches is not worth more of them
+    fitted = min(FITTED, config.patches)  # a training that looked at fewer is not worth more of them
     drawn = [draw(BATCH, generator) for _ in range(math.ceil(fitted / BATCH))]
     fits = [fit(network, spread, x[chosen], batch[:, chosen], batch.flatten(1) @ encoder + offset, FIT_STEPS)[0] for batch in drawn]
     found = torch.cat(fits).double().numpy()

@@ -27,7 +27,7 @@ class Kind:
     Attributes:
         edges: of a training patch; of the globe latitudes and longitudes, to which all files' are brought (at least so many: see `for_data`).
         channels: of a patch.
-        latents, steps, batch, points, bandwidth: as in `TrainBaseConfig`.
+        latents, steps, start, lr, batch, points, bandwidth: as in `TrainBaseConfig`.
         geometry: as in `Base`.
     """
 
@@ -35,6 +35,8 @@ class Kind:
     channels: int
     latents: int
     steps: int
+    start: int = 1500
+    lr: float = 2e-4
     batch: int = 64
     points: int = 256
     bandwidth: float = 1.0
@@ -48,7 +50,15 @@ class Kind:
     @property
     def config(self) -> TrainBaseConfig:
         """The training where nothing else is asked."""
-        return TrainBaseConfig(latents=self.latents, bandwidth=self.bandwidth, steps=self.steps, batch=self.batch, points=self.points)
+        return TrainBaseConfig(
+            latents=self.latents,
+            bandwidth=self.bandwidth,
+            start=self.start,
+            steps=self.steps,
+            batch=self.batch,
+            points=self.points,
+            lr=self.lr,
+        )
 
     def coordinates(self) -> Tensor:
         """(N, dims) where the samples of a training patch lie, in [-1, 1]."""
@@ -82,7 +92,7 @@ class Kind:
 KINDS = {
     "image": Kind((32, 32), 3, 192, 24_000),
     "gray": Kind((32, 32), 1, 128, 12_000),
-    "audio": Kind((256,), 1, 96, 15_000, bandwidth=5.0),
+    "audio": Kind((256,), 1, 96, 0, lr=5e-6, bandwidth=5.0),  # steps of its own would spoil the soft for the loud
     "volume": Kind((16, 16, 16), 1, 160, 12_000, batch=32, points=512),
     "globe": Kind((48, 96), 1, 96, 8_000, batch=32, points=512, geometry="sphere"),
 }

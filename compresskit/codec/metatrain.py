@@ -2,7 +2,8 @@
 
 The thesis differentiates through three gradient steps on latents (CAVIA; section 5.2.2), which takes the time of nine plain steps. Here a linear
 map of the patch stands in for the inner loop while the network learns: an amortised fit, begun at the principal components of the
-training patches and learned along. It is needed no longer once the network is: `fit` finds better latents from zero.
+training patches and learned along, as the network begins where it gives those back (linear.py). It is needed no longer once the network is:
+`fit` finds better latents from zero.
 
     patch --encoder (principal components at first)--> latent --mapping--> shifts --SIREN at some points--> error --> all of them learn
 """
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compresskit.codec.linear import linear_start
 from compresskit.codec.modulation import Modulated, render
 from compresskit.codec.siren import MIDDLE, Siren, init
 from compresskit.errors import GuardError, InputError
@@ -44,6 +46,7 @@ class TrainBaseConfig:
         width, depth, omega: of the SIREN.
         latents: length of a latent vector; at most COMPONENT_PATCHES and the samples of a patch.
         bandwidth: coordinates reach from -bandwidth to bandwidth (thesis, C.3.5: 5 for sound).
+        start: iterations of the search for weights to begin with, before the first step.
         steps: of the outer loop.
         batch: patches a step.
         points: of each patch a step looks at.
@@ -59,6 +62,7 @@ class TrainBaseConfig:
     omega: float = 30.0
     latents: int = 128
     bandwidth: float = 1.0
+    start: int = 1_000
     steps: int = 10_000
     batch: int = 64
     points: int = 256
@@ -68,6 +72,11 @@ class TrainBaseConfig:
     checkpoint_minutes: float = 5.0
     resume: bool = False
 
+    @property
+    def patches(self) -> int:
+        """How many a training looks at, at most: to judge what it learned takes no more."""
+        return (self.start + self.steps) * self.batch
+
 
 @dataclass(frozen=True, eq=False)
 class TrainedBase:
@@ -76,7 +85,7 @@ class TrainedBase:
     Attributes:
         network: the base network.
         encoder, mean: of the amortised fit: (N x channels, L), and what it takes off a patch.
-        curve: (step, PSNR in dB of the training batches since the last point).
+        curve: (step, PSNR in dB of the training batches since the last point), from the start at step 0 on.
     """
 
     network: Modulated
@@ -113,9 +122,13 @@ def train(draw: Draw, x: Tensor, config: TrainBaseConfig, progress: Progress = S
         InputError: the checkpoint is damaged or of another training.
         GuardError: the loss is no longer finite.
     """
-    state = _begin(draw, x, config)
+    state, sample = _begin(draw, x, config)
     if config.resume and config.checkpoint is not None and checkpoints.exists(config.checkpoint):
         _restore(state, config, progress)
+    else:
+        _start(state, x, sample, config, progress)
+        if config.checkpoint is not None:
+            _save(state, config)
     progress.stage("train base", config.steps)
     progress.advance(state.step)
     every, saved, recent = max(config.steps // CURVE_POINTS, 1), time.monotonic(), []
@@ -124,15 +137,20 @@ def train(draw: Draw, x: Tensor, config: TrainBaseConfig, progress: Progress = S
         if not math.isfinite(recent[-1]):
             raise GuardError(f"training diverged at step {state.step}: lower the learning rate of {config.lr:g}")
         if state.step % every == 0:
-            state.curve.append((state.step, round(-10 * math.log10(max(sum(recent) / len(recent), _TINY)), 3)))
+            state.curve.append((state.step, _decibels(sum(recent) / len(recent))))
             recent.clear()
-        progress.advance(1, psnr=state.curve[-1][1] if state.curve else 0.0)
+        progress.advance(1, psnr=state.curve[-1][1])
         if config.checkpoint is not None and time.monotonic() - saved > 60 * config.checkpoint_minutes:
             _save(state, config)
             saved = time.monotonic()
     if config.checkpoint is not None:
         _save(state, config)
     return _trained(state, config)
+
+
+def _decibels(error: float) -> float:
+    """PSNR [dB] of a mean squared error."""
+    return round(-10 * math.log10(max(error, _TINY)), 3)
 
 
 def _trained(state: _State, config: TrainBaseConfig) -> TrainedBase:
@@ -144,13 +162,14 @@ def _encoded(patches: Tensor, encoder: Tensor, mean: Tensor) -> Tensor:
     return (patches.flatten(1) - MIDDLE - mean) @ encoder
 
 
-def _begin(draw: Draw, x: Tensor, config: TrainBaseConfig) -> _State:
+def _begin(draw: Draw, x: Tensor, config: TrainBaseConfig) -> tuple[_State, Tensor]:
+    """A network with random weights, and patches (P, N, channels) that its encoder is taken from."""
     generator = torch.Generator().manual_seed(config.seed)
     sample = draw(COMPONENT_PATCHES, generator)
     encoder, mean = _components(sample.flatten(1) - MIDDLE, config.latents, config.seed)
     siren = init(x.shape[1], config.width, config.depth, sample.shape[-1], config.omega, generator)
     mapping = torch.randn(config.depth * config.width, config.latents, generator=generator) / (config.omega * math.sqrt(config.latents))
-    parameters = {f"weight.{i}": w for i, w in enumerate(siren.weights)} | {f"bias.{i}": b for i, b in enumerate(siren.biases)}
+    parameters = _tensors(siren)
     parameters["weight.0"] *= config.bandwidth
     # So that typical latents turn angles by about a radian in all.
     parameters["mapping"] = mapping * (0.3 / LATENT_DEVIATION)
@@ -159,7 +178,27 @@ def _begin(draw: Draw, x: Tensor, config: TrainBaseConfig) -> _State:
         tensor.requires_grad_()
     fast = [tensor for name, tensor in parameters.items() if name not in ("encoder", "mean")]
     groups = [{"params": fast, "scale": 1.0}, {"params": [parameters["encoder"], parameters["mean"]], "scale": ENCODER_RATE}]
-    return _State(parameters, torch.optim.Adam(groups, lr=config.lr), generator, [])
+    return _State(parameters, torch.optim.Adam(groups, lr=config.lr), generator, []), sample
+
+
+def _start(state: _State, x: Tensor, sample: Tensor, config: TrainBaseConfig, progress: Progress) -> None:
+    """Bring the network to where it gives principal components back, near latents of zero."""
+    parameters, shape = state.parameters, sample.shape[1:]
+    with torch.no_grad():
+        if config.start:
+            progress.stage("begin", config.start)
+            encoder = parameters["encoder"].detach()
+            components = encoder * (LATENT_DEVIATION / encoder.square().sum(dim=0))
+            mean = parameters["mean"].detach().reshape(shape)
+            siren = _network({name: tensor.detach() for name, tensor in parameters.items()}, config).siren
+            with torch.enable_grad():
+                found = linear_start(siren, x, mean, components.reshape(*shape, -1), config.start, progress)
+            for name, tensor in _tensors(found.siren).items():
+                parameters[name].copy_(tensor)
+            parameters["mapping"].copy_(found.mapping / LATENT_DEVIATION)
+        patches = sample[: config.batch]
+        error = (render(_network(parameters, config), x, _encoded(patches, parameters["encoder"], parameters["mean"])) - patches).square().mean()
+    state.curve.append((0, _decibels(float(error))))
 
 
 def _components(flat: Tensor, latents: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -186,6 +225,10 @@ def _step(state: _State, draw: Draw, x: Tensor, config: TrainBaseConfig) -> floa
     state.optimizer.step()
     state.step += 1
     return loss.item()
+
+
+def _tensors(siren: Siren) -> dict[str, Tensor]:
+    return {f"weight.{i}": w for i, w in enumerate(siren.weights)} | {f"bias.{i}": b for i, b in enumerate(siren.biases)}
 
 
 def _network(parameters: dict[str, Tensor], config: TrainBaseConfig) -> Modulated:

@@ -62,7 +62,7 @@ def errors(network: Modulated, x: Tensor, targets: Tensor, latents: Tensor) -> t
     output, slopes = _trace(network, x, F.linear(latents, network.mapping))
     difference = output - targets
     count = difference[0].numel()
-    by_layer = [signal.sum(dim=1) for signal in _backwards(network.siren, difference / count, slopes)]
+    by_layer = [signal.sum(dim=1) for signal in backwards(network.siren, difference / count, slopes)]
     return difference.square().sum(dim=(1, 2)) / count, torch.cat(by_layer[::-1], dim=1) @ network.mapping
 
 
@@ -72,7 +72,7 @@ def jacobian(network: Modulated, x: Tensor, latent: Tensor | None = None) -> Ten
     shifts = torch.zeros(1, len(network.mapping)) if latent is None else F.linear(latent, network.mapping).unsqueeze(0)
     _, slopes = _trace(network, x, shifts)
     units = torch.eye(len(network.siren.biases[-1])).unsqueeze(1).expand(-1, len(x), -1)
-    by_layer = list(_backwards(network.siren, units, slopes))
+    by_layer = list(backwards(network.siren, units, slopes))
     return (torch.cat(by_layer[::-1], dim=2) @ network.mapping).transpose(0, 1).flatten(0, 1)
 
 
@@ -88,7 +88,7 @@ def _trace(network: Modulated, x: Tensor, shifts: Tensor) -> tuple[Tensor, list[
     return F.linear(x, weight, bias) + MIDDLE, slopes
 
 
-def _backwards(siren: Siren, signal: Tensor, slopes: list[Tensor]) -> Iterator[Tensor]:
+def backwards(siren: Siren, signal: Tensor, slopes: list[Tensor]) -> Iterator[Tensor]:
     """Carry derivatives by the output (P, N, channels) back to every layer's shift (P, N, width), the last hidden layer first."""
     for weight, slope in zip(siren.weights[:0:-1], slopes[::-1], strict=True):
         signal = (signal @ weight) * slope

@@ -54,6 +54,7 @@ def settings(kind: Kind, request: TrainBaseRequest) -> TrainBaseConfig:
         width=request.width,
         depth=request.depth,
         latents=request.latents or defaults.latents,
+        start=min(defaults.start, request.steps or defaults.start),
         steps=request.steps or defaults.steps,
         seed=request.seed,
         checkpoint=Path(request.checkpoint) if request.checkpoint else None,
@@ -152,7 +153,7 @@ def _signals(request: TrainBaseRequest, kind: Kind, files: Sequence[Path], progr
 def _loss(base: Base, kind: Kind, draw: Draw, config: TrainBaseConfig) -> float:
     """Mean squared error of new patches as they will be fitted; of no more than the training looked at."""
     generator = torch.Generator().manual_seed(config.seed + _SEED_OFFSET)
-    patches, x = draw(min(CHECK_PATCHES, config.steps * config.batch), generator), kind.coordinates()
+    patches, x = draw(min(CHECK_PATCHES, config.patches), generator), kind.coordinates()
     chosen, start = fit_points(len(x)), amortised(base, patches, kind.edges, kind.axes)
     return float(fit(*modulated(base), x[chosen], patches[:, chosen], start, STEPS)[1].mean())
 

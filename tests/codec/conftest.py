@@ -16,7 +16,7 @@ from compresskit.codec.coordinates import grid
 from compresskit.codec.exact import ACTIVATION_BITS
 from compresskit.codec.metatrain import Draw, TrainBaseConfig, train
 
-SIZES = TrainBaseConfig(width=16, depth=2, latents=8, steps=300, batch=32, points=64, lr=3e-3)  # enough to beat a constant
+SIZES = TrainBaseConfig(width=16, depth=2, latents=8, start=0, steps=300, batch=32, points=64, lr=3e-3)  # enough to beat a constant
 EDGES = {1: (32,), 2: (8, 8), 3: (6, 6, 6)}
 MakeBase = Callable[[int, int], Base]
 

@@ -12,7 +12,7 @@ from compresskit.codec.metatrain import TrainBaseConfig, TrainedBase, train
 from compresskit.errors import GuardError, InputError
 from compresskit.progress import Silent
 
-SMALL = TrainBaseConfig(width=8, depth=2, latents=4, steps=12, batch=8, points=16)
+SMALL = TrainBaseConfig(width=8, depth=2, latents=4, start=5, steps=12, batch=8, points=16)
 X = torch.from_numpy(grid((4, 4))).float() / 2**14
 
 

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from compresskit.codec.coordinates import grid
+from compresskit.codec.linear import RIDGE, linear_start
+from compresskit.codec.modulation import Modulated, jacobian, render
+from compresskit.codec.siren import MIDDLE, Siren, init
+from compresskit.errors import GuardError
+
+X = torch.from_numpy(grid((8, 8))).float() / 2**14
+CHANNELS, LATENTS, WIDTH, DEPTH = 2, 6, 16, 3
+CHANGE = 0.2  # of a sample, for a latent of 1
+
+
+def siren(seed: int = 0) -> Siren:
+    return init(2, WIDTH, DEPTH, CHANNELS, 30.0, torch.Generator().manual_seed(seed))
+
+
+def wanted() -> tuple[Tensor, Tensor]:
+    """A mean (N, channels), and orthogonal components (N, channels, L): smooth waves."""
+    rows, columns = X[:, 0], X[:, 1]
+    waves = torch.stack([torch.cos(rows * a + columns * b) for a, b in ((1, 0), (0, 1), (2, 1), (1, 2), (3, 0), (0, 3))], dim=-1)
+    components = torch.linalg.qr(torch.cat([waves, -waves.flip(0)]))[0].reshape(CHANNELS, len(X), LATENTS).transpose(0, 1)
+    return 0.1 * torch.stack([rows, columns], dim=1), components * CHANGE * (len(X) * CHANNELS / LATENTS) ** 0.5
+
+
+def missed(siren: Siren, mapping: Tensor) -> float:
+    """What is minimized, computed from derivatives that encoding uses."""
+    (mean, components), network = wanted(), Modulated(siren, mapping)
+    derivatives = jacobian(network, X).reshape(len(X), CHANNELS, LATENTS)
+    output = render(network, X, torch.zeros(1, LATENTS))[0] - MIDDLE
+    error = (components - derivatives).square().sum(dim=-1).mean() + (output - mean).square().mean()
+    return float(error + RIDGE * mapping.square().sum())
+
+
+def test_a_network_begins_as_its_components() -> None:
+    mean, components = wanted()
+    network = linear_start(siren(), X, mean, components, 300)
+    variance = float(components.square().sum(dim=-1).mean())
+    assert missed(network.siren, network.mapping) < 0.02 * variance
+
+
+def test_latents_of_usual_size_add_their_components() -> None:
+    mean, components = wanted()
+    network = linear_start(siren(), X, mean, components, 300)
+    latents = torch.randn(16, LATENTS, generator=torch.Generator().manual_seed(1))
+    linear = mean + (components @ latents.T).permute(2, 0, 1)
+    error = (render(network, X, latents) - MIDDLE - linear).square().mean()
+    assert float(error) < 0.2 * float(linear.var())
+
+
+def test_no_other_mapping_is_better() -> None:
+    """Nearby mappings cost more: the regression's is the least."""
+    network = linear_start(siren(), X, *wanted(), 20)
+    least, generator = missed(network.siren, network.mapping), torch.Generator().manual_seed(2)
+    for size in (1e-1, 1e-2):
+        step = size * network.mapping.abs().mean() * torch.randn(network.mapping.shape, generator=generator)
+        assert missed(network.siren, network.mapping + step) > least
+
+
+def test_the_search_only_gains() -> None:
+    found = [missed(network.siren, network.mapping) for network in (linear_start(siren(), X, *wanted(), steps) for steps in (1, 10, 50))]
+    assert found == sorted(found, reverse=True)
+
+
+def test_the_given_network_stays_as_it_is() -> None:
+    given = siren()
+    linear_start(given, X, *wanted(), 5)
+    assert all(torch.equal(tensor, other) for tensor, other in zip((*given.weights, *given.biases), (*siren().weights, *siren().biases), strict=True))
+
+
+def test_what_is_not_finite_is_refused() -> None:
+    mean, components = wanted()
+    with pytest.raises(GuardError, match="training diverged before its first step"):
+        linear_start(siren(), X, mean, components * float("nan"), 5)
