@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -63,18 +65,17 @@ def on_cluster(function: Callable[[T], R], tasks: Sequence[T], address: str) -> 
             times; and all that `function` raises.
     """
     try:
-        from distributed import Client, KilledWorker
+        from distributed import KilledWorker
         from distributed.comm import CommClosedError
     except ImportError:
         raise UsageError("--cluster needs Dask: pip install 'compresskit[cluster]'") from None
-    try:
-        client = Client(address, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError, TypeError) as error:  # what is no address, and what does not answer
-        raise InputError(f"no Dask scheduler answers at {address}: {first_line(error)}") from error
+    client = _connected(address)
     futures: list[Future[R]] = []
     try:
         _check_release(client, address)
-        futures += client.map(partial(_with_one_thread, function), tasks, retries=RETRIES, pure=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)  # what is worked on travels with the task, to wherever that runs
+            futures += client.map(partial(_with_one_thread, function), tasks, retries=RETRIES, pure=False)
         yield from (future.result() for future in futures)
     except KilledWorker as error:
         raise InputError(f"workers of {address} ended before their work did, as where memory runs out") from error
@@ -84,6 +85,23 @@ def on_cluster(function: Callable[[T], R], tasks: Sequence[T], address: str) -> 
         with _silence():
             client.cancel(futures)
             client.close()
+
+
+def _connected(address: str) -> Client:
+    """A client of the scheduler at `address`.
+
+    Raises:
+        InputError: nobody answers there.
+    """
+    from distributed import Client
+
+    try:
+        return Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError, TypeError) as error:  # what is no address, and what does not answer
+        reason = first_line(error)
+    # The client that could not connect closes itself where it is collected: in the middle of what makes another one, that is a deadlock.
+    gc.collect()
+    raise InputError(f"no Dask scheduler answers at {address}: {reason}")
 
 
 def _check_release(client: Client, address: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from compresskit import cluster as clustering
 from compresskit.cluster import Workers, _check_release, _silence, on_cluster
 from compresskit.errors import InputError, UsageError
 
@@ -57,6 +59,10 @@ def test_errors_are_the_functions(cluster: distributed.LocalCluster) -> None:
         list(on_cluster(_fail, [1], cluster.scheduler_address))
 
 
+def test_large_tasks_travel_without_a_word(cluster: distributed.LocalCluster) -> None:
+    assert list(on_cluster(len, [bytes(11_000_000)], cluster.scheduler_address)) == [11_000_000]
+
+
 def _threads(_: int) -> int:
     import torch
 
@@ -91,11 +97,13 @@ def test_dask_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) 
         list(Workers(cluster="tcp://127.0.0.1:9").map(_square, [1]))
 
 
-def test_a_cluster_that_is_not_there_is_one_line() -> None:
+def test_a_cluster_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clustering, "CONNECT_SECONDS", 0.5)
     with pytest.raises(InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         list(on_cluster(_square, [1], "tcp://127.0.0.1:9"))
     with pytest.raises(InputError, match="no Dask scheduler"):
         list(on_cluster(_square, [1], "nonsense"))
+    assert [left for left in gc.get_objects() if type(left) is distributed.Client and left.status != "closed"] == []
 
 
 def test_a_scheduler_that_dies_is_one_line() -> None:
