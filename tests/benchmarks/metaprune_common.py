@@ -72,9 +72,9 @@ class Task:
         return replace(self.goal, epochs=epochs, scope=scope, seed=self.seed)
 
 
-def goal_of(speedup: float, criterion: str = "l2", normalize: str = "mean") -> PruneConfig:
-    """MACs by a factor, cut by the norms that metanetworks are trained for."""
-    return PruneConfig(target=Target("flops", 1 / speedup), criterion=criterion, normalize=normalize)
+def goal_of(speedup: float, criterion: str = "l2", normalize: str = "mean", round_to: int | None = None) -> PruneConfig:
+    """MACs by a factor, cut by the norms that metanetworks are trained for; narrow networks want another `round_to` than the eights of `prune`."""
+    return PruneConfig(target=Target("flops", 1 / speedup), criterion=criterion, normalize=normalize, round_to=round_to)
 
 
 def with_metanetwork(task: Task, scope: Literal["global", "layer"] = "global") -> PruneResult:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from common import RESULTS, Row, collect
 from metaprune_common import Task, averages, goal_of, metatrained, outcome, said
-from metaprune_fashion import load, narrow
+from metaprune_fashion import ROUND_TO, load, narrow
 
 from compresskit.data import Dataset
 from compresskit.metaprune.config import MetatrainConfig
@@ -26,7 +26,7 @@ from compresskit.metaprune.shipped import read_metanetwork
 from compresskit.runtime import set_threads
 
 SPEEDUP = 2.9
-EPOCHS = (1.0, 1.5)  # before and after the cut
+EPOCHS = (1.0, 2.0)  # before and after the cut
 DATA_MODELS = (1, 2)  # seeds of the networks to learn from; that of seed 0 is cut
 WEIGHT = 5.0  # of the sparsity loss before meta-training, beside an accuracy loss
 PAPER = MetatrainConfig(epochs=3, milestones=(2,), normalize="max", relative=False)
@@ -63,7 +63,7 @@ def metanetwork_of(name: str, data: Dataset, work: Path) -> Metanetwork | None:
 def measure(key: Key, data: Dataset, work: Path) -> Row:
     """One row."""
     name, criterion, normalize, seed = key
-    goal = goal_of(SPEEDUP, criterion, normalize)
+    goal = goal_of(SPEEDUP, criterion, normalize, round_to=ROUND_TO)
     task = Task(narrow(0).read(work, data), data, goal, EPOCHS, seed, metanetwork_of(name, data, work))
     found = outcome("without" if name == NONE else "metanetwork", task)
     return {"metanetwork": name, "criterion": criterion, "normalize": normalize, "seed": seed, **found}
@@ -88,7 +88,7 @@ def main() -> None:
     data = load(options.fashion, options.work)
     jobs: list[tuple[Key, Callable[[], Row]]] = [(key, partial(measure, key, data, options.work)) for key in keys(options.seeds)]
     metatraining = {"networks": len(DATA_MODELS), "weight": WEIGHT, **said(PAPER, "criterion", "normalize", "alpha", "relative")}
-    common = {"network": narrow(0).said(), "speedup": SPEEDUP, "epochs": EPOCHS, "metatraining": metatraining}
+    common = {"network": narrow(0).said(), "speedup": SPEEDUP, "round_to": ROUND_TO, "epochs": EPOCHS, "metatraining": metatraining}
     row_key = itemgetter("metanetwork", "criterion", "normalize", "seed")
     collect(options.output, threads, common, jobs, row_key, partial(averages, ("criterion", "normalize", "metanetwork")))
 

@@ -18,6 +18,7 @@ from compresskit.models.zoo import build
 from compresskit.training import TrainConfig, train
 
 SHAPE = (1, 28, 28)
+ROUND_TO = 1  # channels: these networks have layers of eight
 TEST = 2000  # of the 10,000 images of the subset; a tenth of the others is for validation
 
 

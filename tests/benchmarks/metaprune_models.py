@@ -16,14 +16,14 @@ from pathlib import Path
 
 from common import RESULTS, Row, collect
 from metaprune_common import Task, averages, goal_of, metatrained, outcome, said
-from metaprune_fashion import load, narrow
+from metaprune_fashion import ROUND_TO, load, narrow
 
 from compresskit.data import Dataset
 from compresskit.metaprune.config import MetatrainConfig
 from compresskit.runtime import set_threads
 
 SPEEDUP = 2.9
-EPOCHS = (1.0, 1.5)  # before and after the cut
+EPOCHS = (1.0, 2.0)  # before and after the cut
 COUNTS = (0, 1, 2, 8)  # 0: no metanetwork
 WEIGHT = 5.0  # of the sparsity loss before meta-training, beside an accuracy loss
 METATRAINING = MetatrainConfig(epochs=3, milestones=(2,))
@@ -31,7 +31,7 @@ METATRAINING = MetatrainConfig(epochs=3, milestones=(2,))
 
 def measure(count: int, seed: int, data: Dataset, work: Path) -> Row:
     """One row."""
-    task = Task(narrow(0).read(work, data), data, goal_of(SPEEDUP), EPOCHS, seed)
+    task = Task(narrow(0).read(work, data), data, goal_of(SPEEDUP, round_to=ROUND_TO), EPOCHS, seed)
     if count:
         graphs = [narrow(1 + number).read(work, data) for number in range(count)]
         config = replace(METATRAINING, seed=seed)
@@ -51,7 +51,7 @@ def main() -> None:
         ((count, seed), partial(measure, count, seed, data, options.work)) for seed in range(options.seeds) for count in COUNTS
     ]
     metatraining = {"weight": WEIGHT, **said(METATRAINING, "seed")}
-    common = {"network": narrow(0).said(), "speedup": SPEEDUP, "epochs": EPOCHS, "metatraining": metatraining}
+    common = {"network": narrow(0).said(), "speedup": SPEEDUP, "round_to": ROUND_TO, "epochs": EPOCHS, "metatraining": metatraining}
     collect(options.output, threads, common, jobs, itemgetter("models", "seed"), partial(averages, ("models",)))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from common import RESULTS, Row, collect
 from metaprune_common import Task, averages, goal_of, metatrained, outcome, said, tested
-from metaprune_fashion import Trained, load
+from metaprune_fashion import ROUND_TO, Trained, load
 
 from compresskit.data import Dataset
 from compresskit.metaprune.config import MetatrainConfig
@@ -25,7 +25,7 @@ from compresskit.runtime import set_threads
 from compresskit.training import TrainConfig
 
 SPEEDUP = 1.7  # the paper's
-EPOCHS = (1.0, 1.5)  # before and after the cut
+EPOCHS = (1.0, 2.0)  # before and after the cut
 WEIGHT = 5.0  # of the sparsity loss before meta-training, beside an accuracy loss
 METATRAINING = MetatrainConfig(epochs=2, milestones=(1,))
 NETWORK = Trained("vit", {"width": 1 / 8, "size": 28}, TrainConfig(epochs=10, batch_size=64, optimizer="adamw", lr=1e-3, warmup=0.1))
@@ -36,7 +36,7 @@ WAYS = {"own": "metanetwork", "shipped": "metanetwork", "without": "without", "p
 def measure(way: str, seed: int, data: Dataset, work: Path) -> Row:
     """One row."""
     graph = NETWORK.read(work, data)
-    task = Task(graph, data, goal_of(SPEEDUP), EPOCHS, seed, _metanetwork(way, data, work))
+    task = Task(graph, data, goal_of(SPEEDUP, round_to=ROUND_TO), EPOCHS, seed, _metanetwork(way, data, work))
     return {"way": way, "seed": seed, "before": tested(graph, data), **outcome(WAYS[way], task)}
 
 
@@ -57,7 +57,13 @@ def main() -> None:
     jobs: list[tuple[tuple[str, int], Callable[[], Row]]] = [
         ((way, seed), partial(measure, way, seed, data, options.work)) for seed in range(options.seeds) for way in WAYS
     ]
-    common = {"network": NETWORK.said(), "speedup": SPEEDUP, "epochs": EPOCHS, "metatraining": {"weight": WEIGHT, **said(METATRAINING)}}
+    common = {
+        "network": NETWORK.said(),
+        "speedup": SPEEDUP,
+        "round_to": ROUND_TO,
+        "epochs": EPOCHS,
+        "metatraining": {"weight": WEIGHT, **said(METATRAINING)},
+    }
     collect(options.output, threads, common, jobs, itemgetter("way", "seed"), partial(averages, ("way",)))
 
 
