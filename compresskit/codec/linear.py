@@ -6,14 +6,17 @@ mapping. For given weights of the SIREN, the best M is a ridge regression, so th
 
     minimize   |T - S M|^2 + ridge |M|^2 + |output(0) - mean|^2    where   M = (S'S + ridge)^-1 S'T
 
-The ridge keeps shifts so small that sines are nearly straight as far as latents reach.
+The ridge keeps shifts so small that sines are nearly straight as far as latents reach. Samples are those of the grid and others between
+them, by cubic splines: patches of other edges have theirs elsewhere.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from scipy.ndimage import map_coordinates
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,6 +30,26 @@ RIDGE = 1 / 32
 
 HISTORY = 100
 """Steps that L-BFGS remembers."""
+
+
+def between(fields: Tensor, edges: tuple[int, ...], count: int, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Points somewhere in the cells of a grid, and what smooth fields are there.
+
+    Args:
+        fields: (N, F) at the centres of all cells, which fill [-1, 1] in each dimension.
+        edges: cells in each dimension.
+        count: points in each cell.
+        generator: of the places.
+
+    Returns:
+        Coordinates (N x count, dims), and fields (N x count, F) there.
+    """
+    shape = np.array(edges)
+    cells = np.tile(np.indices(edges).reshape(len(edges), -1).T, (count, 1))
+    places = np.clip(cells + generator.uniform(-0.5, 0.5, cells.shape), 0, shape - 1)
+    grids = fields.numpy().reshape(*edges, -1)
+    found = [map_coordinates(grids[..., field], places.T, order=3, mode="mirror") for field in range(fields.shape[1])]
+    return torch.from_numpy((2 * places + 1) / shape - 1).float(), torch.from_numpy(np.stack(found, axis=1)).float()
 
 
 def linear_start(siren: Siren, x: Tensor, mean: Tensor, components: Tensor, iterations: int, progress: Progress = SILENT) -> Modulated:

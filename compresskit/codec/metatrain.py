@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from compresskit.codec.linear import linear_start
+from compresskit.codec.linear import between, linear_start
 from compresskit.codec.modulation import Modulated, render
 from compresskit.codec.siren import MIDDLE, Siren, init
 from compresskit.errors import GuardError, InputError
@@ -32,6 +33,7 @@ Draw = Callable[[int, torch.Generator], Tensor]
 
 COMPONENT_PATCHES = 4096
 LATENT_DEVIATION = 0.5
+BETWEEN = 3  # points in a cell of a line, of which the start is to be smooth; fewer where cells have neighbours all around
 ENCODER_RATE = 0.1  # of the network's learning rate
 WARMUP_STEPS = 200
 CURVE_POINTS = 100
@@ -109,12 +111,13 @@ class _State:
     step: int = 0
 
 
-def train(draw: Draw, x: Tensor, config: TrainBaseConfig, progress: Progress = SILENT) -> TrainedBase:
+def train(draw: Draw, x: Tensor, config: TrainBaseConfig, progress: Progress = SILENT, *, edges: tuple[int, ...] = ()) -> TrainedBase:
     """Learn a base network.
 
     Args:
         draw: where patches come from.
         x: (N, dims) coordinates of their points in [-1, 1].
+        edges: of the grid whose cells `x` are the centres of, where they are: the start is then smooth between them.
         config: sizes and schedule.
         progress: told every step.
 
@@ -126,7 +129,7 @@ def train(draw: Draw, x: Tensor, config: TrainBaseConfig, progress: Progress = S
     if config.resume and config.checkpoint is not None and checkpoints.exists(config.checkpoint):
         _restore(state, config, progress)
     else:
-        _start(state, x, sample, config, progress)
+        _start(state, x, edges, sample, config, progress)
         if config.checkpoint is not None:
             _save(state, config)
     progress.stage("train base", config.steps)
@@ -181,24 +184,35 @@ def _begin(draw: Draw, x: Tensor, config: TrainBaseConfig) -> tuple[_State, Tens
     return _State(parameters, torch.optim.Adam(groups, lr=config.lr), generator, []), sample
 
 
-def _start(state: _State, x: Tensor, sample: Tensor, config: TrainBaseConfig, progress: Progress) -> None:
+def _start(state: _State, x: Tensor, edges: tuple[int, ...], sample: Tensor, config: TrainBaseConfig, progress: Progress) -> None:
     """Bring the network to where it gives principal components back, near latents of zero."""
-    parameters, shape = state.parameters, sample.shape[1:]
+    parameters = state.parameters
     with torch.no_grad():
         if config.start:
             progress.stage("begin", config.start)
-            encoder = parameters["encoder"].detach()
-            components = encoder * (LATENT_DEVIATION / encoder.square().sum(dim=0))
-            mean = parameters["mean"].detach().reshape(shape)
             siren = _network({name: tensor.detach() for name, tensor in parameters.items()}, config).siren
+            points, mean, components = _components_anywhere(x, parameters["encoder"], parameters["mean"], edges, config.seed)
             with torch.enable_grad():
-                found = linear_start(siren, x, mean, components.reshape(*shape, -1), config.start, progress)
+                found = linear_start(siren, points, mean, components, config.start, progress)
             for name, tensor in _tensors(found.siren).items():
                 parameters[name].copy_(tensor)
             parameters["mapping"].copy_(found.mapping / LATENT_DEVIATION)
         patches = sample[: config.batch]
         error = (render(_network(parameters, config), x, _encoded(patches, parameters["encoder"], parameters["mean"])) - patches).square().mean()
     state.curve.append((0, _decibels(float(error))))
+
+
+def _components_anywhere(x: Tensor, encoder: Tensor, mean: Tensor, edges: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Points on and between those at `x`, the mean patch (points, channels) there, and what typical latents add to it (points, channels, L)."""
+    components = (encoder * (LATENT_DEVIATION / encoder.square().sum(dim=0))).reshape(len(x), -1, encoder.shape[1])
+    mean = mean.reshape(len(x), -1)
+    if not edges:
+        return x, mean, components
+    known = torch.cat([mean, components.flatten(1)], dim=1)
+    places, found = between(known, edges, max(BETWEEN // len(edges), 1), np.random.default_rng(seed))
+    fields = torch.cat([known, found])
+    channels = mean.shape[1]
+    return torch.cat([x, places]), fields[:, :channels], fields[:, channels:].unflatten(1, components.shape[1:])
 
 
 def _components(flat: Tensor, latents: int, seed: int) -> tuple[Tensor, Tensor]:

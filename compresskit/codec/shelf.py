@@ -1,4 +1,7 @@
-"""Base networks that are at hand: those that ship, and one that the user names."""
+"""Base networks that are at hand: those that ship, and one that the user names.
+
+Those of earlier releases ship too, in the folder `former`: nothing new is encoded with them, but streams that were must decode for ever.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +18,22 @@ from compresskit.errors import InputError
 SUFFIX = ".base.safetensors"
 
 
-@lru_cache(maxsize=1)
-def _files() -> dict[str, bytes]:
-    """The files that ship, by the name of their base network."""
-    folder = resources.files("compresskit.codec") / "bases"
-    if not folder.is_dir():
+CURRENT, FORMER = "bases", "bases/former"
+
+
+@lru_cache(maxsize=2)
+def _files(folder: str) -> dict[str, bytes]:
+    """The files in one of the folders that ship, by the name of their base network."""
+    place = resources.files("compresskit.codec").joinpath(*folder.split("/"))
+    if not place.is_dir():
         return {}
-    entries = sorted((entry for entry in folder.iterdir() if entry.name.endswith(SUFFIX)), key=lambda entry: entry.name)
+    entries = sorted((entry for entry in place.iterdir() if entry.name.endswith(SUFFIX)), key=lambda entry: entry.name)
     return {entry.name.removesuffix(SUFFIX): entry.read_bytes() for entry in entries}
 
 
 @lru_cache(maxsize=8)
-def _shipped(name: str) -> Base:
-    return load_base(_files()[name], name)
+def _shipped(name: str, folder: str = CURRENT) -> Base:
+    return load_base(_files(folder)[name], name)
 
 
 def suited(*, sphere: bool, axes: int, channels: int) -> Base | None:
@@ -36,7 +42,7 @@ def suited(*, sphere: bool, axes: int, channels: int) -> Base | None:
     One of three channels serves colour, one of a single channel everything else; where there is none of a single channel, the other repeats it.
     """
     wanted = COLOUR if channels >= COLOUR else 1
-    fitting = [base for base in map(_shipped, _files()) if (base.geometry == "sphere") == sphere and base.axes == axes]
+    fitting = [base for base in map(_shipped, _files(CURRENT)) if (base.geometry == "sphere") == sphere and base.axes == axes]
     return min(fitting, key=lambda base: base.channels != wanted, default=None)
 
 
@@ -61,8 +67,9 @@ def find(prefix: bytes, extra: Base | None = None) -> Base:
     """
     if extra is not None and extra.digest[:BASE_BYTES] == prefix:
         return extra
-    for name, data in _files().items():
-        if hashlib.sha256(data).digest()[:BASE_BYTES] == prefix:
-            return _shipped(name)
+    for folder in (CURRENT, FORMER):
+        for name, data in _files(folder).items():
+            if hashlib.sha256(data).digest()[:BASE_BYTES] == prefix:
+                return _shipped(name, folder)
     given = f"; {extra.name} is {extra.digest[:BASE_BYTES].hex()}" if extra is not None else ""
     raise InputError(f"the stream needs the base network {prefix.hex()}, which does not ship with this release{given}: give its file with --base")

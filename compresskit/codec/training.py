@@ -86,7 +86,7 @@ def train_base(request: TrainBaseRequest, progress: Progress = SILENT) -> TrainB
         draw = crops([kind.frames(signal) for signal in signals], kind.edges)
     x = kind.coordinates()
     with clock("train"):
-        trained = train(draw, x, config, progress)
+        trained = train(draw, x, config, progress, edges=kind.grid)
     with clock("calibrate"):
         progress.stage("calibrate")
         name = Path(request.output).name.split(".")[0]

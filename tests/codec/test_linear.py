@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from compresskit.codec.coordinates import grid
-from compresskit.codec.linear import RIDGE, linear_start
+from compresskit.codec.linear import RIDGE, between, linear_start
 from compresskit.codec.modulation import Modulated, jacobian, render
 from compresskit.codec.siren import MIDDLE, Siren, init
 from compresskit.errors import GuardError
@@ -76,3 +77,15 @@ def test_what_is_not_finite_is_refused() -> None:
     mean, components = wanted()
     with pytest.raises(GuardError, match="training diverged before its first step"):
         linear_start(siren(), X, mean, components * float("nan"), 5)
+
+
+@pytest.mark.parametrize("edges", [(12,), (12, 9), (6, 8, 7)], ids=str)
+def test_smooth_fields_between_cells_are_what_they_are_there(edges: tuple[int, ...]) -> None:
+    def fields(x: Tensor) -> Tensor:
+        return torch.stack([torch.cos(x.sum(dim=1)), x[:, 0]], dim=1)
+
+    x = torch.from_numpy(grid(edges)).float() / 2**14
+    places, found = between(fields(x), edges, 2, np.random.default_rng(0))
+    assert float((places - x.repeat(2, 1)).abs().max()) <= 1 / min(edges)
+    inside = (places.abs() < 1 - 3 / torch.tensor(edges)).all(dim=1)  # at its ends a spline does not know how a line goes on
+    assert torch.allclose(found[inside], fields(places[inside]), atol=0.05)
