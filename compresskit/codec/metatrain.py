@@ -24,9 +24,10 @@ from torch import Tensor
 from compresskit.codec.linear import between, linear_start
 from compresskit.codec.modulation import Modulated, render
 from compresskit.codec.siren import MIDDLE, Siren, init
-from compresskit.errors import GuardError, InputError
+from compresskit.errors import GuardError, InputError, UsageError
 from compresskit.progress import SILENT, Progress
 from compresskit.training import checkpoints
+from compresskit.training.ranks import Ranks, join
 
 Draw = Callable[[int, torch.Generator], Tensor]
 """`draw(count, generator)` gives patches (count, N, channels) with samples in 0..1, always at the same N points."""
@@ -112,7 +113,7 @@ class _State:
 
 
 def train(draw: Draw, x: Tensor, config: TrainBaseConfig, progress: Progress = SILENT, *, edges: tuple[int, ...] = ()) -> TrainedBase:
-    """Learn a base network.
+    """Learn a base network. Of several processes that `torchrun` started, each computes its share of a batch, and the first keeps checkpoints.
 
     Args:
         draw: where patches come from.
@@ -124,29 +125,35 @@ def train(draw: Draw, x: Tensor, config: TrainBaseConfig, progress: Progress = S
     Raises:
         InputError: the checkpoint is damaged or of another training.
         GuardError: the loss is no longer finite.
+        UsageError: there are more processes than patches in a batch.
     """
+    ranks = join(x.device)
+    if config.batch < ranks.size:
+        raise UsageError(f"a batch of {config.batch} patches is too small for {ranks.size} processes: each needs one")
+    keeps = config.checkpoint is not None and ranks.rank == 0
     state, sample = _begin(draw, x, config)
     if config.resume and config.checkpoint is not None and checkpoints.exists(config.checkpoint):
         _restore(state, config, progress)
     else:
         _start(state, x, edges, sample, config, progress)
-        if config.checkpoint is not None:
+        if keeps:
             _save(state, config)
+    ranks.copy_from_first(list(state.parameters.values()))
     progress.stage("train base", config.steps)
     progress.advance(state.step)
     every, saved, recent = max(config.steps // CURVE_POINTS, 1), time.monotonic(), []
     while state.step < config.steps:
-        recent.append(_step(state, draw, x, config))
+        recent.append(_step(state, draw, x, config, ranks))
         if not math.isfinite(recent[-1]):
             raise GuardError(f"training diverged at step {state.step}: lower the learning rate of {config.lr:g}")
         if state.step % every == 0:
             state.curve.append((state.step, _decibels(sum(recent) / len(recent))))
             recent.clear()
         progress.advance(1, psnr=state.curve[-1][1])
-        if config.checkpoint is not None and time.monotonic() - saved > 60 * config.checkpoint_minutes:
+        if keeps and time.monotonic() - saved > 60 * config.checkpoint_minutes:
             _save(state, config)
             saved = time.monotonic()
-    if config.checkpoint is not None:
+    if keeps:
         _save(state, config)
     return _trained(state, config)
 
@@ -225,20 +232,22 @@ def _components(flat: Tensor, latents: int, seed: int) -> tuple[Tensor, Tensor]:
     return directions * (LATENT_DEVIATION / scale), mean
 
 
-def _step(state: _State, draw: Draw, x: Tensor, config: TrainBaseConfig) -> float:
+def _step(state: _State, draw: Draw, x: Tensor, config: TrainBaseConfig, ranks: Ranks) -> float:
     rate = min(1.0, (state.step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * state.step / config.steps))
     for group in state.optimizer.param_groups:
         group["lr"] = config.lr * rate * group["scale"]
-    patches = draw(config.batch, state.generator)
+    patches = ranks.share(draw(config.batch, state.generator))
     chosen = torch.randperm(len(x), generator=state.generator)[: config.points]
     latents = _encoded(patches, state.parameters["encoder"], state.parameters["mean"])
     loss = (render(_network(state.parameters, config), x[chosen], latents) - patches[:, chosen]).square().mean()
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    mean = loss.detach().clone()
+    ranks.average([mean, *(tensor.grad for tensor in state.parameters.values() if tensor.grad is not None)], len(patches) / config.batch)
     torch.nn.utils.clip_grad_norm_(list(state.parameters.values()), 1.0)
     state.optimizer.step()
     state.step += 1
-    return loss.item()
+    return mean.item()
 
 
 def _tensors(siren: Siren) -> dict[str, Tensor]:
