@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
+from typing import Literal
 
 from common import RESULTS, Row, collect
 from metaprune_common import Task, averages, goal_of, metatrained, outcome, said, tested
@@ -24,8 +26,11 @@ from compresskit.metaprune.shipped import read_metanetwork
 from compresskit.runtime import set_threads
 from compresskit.training import TrainConfig
 
+Optimizer = Literal["sgd", "adamw"]
+
 SPEEDUP = 1.7  # the paper's
 EPOCHS = (1.0, 2.0)  # before and after the cut
+OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "adamw")  # of the training before and after the cut: what `prune` does, and what made the network
 WEIGHT = 5.0  # of the sparsity loss before meta-training, beside an accuracy loss
 METATRAINING = MetatrainConfig(epochs=2, milestones=(1,))
 NETWORK = Trained("vit", {"width": 1 / 8, "size": 28}, TrainConfig(epochs=10, batch_size=64, optimizer="adamw", lr=1e-3, warmup=0.1))
@@ -33,11 +38,12 @@ WAYS = {"own": "metanetwork", "shipped": "metanetwork", "without": "without", "p
 """By which method each goes; two have metanetworks of their own."""
 
 
-def measure(way: str, seed: int, data: Dataset, work: Path) -> Row:
+def measure(optimizer: Optimizer, way: str, seed: int, data: Dataset, work: Path) -> Row:
     """One row."""
     graph = NETWORK.read(work, data)
-    task = Task(graph, data, goal_of(SPEEDUP, round_to=ROUND_TO), EPOCHS, seed, _metanetwork(way, data, work))
-    return {"way": way, "seed": seed, "before": tested(graph, data), **outcome(WAYS[way], task)}
+    goal = replace(goal_of(SPEEDUP, round_to=ROUND_TO), optimizer=optimizer)
+    task = Task(graph, data, goal, EPOCHS, seed, _metanetwork(way, data, work))
+    return {"optimizer": optimizer, "way": way, "seed": seed, "before": tested(graph, data), **outcome(WAYS[way], task)}
 
 
 def _metanetwork(way: str, data: Dataset, work: Path) -> Metanetwork | None:
@@ -54,8 +60,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "metaprune_vit.json")
     options, threads = parser.parse_args(), set_threads(1)
     data = load(options.fashion, options.work)
-    jobs: list[tuple[tuple[str, int], Callable[[], Row]]] = [
-        ((way, seed), partial(measure, way, seed, data, options.work)) for seed in range(options.seeds) for way in WAYS
+    jobs: list[tuple[tuple[str, str, int], Callable[[], Row]]] = [
+        ((optimizer, way, seed), partial(measure, optimizer, way, seed, data, options.work))
+        for seed in range(options.seeds)
+        for optimizer in OPTIMIZERS
+        for way in WAYS
     ]
     common = {
         "network": NETWORK.said(),
@@ -64,7 +73,7 @@ def main() -> None:
         "epochs": EPOCHS,
         "metatraining": {"weight": WEIGHT, **said(METATRAINING)},
     }
-    collect(options.output, threads, common, jobs, itemgetter("way", "seed"), partial(averages, ("way",)))
+    collect(options.output, threads, common, jobs, itemgetter("optimizer", "way", "seed"), partial(averages, ("optimizer", "way")))
 
 
 if __name__ == "__main__":
