@@ -97,7 +97,7 @@ class Kind:
 # Where there are no steps, the start is as good as they make it, or better: steps make large errors smaller at the cost of small ones.
 KINDS = {
     "image": Kind((32, 32), 3, 192, 12_000, start=600),
-    "gray": Kind((32, 32), 1, 128, 0),
+    "gray": Kind((32, 32), 1, 128, 12_000, start=600),
     "audio": Kind((256,), 1, 96, 0, lr=5e-6, bandwidth=5.0),
     "volume": Kind((16, 16, 16), 1, 160, 0, start=700, batch=32, points=512),
     "globe": Kind((48, 96), 1, 96, 8_000, start=0, lr=4e-4, batch=32, points=512, geometry="sphere"),

@@ -19,6 +19,7 @@ SUFFIX = ".base.safetensors"
 
 
 CURRENT, FORMER = "bases", "bases/former"
+"""Folders of those that are encoded with, and of those that are only decoded with."""
 
 
 @lru_cache(maxsize=2)
@@ -32,7 +33,8 @@ def _files(folder: str) -> dict[str, bytes]:
 
 
 @lru_cache(maxsize=8)
-def _shipped(name: str, folder: str = CURRENT) -> Base:
+def shipped(name: str, folder: str = CURRENT) -> Base:
+    """The base network of that name in one of the folders that ship."""
     return load_base(_files(folder)[name], name)
 
 
@@ -42,7 +44,7 @@ def suited(*, sphere: bool, axes: int, channels: int) -> Base | None:
     One of three channels serves colour, one of a single channel everything else; where there is none of a single channel, the other repeats it.
     """
     wanted = COLOUR if channels >= COLOUR else 1
-    fitting = [base for base in map(_shipped, _files(CURRENT)) if (base.geometry == "sphere") == sphere and base.axes == axes]
+    fitting = [base for base in map(shipped, _files(CURRENT)) if (base.geometry == "sphere") == sphere and base.axes == axes]
     return min(fitting, key=lambda base: base.channels != wanted, default=None)
 
 
@@ -70,6 +72,6 @@ def find(prefix: bytes, extra: Base | None = None) -> Base:
     for folder in (CURRENT, FORMER):
         for name, data in _files(folder).items():
             if hashlib.sha256(data).digest()[:BASE_BYTES] == prefix:
-                return _shipped(name, folder)
+                return shipped(name, folder)
     given = f"; {extra.name} is {extra.digest[:BASE_BYTES].hex()}" if extra is not None else ""
     raise InputError(f"the stream needs the base network {prefix.hex()}, which does not ship with this release{given}: give its file with --base")

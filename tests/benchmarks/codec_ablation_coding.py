@@ -100,6 +100,11 @@ def _row(works: Sequence[Work], way: str, setting: Setting) -> dict[str, Any]:
 def saved(rows: Sequence[Mapping[str, Any]], way: str) -> list[tuple[float, float]]:
     """PSNRs of version 1 that `way` reaches too, and the bytes saved there [%]."""
     first, other = ([(row["psnr"], row["bytes"]) for row in rows if row["way"] == name] for name in (FIRST, way))
+    return saved_bytes(first, other)
+
+
+def saved_bytes(first: Sequence[tuple[float, int]], other: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
+    """PSNRs of a curve of (PSNR, bytes) that another, of rising PSNR, reaches too, and what that one saves there [%]."""
     levels, sizes = zip(*other, strict=True)
     reached = [(level, size) for level, size in first if levels[0] <= level <= levels[-1]]
     return [(level, round(100 * (1 - float(np.exp(np.interp(level, levels, np.log(sizes)))) / size), 1)) for level, size in reached]

@@ -179,7 +179,7 @@ def main() -> None:
         x = kind.coordinates()
         config = replace(kind.config, checkpoint=options.work / f"{name}.checkpoint", resume=True, steps=options.steps or kind.steps)
         began, draw = time.process_time(), DRAWS[name](options)
-        trained = train(draw, x, config, _Log(name))
+        trained = train(draw, x, config, _Log(name), edges=kind.grid)
         base = calibrate(trained, draw, x, config, name=name, edges=kind.edges, geometry=kind.geometry)
         data = save_base(base)
         (options.output / f"{name}.base.safetensors").write_bytes(data)
