@@ -118,9 +118,9 @@ def train(draw: Draw, x: Tensor, config: TrainBaseConfig, progress: Progress = S
     Args:
         draw: where patches come from.
         x: (N, dims) coordinates of their points in [-1, 1].
-        edges: of the grid whose cells `x` are the centres of, where they are: the start is then smooth between them.
         config: sizes and schedule.
         progress: told every step.
+        edges: of the grid whose cells `x` are the centres of, where they are: the start is then smooth between them.
 
     Raises:
         InputError: the checkpoint is damaged or of another training.
