@@ -49,7 +49,7 @@ COUNTS = [pack_varint(value) for value in (0, 1, 127, 1000, 2**16, 2**31, MAX_VA
 @lru_cache(maxsize=1)
 def tiny_base() -> Base:
     """Hardly trained, and small enough to decode a thousand times."""
-    config = TrainBaseConfig(width=8, depth=2, latents=4, steps=200, batch=16, points=32, lr=1e-2)
+    config = TrainBaseConfig(width=8, depth=2, latents=4, start=0, steps=200, batch=16, points=32, lr=1e-2)
     x = torch.from_numpy(grid((8, 8))).float() / 2**ACTIVATION_BITS
 
     def draw(count: int, generator: torch.Generator) -> torch.Tensor:
