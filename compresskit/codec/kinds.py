@@ -27,19 +27,13 @@ class Kind:
     Attributes:
         edges: of a training patch; of the globe latitudes and longitudes, to which all files' are brought (at least so many: see `for_data`).
         channels: of a patch.
-        latents, steps, start, lr, batch, points, bandwidth: as in `TrainBaseConfig`.
+        config: of the training where nothing else is asked.
         geometry: as in `Base`.
     """
 
     edges: tuple[int, ...]
     channels: int
-    latents: int
-    steps: int
-    start: int = 1500
-    lr: float = 2e-4
-    batch: int = 64
-    points: int = 256
-    bandwidth: float = 1.0
+    config: TrainBaseConfig
     geometry: str = "grid"
 
     @property
@@ -51,19 +45,6 @@ class Kind:
     def grid(self) -> tuple[int, ...]:
         """Edges of a training patch whose samples lie on a grid, else ()."""
         return () if self.geometry == "sphere" else self.edges
-
-    @property
-    def config(self) -> TrainBaseConfig:
-        """The training where nothing else is asked."""
-        return TrainBaseConfig(
-            latents=self.latents,
-            bandwidth=self.bandwidth,
-            start=self.start,
-            steps=self.steps,
-            batch=self.batch,
-            points=self.points,
-            lr=self.lr,
-        )
 
     def coordinates(self) -> Tensor:
         """(N, dims) where the samples of a training patch lie, in [-1, 1]."""
@@ -96,9 +77,9 @@ class Kind:
 
 # Where there are no steps, the start is as good as they make it, or better: steps make large errors smaller at the cost of small ones.
 KINDS = {
-    "image": Kind((32, 32), 3, 192, 12_000, start=600),
-    "gray": Kind((32, 32), 1, 128, 12_000, start=600),
-    "audio": Kind((256,), 1, 96, 0, lr=5e-6, bandwidth=5.0),
-    "volume": Kind((16, 16, 16), 1, 160, 0, start=700, batch=32, points=512),
-    "globe": Kind((48, 96), 1, 96, 8_000, start=0, lr=4e-4, batch=32, points=512, geometry="sphere"),
+    "image": Kind((32, 32), 3, TrainBaseConfig(latents=192, start=600, steps=12_000, lr=2e-4)),
+    "gray": Kind((32, 32), 1, TrainBaseConfig(latents=128, start=600, steps=12_000, lr=2e-4)),
+    "audio": Kind((256,), 1, TrainBaseConfig(latents=96, start=1500, steps=0, lr=5e-6, bandwidth=5.0)),
+    "volume": Kind((16, 16, 16), 1, TrainBaseConfig(latents=160, start=700, steps=0, lr=2e-4, batch=32, points=512)),
+    "globe": Kind((48, 96), 1, TrainBaseConfig(latents=96, start=0, steps=8_000, batch=32, points=512), geometry="sphere"),
 }
