@@ -193,19 +193,16 @@ def _begin(draw: Draw, x: Tensor, config: TrainBaseConfig) -> tuple[_State, Tens
 
 def _start(state: _State, x: Tensor, edges: tuple[int, ...], sample: Tensor, config: TrainBaseConfig, progress: Progress) -> None:
     """Bring the network to where it gives principal components back, near latents of zero."""
-    parameters = state.parameters
-    with torch.no_grad():
-        if config.start:
-            progress.stage("begin", config.start)
-            siren = _network({name: tensor.detach() for name, tensor in parameters.items()}, config).siren
-            points, mean, components = _components_anywhere(x, parameters["encoder"], parameters["mean"], edges, config.seed)
-            with torch.enable_grad():
-                found = linear_start(siren, points, mean, components, config.start, progress)
-            for name, tensor in _tensors(found.siren).items():
-                parameters[name].copy_(tensor)
-            parameters["mapping"].copy_(found.mapping / LATENT_DEVIATION)
-        patches = sample[: config.batch]
-        error = (render(_network(parameters, config), x, _encoded(patches, parameters["encoder"], parameters["mean"])) - patches).square().mean()
+    parameters = {name: tensor.detach() for name, tensor in state.parameters.items()}  # of one memory with those
+    if config.start:
+        progress.stage("begin", config.start)
+        points, mean, components = _components_anywhere(x, parameters["encoder"], parameters["mean"], edges, config.seed)
+        found = linear_start(_network(parameters, config).siren, points, mean, components, config.start, progress)
+        for name, tensor in _tensors(found.siren).items():
+            parameters[name].copy_(tensor)
+        parameters["mapping"].copy_(found.mapping / LATENT_DEVIATION)
+    patches = sample[: config.batch]
+    error = (render(_network(parameters, config), x, _encoded(patches, parameters["encoder"], parameters["mean"])) - patches).square().mean()
     state.curve.append((0, _decibels(float(error))))
 
 
