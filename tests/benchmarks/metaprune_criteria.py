@@ -8,16 +8,15 @@ trained here is kept in FOLDER, and a row that is there is not measured again.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
 
-from common import RESULTS, Row, collect
+from common import Row, collect
 from metaprune_common import Task, averages, goal_of, metatrained, outcome, said
-from metaprune_fashion import ROUND_TO, load, narrow
+from metaprune_fashion import ROUND_TO, load, narrow, options
 
 from compresskit.data import Dataset
 from compresskit.metaprune.config import MetatrainConfig
@@ -79,18 +78,13 @@ def keys(seeds: int) -> Iterator[Key]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("fashion", type=Path)
-    parser.add_argument("--work", type=Path, default=Path("."), help="folder for what is trained here")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=RESULTS / "metaprune_criteria.json")
-    options, threads = parser.parse_args(), set_threads(1)
-    data = load(options.fashion, options.work)
-    jobs: list[tuple[Key, Callable[[], Row]]] = [(key, partial(measure, key, data, options.work)) for key in keys(options.seeds)]
+    chosen, threads = options("metaprune_criteria", __doc__, 2), set_threads(1)
+    data = load(chosen.fashion, chosen.work)
+    jobs: list[tuple[Key, Callable[[], Row]]] = [(key, partial(measure, key, data, chosen.work)) for key in keys(chosen.seeds)]
     metatraining = {"networks": len(DATA_MODELS), "weight": WEIGHT, **said(PAPER, "criterion", "normalize", "alpha", "relative")}
     common = {"network": narrow(0).said(), "speedup": SPEEDUP, "round_to": ROUND_TO, "epochs": EPOCHS, "metatraining": metatraining}
     row_key = itemgetter("metanetwork", "criterion", "normalize", "seed")
-    collect(options.output, threads, common, jobs, row_key, partial(averages, ("criterion", "normalize", "metanetwork")))
+    collect(chosen.output, threads, common, jobs, row_key, partial(averages, ("criterion", "normalize", "metanetwork")))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common import RESULTS
 
 from compresskit.data import Dataset, load_data
 from compresskit.models.checkpoint import save_checkpoint
@@ -60,3 +62,13 @@ def load(subset: Path, folder: Path) -> Dataset:
         tested, learned = order[:TEST], order[TEST:]
         np.savez(path, x_train=x[learned], y_train=y[learned], x_test=x[tested], y_test=y[tested])
     return load_data(path, input_shape=SHAPE, outputs=10)
+
+
+def options(name: str, described: str | None, seeds: int) -> argparse.Namespace:
+    """What the command line of the benchmark `name` says: fashion, work, seeds and output."""
+    parser = argparse.ArgumentParser(description=described, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("fashion", type=Path)
+    parser.add_argument("--work", type=Path, default=Path("."), help="folder for what is trained here")
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--output", type=Path, default=RESULTS / f"{name}.json")
+    return parser.parse_args()

@@ -7,16 +7,15 @@ and one that is there is not measured again.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
 
-from common import RESULTS, Row, collect
+from common import Row, collect
 from metaprune_common import Task, averages, goal_of, metatrained, outcome, said
-from metaprune_fashion import ROUND_TO, load, narrow
+from metaprune_fashion import ROUND_TO, load, narrow, options
 
 from compresskit.data import Dataset
 from compresskit.metaprune.config import MetatrainConfig
@@ -40,19 +39,14 @@ def measure(count: int, seed: int, data: Dataset, work: Path) -> Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("fashion", type=Path)
-    parser.add_argument("--work", type=Path, default=Path("."), help="folder for what is trained here")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=RESULTS / "metaprune_models.json")
-    options, threads = parser.parse_args(), set_threads(1)
-    data = load(options.fashion, options.work)
+    chosen, threads = options("metaprune_models", __doc__, 3), set_threads(1)
+    data = load(chosen.fashion, chosen.work)
     jobs: list[tuple[tuple[int, int], Callable[[], Row]]] = [
-        ((count, seed), partial(measure, count, seed, data, options.work)) for seed in range(options.seeds) for count in COUNTS
+        ((count, seed), partial(measure, count, seed, data, chosen.work)) for seed in range(chosen.seeds) for count in COUNTS
     ]
     metatraining = {"weight": WEIGHT, **said(METATRAINING, "seed")}
     common = {"network": narrow(0).said(), "speedup": SPEEDUP, "round_to": ROUND_TO, "epochs": EPOCHS, "metatraining": metatraining}
-    collect(options.output, threads, common, jobs, itemgetter("models", "seed"), partial(averages, ("models",)))
+    collect(chosen.output, threads, common, jobs, itemgetter("models", "seed"), partial(averages, ("models",)))
 
 
 if __name__ == "__main__":

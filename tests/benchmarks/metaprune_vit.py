@@ -7,7 +7,6 @@ is not measured again.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,9 +14,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Literal
 
-from common import RESULTS, Row, collect
+from common import Row, collect
 from metaprune_common import Task, averages, goal_of, metatrained, outcome, said, tested
-from metaprune_fashion import ROUND_TO, Trained, load
+from metaprune_fashion import ROUND_TO, Trained, load, options
 
 from compresskit.data import Dataset
 from compresskit.metaprune.config import MetatrainConfig
@@ -53,16 +52,11 @@ def _metanetwork(way: str, data: Dataset, work: Path) -> Metanetwork | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("fashion", type=Path)
-    parser.add_argument("--work", type=Path, default=Path("."), help="folder for what is trained here")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=RESULTS / "metaprune_vit.json")
-    options, threads = parser.parse_args(), set_threads(1)
-    data = load(options.fashion, options.work)
+    chosen, threads = options("metaprune_vit", __doc__, 2), set_threads(1)
+    data = load(chosen.fashion, chosen.work)
     jobs: list[tuple[tuple[str, str, int], Callable[[], Row]]] = [
-        ((optimizer, way, seed), partial(measure, optimizer, way, seed, data, options.work))
-        for seed in range(options.seeds)
+        ((optimizer, way, seed), partial(measure, optimizer, way, seed, data, chosen.work))
+        for seed in range(chosen.seeds)
         for optimizer in OPTIMIZERS
         for way in WAYS
     ]
@@ -73,7 +67,7 @@ def main() -> None:
         "epochs": EPOCHS,
         "metatraining": {"weight": WEIGHT, **said(METATRAINING)},
     }
-    collect(options.output, threads, common, jobs, itemgetter("optimizer", "way", "seed"), partial(averages, ("optimizer", "way")))
+    collect(chosen.output, threads, common, jobs, itemgetter("optimizer", "way", "seed"), partial(averages, ("optimizer", "way")))
 
 
 if __name__ == "__main__":
