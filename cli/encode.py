@@ -57,7 +57,7 @@ class EncodeOptions(TrainBaseOptions):
     verify: Annotated[bool, option(OUTPUT, "Decode again and compare; a difference is exit 5, and nothing is written.", "--verify")] = False
     preview: Annotated[str | None, option(OUTPUT, "Draw original, reconstruction and error (.png, .svg, .pdf).", "--preview", metavar="FILE")] = None
     method: Annotated[Method, option(METHOD, "auto: coin++ where there is a base network for the content.", "--method", metavar="M")] = "auto"
-    bits: Annotated[int | None, option(METHOD, "Bits of a latent (coin++: 3 to 8) or a weight (coin: up to 16).", "--bits", metavar="N")] = None
+    bits: Annotated[int | None, option(METHOD, "Bits of a latent (coin++: 3 to 12) or a weight (coin: up to 16).", "--bits", metavar="N")] = None
     effort: Annotated[int, option(METHOD, "1 (quickest) to 9 (smallest) search for the bits that pay, of COIN++.", "--effort", metavar="N")] = (
         EncodeConfig.effort
     )

@@ -144,7 +144,7 @@ def _method(stream: StreamInfo) -> str:
         parts[0] += f" with base network {one_line(stream.base)}" + (f" ({size(stream.base_bytes)})" if stream.base_bytes else "")
     if stream.method != "plain":
         parts.append(f"patches of {_edges(stream.patch)}" if stream.patch else "whole signals")
-        parts.append(f"{plural(stream.bits, 'bit')} a {'latent' if stream.method == 'coin++' else 'weight'}")
+        parts.append(f"{stream.bits:g} {'bit' if stream.bits == 1 else 'bits'} a {'latent' if stream.method == 'coin++' else 'weight'}")
     if stream.progressive:
         parts.append("coarse latents first")
     if stream.guard == "lossless":

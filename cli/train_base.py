@@ -30,8 +30,8 @@ class TrainBaseOptions(RunOptions, ReportOptions):
     ] = False
     modality: Annotated[Modality | None, option(TRAINING, "What the base network is for.", "--modality", metavar="KIND")] = None
     latents: Annotated[int | None, option(TRAINING, "Length of a latent vector.", "--latents", metavar="N", min=1)] = None
-    width: Annotated[int, option(TRAINING, "Width of the network's layers.", "--width", metavar="N", min=1)] = TrainBaseRequest.width
-    depth: Annotated[int, option(TRAINING, "How many layers of sines.", "--depth", metavar="N", min=1)] = TrainBaseRequest.depth
+    width: Annotated[int | None, option(TRAINING, "Width of the network's layers.", "--width", metavar="N", min=1)] = TrainBaseRequest.width
+    depth: Annotated[int | None, option(TRAINING, "How many layers of sines.", "--depth", metavar="N", min=1)] = TrainBaseRequest.depth
     checkpoint: shared.Checkpoint = TrainBaseRequest.checkpoint
     resume: shared.Resume = TrainBaseRequest.resume
     var: Annotated[str | None, option(DATA, "Which variable of a climate file.", "--var", metavar="NAME")] = None

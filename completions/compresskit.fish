@@ -248,7 +248,7 @@ complete -c compresskit -n '__fish_seen_subcommand_from encode' -s f -l force -d
 complete -c compresskit -n '__fish_seen_subcommand_from encode' -l json -d 'Print the report as one JSON object in place of tables'
 complete -c compresskit -n '__fish_seen_subcommand_from encode' -l report -r -d 'Write the report as JSON'
 complete -c compresskit -n '__fish_seen_subcommand_from encode' -l method -x -a 'auto coin++ coin' -d 'auto: coin++ where there is a base network for the content'
-complete -c compresskit -n '__fish_seen_subcommand_from encode' -l bits -r -d 'Bits of a latent (coin++: 3 to 8) or a weight (coin: up to 16)'
+complete -c compresskit -n '__fish_seen_subcommand_from encode' -l bits -r -d 'Bits of a latent (coin++: 3 to 12) or a weight (coin: up to 16)'
 complete -c compresskit -n '__fish_seen_subcommand_from encode' -l effort -r -d '1 (quickest) to 9 (smallest) search for the bits that pay, of COIN++'
 complete -c compresskit -n '__fish_seen_subcommand_from encode' -l patch -r -d 'Edge of a patch, in samples'
 complete -c compresskit -n '__fish_seen_subcommand_from encode' -l base -r -d 'Base network to use in place of the one that ships'

@@ -8,30 +8,38 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from compresskit.codec.config import LATENT_BITS
+from compresskit.codec.config import HALF_BITS
 from compresskit.codec.entropy import pack_table, unpack_table
-from compresskit.codec.exact import ACTIVATION_BITS, MAX_FRACTION, OFFSET_LIMIT, IntegerLayer, IntegerNetwork
+from compresskit.codec.exact import ACTIVATION_BITS, MAX_FRACTION, OFFSET_LIMIT, WEIGHT_LIMIT, IntegerLayer, IntegerNetwork
+from compresskit.codec.latentprior import LIMIT, MAX_AXES, LatentPrior, read_prior
+from compresskit.codec.parts import OUTPUT, SHIFTS
 from compresskit.codec.quantize import LATENT_FRACTION, UniformQuantizer
 from compresskit.errors import InputError
 
-FORMAT = "compresskit.base/1"
+FORMATS = {"compresskit.base/1": SHIFTS, "compresskit.base/2": OUTPUT}
+"""What latents modulate, by the format of the file."""
+
+SYMBOL_BITS = range(3, 9)
+"""Of symbols, under base networks with tables."""
+
 METADATA = "compresskit"
 GEOMETRIES = ("grid", "sphere")
 MAX_BYTES = 64 * 2**20
 MAX_LATENTS = 4096
-MAX_AXES = SPHERE_DIMS = 3
+SPHERE_DIMS = 3
 _ENCODER_SCALE = 2**12  # of what is stored: float16 has too few bits for numbers below 2**-14
 _MAPPING_LIMIT = 2**24
 _LATENT_LIMIT = 2**26  # times the mapping's limit and MAX_LATENTS: below 2**62
+_HALF = 13  # bits of a latent: times the mapping's limit and MAX_LATENTS: below 2**53
 
 Integers = NDArray[np.int64]
 
@@ -46,13 +54,16 @@ class Base:
         edges: of the patches that it was trained on.
         omega: of the SIREN, for encoding.
         network: without modulations.
-        mapping: (hidden layers x width, latents), from latents to shifts in turns, in units of 2**-`fraction`.
+        mapping: (modulations, latents), in units of 2**-`fraction`: from latents to weights and bias of the output layer, channel by channel, or
+            to shifts in turns, layer by layer.
         fraction: see `mapping`.
         centers: (latents,) the mean latent, in units of 2**-LATENT_FRACTION.
         spread: (latents,) the standard deviation of typical latents, in the same unit, at least 1.
-        steps: width of a bin, for each number of bits in LATENT_BITS, in the same unit.
-        tables: (latents, 2**bits) frequencies, for each number of bits.
-        encoder, offset: (samples of a training patch, latents) and (latents,), float32: where encoding begins to look for latents.
+        steps: width of a bin, in the same unit, for each number of bits: HALF_BITS, or SYMBOL_BITS where there are tables.
+        part: what latents modulate, as in `Modulated`.
+        prior: of the latents, where they are of the output layer.
+        tables: where they are of shifts: (latents, 2**bits) frequencies, for each number of bits.
+        encoder, offset: likewise: (samples of a training patch, latents) and (latents,), float32: where encoding begins to look for latents.
         stored: the file that it was read from, b"" for a new one. Another version of zlib or safetensors would write another.
 
     Raises:
@@ -68,27 +79,42 @@ class Base:
     fraction: int
     centers: Integers
     spread: Integers
-    steps: Mapping[int, int]
-    tables: Mapping[int, NDArray[np.uint32]]
-    encoder: NDArray[np.float32]
-    offset: NDArray[np.float32]
+    steps: Mapping[float, int]
+    part: str = OUTPUT
+    prior: LatentPrior | None = None
+    tables: Mapping[int, NDArray[np.uint32]] = field(default_factory=dict)
+    encoder: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    offset: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     stored: bytes = b""
 
     def __post_init__(self) -> None:
-        shifts = self.network.hidden * self.network.width
-        if self.mapping.ndim != 2 or self.mapping.shape[0] != shifts or not 1 <= self.latents <= MAX_LATENTS:
-            raise InputError(f"base network {self.name}: its mapping has shape {self.mapping.shape}, expected ({shifts}, 1 to {MAX_LATENTS})")
+        shifts, outputs = self.network.hidden * self.network.width, self.channels * (self.network.width + 1)
+        modulations = outputs if self.part == OUTPUT else shifts
+        if self.mapping.ndim != 2 or self.mapping.shape[0] != modulations or not 1 <= self.latents <= MAX_LATENTS:
+            raise InputError(f"base network {self.name}: its mapping has shape {self.mapping.shape}, expected ({modulations}, 1 to {MAX_LATENTS})")
         if self.geometry not in GEOMETRIES or not 0 < self.omega < 1e6 or not 0 <= self.fraction <= MAX_FRACTION:
             raise InputError(f"base network {self.name}: its geometry, omega or fraction is out of range")
         if self.network.dims > MAX_AXES or (self.geometry == "sphere" and self.network.dims != SPHERE_DIMS):
             raise InputError(f"base network {self.name}: it takes {self.network.dims} coordinates a point, which no {self.geometry} has")
         if self.centers.shape != (self.latents,) or not (_within(self.mapping, _MAPPING_LIMIT) and _within(self.centers, _LATENT_LIMIT // 2)):
             raise InputError(f"base network {self.name}: its mapping or its mean latent is out of range")
-        if self.encoder.shape != (math.prod(self.edges) * self.channels, self.latents) or self.offset.shape != (self.latents,):
-            raise InputError(f"base network {self.name}: its encoder has shape {self.encoder.shape}, which its edges and channels do not make")
         if self.spread.shape != (self.latents,) or not 1 <= self.spread.min() <= self.spread.max() < _LATENT_LIMIT:
             raise InputError(f"base network {self.name}: the spread of its latents is out of range")
-        for bits in LATENT_BITS:
+        if self.part == OUTPUT:
+            self._check_prior()
+        else:
+            self._check_tables()
+
+    def _check_prior(self) -> None:
+        if self.prior is None or self.prior.flat.shape != (self.channels + 1, self.latents) or not self.prior.fits(self.axes, self.latents):
+            raise InputError(f"base network {self.name}: what it expects of its latents does not fit them")
+        if not all(1 <= self.steps[bits] < LIMIT for bits in HALF_BITS):
+            raise InputError(f"base network {self.name}: a step of its latents is out of range")
+
+    def _check_tables(self) -> None:
+        if self.encoder.shape != (math.prod(self.edges) * self.channels, self.latents) or self.offset.shape != (self.latents,):
+            raise InputError(f"base network {self.name}: its encoder has shape {self.encoder.shape}, which its edges and channels do not make")
+        for bits in SYMBOL_BITS:
             if not 1 <= self.steps[bits] < _LATENT_LIMIT >> (bits + 1) or self.tables[bits].shape != (self.latents, 1 << bits):
                 raise InputError(f"base network {self.name}: its quantizer of {bits} bits is out of range")
 
@@ -124,12 +150,29 @@ class Base:
 
     def shifts(self, latents: Integers) -> Integers:
         """Shifts (P, hidden layers, width), in the units of `evaluate`, for `latents` (P, L) in units of 2**-LATENT_FRACTION."""
-        sums = (latents @ self.mapping.T).reshape(len(latents), self.network.hidden, self.network.width)
+        sums = self._modulations(latents).reshape(len(latents), self.network.hidden, self.network.width)
         layers = [
             _rescaled(sums[:, index], self.fraction + LATENT_FRACTION - layer.fraction - ACTIVATION_BITS)
             for index, layer in enumerate(self.network.layers[:-1])
         ]
         return np.clip(np.stack(layers, axis=1), 1 - OFFSET_LIMIT, OFFSET_LIMIT - 1)
+
+    def outputs(self, latents: Integers) -> Integers:
+        """Output layers (P, channels, width + 1), weights and then bias, in the units of `evaluate_outputs`, for `latents` (P, L) likewise."""
+        sums = self._modulations(latents).reshape(len(latents), self.channels, self.network.width + 1)
+        layer, drop = self.network.layers[-1], self.fraction + LATENT_FRACTION - self.network.layers[-1].fraction
+        weights = np.clip(_rescaled(sums[..., :-1], drop) + layer.weight, 1 - WEIGHT_LIMIT, WEIGHT_LIMIT - 1)
+        biases = np.clip(_rescaled(sums[..., -1], drop - ACTIVATION_BITS) + layer.bias, 1 - OFFSET_LIMIT, OFFSET_LIMIT - 1)
+        return np.concatenate([weights, biases[..., None]], axis=2)
+
+    def _modulations(self, latents: Integers) -> Integers:
+        """The product of mapping and `latents` (P, L), exactly: of halves of the latents, each exact in float64, as 64-bit integers have no BLAS."""
+        import torch
+
+        mapping = torch.from_numpy(self.mapping.T.astype(np.float64))
+        halves = (latents >> _HALF, latents & (1 << _HALF) - 1)
+        high, low = ((torch.from_numpy(half.astype(np.float64)) @ mapping).numpy().astype(np.int64) for half in halves)
+        return (high << _HALF) + low
 
 
 def _within(values: Integers, limit: int) -> bool:
@@ -145,23 +188,25 @@ def _rescaled(values: Integers, drop: int) -> Integers:
 def save_base(base: Base) -> bytes:
     """The file of `base`: the same bytes for the same base."""
     tensors: dict[str, NDArray[np.generic]] = {"mapping": base.mapping.astype(np.int32), "centers": base.centers, "spread": base.spread}
-    tensors |= {"encoder": (base.encoder * _ENCODER_SCALE).astype(np.float16), "offset": base.offset}
     for index, layer in enumerate(base.network.layers):
         tensors |= {f"layers.{index}.weight": layer.weight.astype(np.int32), f"layers.{index}.bias": layer.bias}
-    for bits in LATENT_BITS:
-        tensors[f"tables.{bits}"] = np.frombuffer(pack_table(base.tables[bits]), np.uint8)
+    if base.prior is not None:
+        tensors |= base.prior.tensors()
+    else:
+        tensors |= {"encoder": (base.encoder * _ENCODER_SCALE).astype(np.float16), "offset": base.offset}
+        tensors |= {f"tables.{bits}": np.frombuffer(pack_table(base.tables[bits]), np.uint8) for bits in SYMBOL_BITS}
     about = {
-        "format": FORMAT,
+        "format": next(format for format, part in FORMATS.items() if part == base.part),
         "name": base.name,
         "geometry": base.geometry,
         "edges": base.edges,
         "omega": base.omega,
         "fraction": base.fraction,
         "fractions": [layer.fraction for layer in base.network.layers],
-        "steps": [base.steps[bits] for bits in LATENT_BITS],
+        "steps": [base.steps[bits] for bits in (HALF_BITS if base.part == OUTPUT else SYMBOL_BITS)],
     }
-    # One entry: safetensors writes several in any order.
-    return save(tensors, metadata={METADATA: json.dumps(about)})
+    # One entry: safetensors writes several in any order; and it writes arrays as they lie in memory, whatever their order there.
+    return save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata={METADATA: json.dumps(about)})
 
 
 def load_base(data: bytes, what: str) -> Base:
@@ -180,8 +225,8 @@ def load_base(data: bytes, what: str) -> Base:
         size = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + size]) if size <= len(data) else {}
         about = json.loads(header["__metadata__"][METADATA])
-        if about["format"] != FORMAT:
-            raise InputError(f"its format is not {FORMAT}")
+        if about["format"] not in FORMATS:
+            raise InputError(f"its format is none of {', '.join(FORMATS)}")
         return replace(_assembled(load(data), about), stored=data)
     except InputError as error:
         raise InputError(f"{what}: is no base network, or a damaged one ({error})") from None
@@ -190,8 +235,9 @@ def load_base(data: bytes, what: str) -> Base:
 
 
 def _assembled(tensors: Mapping[str, NDArray[np.generic]], about: Mapping[str, object]) -> Base:
-    fractions, steps, edges = about["fractions"], about["steps"], about["edges"]
-    if not (isinstance(fractions, list) and isinstance(steps, list) and isinstance(edges, list) and len(steps) == len(LATENT_BITS)):
+    fractions, steps, edges, part = about["fractions"], about["steps"], about["edges"], FORMATS[str(about["format"])]
+    numbers: Sequence[float] = HALF_BITS if part == OUTPUT else SYMBOL_BITS
+    if not (isinstance(fractions, list) and isinstance(steps, list) and isinstance(edges, list) and len(steps) == len(numbers)):
         raise ValueError("lists are missing")
     layers = tuple(
         IntegerLayer(_tensor(tensors, f"layers.{index}.weight", np.int32), _tensor(tensors, f"layers.{index}.bias", np.int64), int(fraction))
@@ -201,8 +247,8 @@ def _assembled(tensors: Mapping[str, NDArray[np.generic]], about: Mapping[str, o
     # Before tables are inflated: a tensor without rows may claim any number of columns.
     if mapping.ndim != 2 or not mapping.size or mapping.shape[1] > MAX_LATENTS:
         raise ValueError("a mapping of an impossible shape")
-    tables = {bits: unpack_table(tensors[f"tables.{bits}"].tobytes(), (mapping.shape[1], 1 << bits)) for bits in LATENT_BITS}
-    return Base(
+    base = partial(
+        Base,
         str(about["name"]),
         str(about["geometry"]),
         tuple(int(edge) for edge in edges),
@@ -212,11 +258,14 @@ def _assembled(tensors: Mapping[str, NDArray[np.generic]], about: Mapping[str, o
         int(about["fraction"]),  # type: ignore[call-overload]
         _tensor(tensors, "centers", np.int64),
         _tensor(tensors, "spread", np.int64),
-        {bits: int(step) for bits, step in zip(LATENT_BITS, steps, strict=True)},
-        tables,
-        tensors["encoder"].astype(np.float32) / np.float32(_ENCODER_SCALE),
-        tensors["offset"].astype(np.float32),
+        {bits: int(step) for bits, step in zip(numbers, steps, strict=True)},
+        part,
     )
+    if part == OUTPUT:
+        return base(read_prior(tensors))
+    tables = {bits: unpack_table(tensors[f"tables.{bits}"].tobytes(), (mapping.shape[1], 1 << bits)) for bits in SYMBOL_BITS}
+    encoder = tensors["encoder"].astype(np.float32) / np.float32(_ENCODER_SCALE)
+    return base(None, tables, encoder, tensors["offset"].astype(np.float32))
 
 
 def _tensor(tensors: Mapping[str, NDArray[np.generic]], name: str, dtype: type[np.signedinteger]) -> Integers:

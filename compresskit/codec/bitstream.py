@@ -30,11 +30,11 @@ def pack(stream: Stream) -> bytes:
         raise InputError("bitstream without items: expected one or more")
     if stream.version not in VERSIONS:
         raise InputError(f"bitstream of version {stream.version}: expected {listed(map(str, VERSIONS))}")
-    check_header(stream.header)
+    check_header(stream.header, stream.version)
     payloads = _payloads(stream)
     alone = len(stream.chunks) == 1 and not any(payload for tag, payload in payloads.items() if tag != Tag.CHUNKS)
     # A section says how long it is, and so how much of it is there.
-    lone = alone and stream.version < PROGRESSIVE
+    lone = alone and stream.version not in PROGRESSIVE
     many = len(stream.items) > 1
     runs = runs_of(stream.items)
     body = b"".join(
@@ -63,7 +63,7 @@ def unpack(data: bytes, limits: StreamLimits = DEFAULT_STREAM_LIMITS, *, partial
     budget = MemoryBudget(limits)
     parsed = parse(data, budget, partial=partial)
     header = parsed.opening.complete(len(parsed.runs[0].layout.shape) - 2, bytes(parsed.payload(Tag.DIGEST)))
-    check_header(header)
+    check_header(header, data[len(MAGIC)])
     chunks, whole = _read_chunks(parsed, budget)
     return Stream(
         header,

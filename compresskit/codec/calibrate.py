@@ -1,4 +1,4 @@
-"""From a trained network to a base network: latents that distort alike and are uncorrelated, integers, quantizers, frequency tables.
+"""From a trained network to a base network: latents that distort alike and are uncorrelated, integers, steps, and what is expected of latents.
 
     latents z --whitened by the network's sensitivity J'J--> distance is error --rotated to principal axes--> latents of the base network
 
@@ -9,6 +9,7 @@ water-filling (Cover and Thomas 2006, section 10.3.3). The thesis cuts each late
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,27 +17,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compresskit.codec.base import Base
-from compresskit.codec.config import LATENT_BITS
-from compresskit.codec.entropy import normalize
+from compresskit.codec.config import HALF_BITS
 from compresskit.codec.exact import MAX_FRACTION
-from compresskit.codec.fit import fit
+from compresskit.codec.fit import solve
+from compresskit.codec.learnprior import Blocks, latents_of, learn_prior
 from compresskit.codec.metatrain import Draw, TrainBaseConfig, TrainedBase
 from compresskit.codec.modulation import Modulated, jacobian
+from compresskit.codec.parts import OUTPUT
 from compresskit.codec.quantize import LATENT_FRACTION
-from compresskit.codec.siren import MIDDLE, to_integer
+from compresskit.codec.siren import to_integer
 
-SAMPLE, FITTED, BATCH = 8192, 2048, 64  # patches that directions, and that tables, are taken from
-FIT_STEPS = 5
-POINTS = 1024  # of a patch that statistics look at
-SENSITIVITIES = 96  # patches whose derivatives are averaged: where latents are zero, they are not typical
+SAMPLE, FITTED, BATCH = 8192, 2**15, 64  # patches that directions, and that expectations, are taken from
 DEVIATIONS = 3.0  # that the bins of the widest latent cover, on either side
+REACH = 10.0  # deviations that weights of the output layer may be off those of the mean patch
 MAPPING_BITS = 23
 _LEAST_SPREAD = 1e-8  # of the largest variance
 _LEAST_SENSITIVITY = 1e-6  # of the largest eigenvalue: directions below make no difference that is worth a bit
 _SEED_OFFSET = 1  # so that tables are counted on patches that training did not draw in the same order
 
 
-def calibrate(trained: TrainedBase, draw: Draw, x: Tensor, config: TrainBaseConfig, *, name: str, geometry: str, edges: tuple[int, ...]) -> Base:
+def calibrate(
+    trained: TrainedBase,
+    draw: Draw,
+    x: Tensor,
+    config: TrainBaseConfig,
+    *,
+    name: str,
+    geometry: str,
+    edges: tuple[int, ...],
+    blocks: tuple[Draw, tuple[int, ...]] | None = None,
+) -> Base:
     """Make the base network that is shipped of a network that was trained.
 
     Args:
@@ -45,83 +55,72 @@ def calibrate(trained: TrainedBase, draw: Draw, x: Tensor, config: TrainBaseConf
         x: (N, dims) their coordinates.
         config: of the training.
         name, geometry, edges: of the base network.
+        blocks: where patches come from that lie next to each other, and how many along each axis; None: none do.
     """
     generator = torch.Generator().manual_seed(config.seed + _SEED_OFFSET)
-    chosen = torch.randperm(len(x), generator=generator)[:POINTS]
     latents = torch.cat([trained.encode(draw(BATCH, generator)) for _ in range(SAMPLE // BATCH)])
-    network, turn, spread = _rotated(trained.network, latents, x[chosen])
-    encoder = (trained.encoder.double() @ turn).float()
-    offset = -(trained.mean + MIDDLE) @ encoder
-    fitted = min(FITTED, config.patches)  # a training that looked at fewer is not worth more of them
-    drawn = [draw(BATCH, generator) for _ in range(math.ceil(fitted / BATCH))]
-    fits = [fit(network, spread, x[chosen], batch[:, chosen], batch.flatten(1) @ encoder + offset, FIT_STEPS)[0] for batch in drawn]
-    found = torch.cat(fits).double().numpy()
-    centers = np.rint(np.ldexp(found.mean(axis=0), LATENT_FRACTION)).astype(np.int64)
-    reach = 2 * DEVIATIONS * float(spread.max())
-    steps = {bits: max(1, round(math.ldexp(reach, LATENT_FRACTION - bits))) for bits in LATENT_BITS}
-    widths = np.maximum(np.rint(np.ldexp(spread.double().numpy(), LATENT_FRACTION)), 1).astype(np.int64)
-    mapping, fraction = _integers(network.mapping.double().numpy() * config.omega / (2 * math.pi))
-    tables = {bits: _table(found, centers, steps[bits], bits) for bits in LATENT_BITS}
+    network, spread = _rotated(trained.network, latents, x)
+    draw_blocks, counts = blocks or (draw, (1,) * len(edges))
+    wanted = max(FITTED // math.prod(counts), 1)
+    drawn = [draw_blocks(min(BATCH, wanted - begin), generator) for begin in range(0, wanted, BATCH)]
+    patches = _patches(torch.cat(drawn), counts, edges)
+    fitted = solve(network, x, patches).double().numpy()
+    centers = np.rint(np.ldexp(fitted.mean(axis=0), LATENT_FRACTION)).astype(np.int64)
+    widest = 2 * DEVIATIONS * float(spread.max())
+    steps = {bits: max(1, round(widest * 2 ** (LATENT_FRACTION - bits))) for bits in HALF_BITS}
+    deviations = latents_of(fitted, centers).reshape(wanted, math.prod(counts), -1)
+    mapping, fraction = _integers(network.mapping.double().numpy())
+    reach = float(network.siren.weights[-1].abs().max() + REACH * (network.mapping * spread).norm(dim=1).max())
     return Base(
         name,
         geometry,
         edges,
         config.omega,
-        to_integer(network.siren),
+        to_integer(network.siren, output_reach=reach),
         mapping,
         fraction,
         centers,
-        widths,
+        np.maximum(np.rint(np.ldexp(spread.double().numpy(), LATENT_FRACTION)), 1).astype(np.int64),
         steps,
-        tables,
-        encoder.numpy(),
-        offset.numpy(),
+        OUTPUT,
+        learn_prior(Blocks(counts, deviations), steps, _flat(network, x, centers), config.seed),
     )
 
 
-def _rotated(network: Modulated, latents: Tensor, x: Tensor) -> tuple[Modulated, Tensor, Tensor]:
-    """The same functions under other latents; the matrix (L, L) that turns the old latents into these; and how far typical ones spread (L,).
+def _patches(blocks: Tensor, counts: tuple[int, ...], edges: tuple[int, ...]) -> Tensor:
+    """Patches (blocks x patches of a block, N, channels) of `blocks` (blocks, samples, channels), block by block in C order."""
+    axes = len(edges)
+    apart = blocks.unflatten(1, [size for pair in zip(counts, edges, strict=True) for size in pair])
+    order = [0, *range(1, 2 * axes, 2), *range(2, 2 * axes + 1, 2), 2 * axes + 1]
+    return apart.permute(order).flatten(axes + 1, 2 * axes).flatten(0, axes)
+
+
+def _flat(network: Modulated, x: Tensor, centers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """As in `LatentPrior`."""
+    channels = len(network.siren.biases[-1])
+    colours = torch.cat([torch.eye(channels), torch.zeros(1, channels)])
+    found = solve(network, x, colours.unsqueeze(1).expand(-1, len(x), -1)).double().numpy()
+    black = latents_of(found[-1:], centers)
+    return np.concatenate([latents_of(found[:-1], centers) - black, black])
+
+
+def _rotated(network: Modulated, latents: Tensor, x: Tensor) -> tuple[Modulated, Tensor]:
+    """The same functions under other latents, and how far typical ones spread (L,).
 
     Squared distance is the mean squared error, and typical latents, those of the amortised fit, are uncorrelated, the widest first.
     """
-    values, vectors = torch.linalg.eigh(_sensitivity(network, latents[:SENSITIVITIES], x))
+    derivatives = jacobian(network, x).double()
+    values, vectors = torch.linalg.eigh(derivatives.T @ derivatives / len(derivatives))
     scale = values.clamp(min=_LEAST_SENSITIVITY * float(values[-1])).sqrt()
     whitened = (latents.double() @ vectors) * scale
     variances, axes = torch.linalg.eigh(torch.cov(whitened.T))
     axes = axes.flip(dims=(1,))
     least = _LEAST_SPREAD * float(variances[-1])
     mapping = network.mapping.double() @ (vectors / scale @ axes)
-    return Modulated(network.siren, mapping.float()), vectors * scale @ axes, variances.flip(dims=(0,)).clamp(min=least).sqrt().float()
-
-
-def _sensitivity(network: Modulated, latents: Tensor, x: Tensor) -> Tensor:
-    """J'J a sample (L, L), averaged over `latents` (P, L)."""
-    total = torch.zeros(network.latents, network.latents, dtype=torch.float64)
-    for latent in latents:
-        derivatives = jacobian(network, x, latent)
-        total += (derivatives.T @ derivatives).double() / len(derivatives)
-    return total / len(latents)
+    return replace(network, mapping=mapping.float()), variances.flip(dims=(0,)).clamp(min=least).sqrt().float()
 
 
 def _integers(values: NDArray[np.float64]) -> tuple[NDArray[np.int64], int]:
     """`values` on the finest grid that leaves them below 2**MAPPING_BITS, and that grid's fractional bits."""
     fraction = min(MAPPING_BITS - 1 - math.frexp(float(np.abs(values).max()))[1], MAX_FRACTION)
     return np.rint(np.ldexp(values, fraction)).astype(np.int64), fraction
-
-
-def _table(latents: NDArray[np.float64], centers: NDArray[np.int64], step: int, bits: int) -> NDArray[np.uint32]:
-    """Frequencies (L, 2**bits) of the bins, smoothed as far as the sample's size asks for (Silverman 1986, eq. 3.31)."""
-    middle = 1 << bits - 1
-    bins = np.rint((np.ldexp(latents, LATENT_FRACTION) - centers) / step).astype(np.int64) + middle
-    bins = np.clip(bins, 0, 2 * middle - 1)
-    symbols = np.arange(2 * middle)
-    rows = []
-    for column in bins.T:
-        counts = np.bincount(column, minlength=2 * middle).astype(np.float64)
-        bandwidth = max(0.9 * float(column.std()) * len(column) ** -0.2, 0.3)
-        kernel = np.exp(-0.5 * ((symbols[:, None] - symbols) / bandwidth) ** 2)
-        smooth = counts @ (kernel / kernel.sum(axis=1, keepdims=True))
-        # What lies far out was not seen, and is not impossible.
-        tails = np.exp(-np.abs(symbols - column.mean()) / (column.std() + 0.1))
-        rows.append(smooth + 0.02 * len(column) * tails / tails.sum())
-    return normalize(np.rint(np.stack(rows) * 256).astype(np.int64))

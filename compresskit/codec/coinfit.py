@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from compresskit.codec import coin
 from compresskit.codec.coinpayload import pack_coin
 from compresskit.codec.coordinates import grid
-from compresskit.codec.exact import ACTIVATION_BITS
+from compresskit.codec.exact import ACTIVATION_BITS, IntegerNetwork, evaluate
 from compresskit.codec.levels import Levels, rendered
 from compresskit.progress import SILENT, Progress
 
@@ -50,8 +50,13 @@ def fit_coin(task: CoinTask, progress: Progress = SILENT) -> tuple[bytes, Levels
     siren = coin.fit(points, targets, coin.CoinConfig(width, depth, task.steps, lr=coin.learning_rate(width)), generator, progress)
     symbols = coin.quantize(siren, task.bits)
     network = coin.network(symbols, dims, width, depth, channels)
-    decoded = rendered(network, coordinates, None, task.levels)[0].reshape(task.samples.shape)
+    decoded = coin_levels(network, coordinates, task.levels).reshape(task.samples.shape)
     return pack_coin(symbols, width, depth), decoded
+
+
+def coin_levels(network: IntegerNetwork, coordinates: NDArray[np.int64], levels: int) -> Levels:
+    """Levels (N, channels) that a network of COIN makes at `coordinates` (N, dims)."""
+    return rendered(lambda points: evaluate(network, points, None, levels), coordinates, 1, network.channels)[0]
 
 
 def coin_coordinates(shape: tuple[int, ...], scale: int = 1) -> NDArray[np.int64]:

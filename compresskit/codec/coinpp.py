@@ -6,6 +6,7 @@ levels (frames, *spatial, channels) --planes, tiles--> patches --fit--> latents 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compresskit.codec.base import Base
+from compresskit.codec.chunks import Frame
 from compresskit.codec.coordinates import finer_latitudes, finer_longitudes, grid, sphere
 from compresskit.codec.levels import Levels
+from compresskit.codec.neighbours import places
 from compresskit.codec.patchcode import (
     CHUNK,
     PatchCodes,
@@ -85,6 +88,22 @@ def layout(shape: tuple[int, ...], levels: int, patch: tuple[int, ...], axes: tu
     return Layout(shape, levels, tiling(spatial, edges), axes)
 
 
+def frame_of(base: Base, layouts: Sequence[Layout], firsts: Sequence[int], begin: int, end: int) -> Frame:
+    """What is known of the chunk of the patches from `begin` to `end`, of all items' patches, before it is read.
+
+    Args:
+        base: the base network.
+        layouts: of the items.
+        firsts: the number of each item's first patch, and in the end the number of all.
+        begin, end: of the chunk.
+    """
+    inside = slice(bisect_right(firsts, begin) - 1, bisect_left(firsts, end))  # of thousands of items, a chunk holds a few
+    layouts, firsts = layouts[inside], firsts[inside.start : inside.stop + 1]
+    items = np.searchsorted(firsts, np.arange(begin, end), side="right") - 1
+    levels = np.array([lay.levels for lay in layouts], np.int64)[items]
+    return Frame(base.channels, levels, places(firsts, [lay.grid(base) for lay in layouts], begin, end))
+
+
 def fit_signal(base: Base, levels: NDArray[np.integer], lay: Layout, steps: int, progress: Progress = SILENT) -> NDArray[np.float32]:
     """Latents (patches, L) of all patches of `levels` (frames, *spatial, channels); patches of one level are left at zero."""
     found = []
@@ -109,24 +128,31 @@ def signal_errors(
     return losses, gradients
 
 
-def quantize_signal(base: Base, bits: int, symbols: NDArray[np.int32], levels: NDArray[np.integer], lay: Layout) -> PatchCodes:
-    """Codes of all patches, for their symbols (P, L)."""
+def one_colour(base: Base, levels: NDArray[np.integer], lay: Layout) -> tuple[NDArray[np.bool_], Integers]:
+    """(patches,) which are of one level in each channel, and (those patches, channels) these levels."""
+    blocks = [(~_varied(block), block[:, 0]) for block in _blocks(base, levels, lay)]
+    constant, first = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return constant, first[constant]
+
+
+def quantize_signal(base: Base, latents: NDArray[np.int32], levels: NDArray[np.integer], lay: Layout) -> PatchCodes:
+    """Codes of all patches, for their `latents` (P, L) in integers."""
     coordinates, begin, parts = lay.coordinates(), 0, []
     for block in _blocks(base, levels, lay):
-        parts.append(quantize_patches(base, bits, symbols[begin : begin + len(block)], block, coordinates, lay.levels))
+        parts.append(quantize_patches(base, latents[begin : begin + len(block)], block, coordinates, lay.levels))
         begin += len(block)
     return join(parts)
 
 
 def code_signal(
-    base: Base, bits: int, symbols: NDArray[np.int32], levels: NDArray[np.integer], lay: Layout, progress: Progress = SILENT
+    base: Base, latents: NDArray[np.int32], levels: NDArray[np.integer], lay: Layout, progress: Progress = SILENT
 ) -> tuple[PatchCodes, Levels]:
-    """Codes of all patches, for their symbols (P, L), and the levels that they decode to."""
-    codes = quantize_signal(base, bits, symbols, levels, lay)
-    return codes, decode_signal(base, bits, codes, lay, progress=progress)
+    """Codes of all patches, for their `latents` (P, L) in integers, and the levels that they decode to."""
+    codes = quantize_signal(base, latents, levels, lay)
+    return codes, decode_signal(base, codes, lay, progress=progress)
 
 
-def decode_signal(base: Base, bits: int, codes: PatchCodes, lay: Layout, scale: int = 1, progress: Progress = SILENT) -> Levels:
+def decode_signal(base: Base, codes: PatchCodes, lay: Layout, scale: int = 1, progress: Progress = SILENT) -> Levels:
     """Levels (frames, *spatial, channels) of a signal, on a grid `scale` times finer: what every decoder finds, to the bit."""
     tiles = _finer(lay.tiles, scale)
     frames, channels = lay.shape[0], lay.shape[-1]
@@ -136,7 +162,7 @@ def decode_signal(base: Base, bits: int, codes: PatchCodes, lay: Layout, scale: 
     for index, plane in enumerate(planes(channels, base.channels)):
         for begin in range(0, per_plane, at_once):
             part = codes.part(index * per_plane + begin, index * per_plane + min(begin + at_once, per_plane))
-            made = reconstruct(base, bits, part, coordinates, lay.levels)
+            made = reconstruct(base, part, coordinates, lay.levels)
             place(narrow(made, plane.stop - plane.start), tiles, begin, result[..., plane])
             progress.advance(len(part))
     return result

@@ -8,7 +8,9 @@ from compresskit.errors import UsageError
 
 METHODS = ("auto", "coin++", "coin")
 QUALITIES = range(1, 10)
-LATENT_BITS = range(3, 9)
+LATENT_BITS = range(3, 13)
+HALF_BITS = tuple(half / 2 for half in range(2 * LATENT_BITS[0], 2 * LATENT_BITS[-1] + 1))
+"""Numbers of bits that predicted latents may have."""
 EFFORTS = range(1, 10)
 
 
@@ -19,7 +21,7 @@ class EncodeConfig:
     Attributes:
         method: one of `METHODS`; auto takes COIN++ where there is a base network for the content, and COIN where there is none.
         quality: 1 (smallest) to 9 (nearest), where no target below is given.
-        bits: of a latent (COIN++: 3 to 8) or a weight (COIN: up to 16); None: as the quality says.
+        bits: of a latent (COIN++: 3 to 12) or a weight (COIN: up to 16); None: as the quality says.
         steps: of the fit; None: the method's default.
         effort: 1 (round to the nearest) to 9 (look longest for latents that are worth their bits), of COIN++.
         contexts: code latents of COIN++ in the context of others, where that takes less; streams are of version 2 of the format then.
@@ -79,7 +81,7 @@ class EncodeConfig:
         if self.progressive and self.method == "coin":
             raise UsageError("--progressive orders latents, and COIN has none: leave it or --method coin out")
         if self.bits is not None and not 1 <= self.bits <= 16:
-            raise UsageError(f"--bits {self.bits} is out of range: give 3 to 8 for COIN++, up to 16 for COIN")
+            raise UsageError(f"--bits {self.bits} is out of range: give 3 to 12 for COIN++, up to 16 for COIN")
         if self.bits is not None and self.method != "coin" and self.bits not in LATENT_BITS:
             raise UsageError(f"--bits {self.bits} is out of range for COIN++: give {LATENT_BITS[0]} to {LATENT_BITS[-1]}")
 
@@ -172,7 +174,7 @@ class TrainBaseRequest:
         steps: of the outer loop; None: the modality's default.
         variable: which of a climate file's variables.
         latents: length of a latent vector; None: the modality's default.
-        width, depth: of the network.
+        width, depth: of the network; None: the modality's defaults.
         seed: of everything drawn.
         checkpoint: where training keeps its state, None for nowhere.
         resume: go on from it.
@@ -185,8 +187,8 @@ class TrainBaseRequest:
     variable: str | None = None
     steps: int | None = None
     latents: int | None = None
-    width: int = 64
-    depth: int = 5
+    width: int | None = None
+    depth: int | None = None
     seed: int = 0
     checkpoint: str | None = None
     resume: bool = False

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compresskit.codec import coin
-from compresskit.codec.coinfit import coin_coordinates
+from compresskit.codec.coinfit import coin_coordinates, coin_levels
 from compresskit.codec.coinpayload import unpack_coin
 from compresskit.codec.coinpp import decode_signal
 from compresskit.codec.guard import Guard, decode_guard
-from compresskit.codec.levels import Levels, from_levels, rendered
+from compresskit.codec.levels import Levels, from_levels
 from compresskit.codec.modalities import MODALITIES
 from compresskit.codec.opened import Opened
 from compresskit.codec.patchcode import PatchCodes, blank, join
@@ -63,7 +63,7 @@ def _samples(opened: Opened, number: int, scale: int, progress: Progress, parts:
         return _inflated(stream.chunks[number], item.shape, dtype)
     if opened.base is not None:
         codes = _codes(opened, number, opened.touched(number, parts, scale), chunk)
-        levels = decode_signal(opened.base, stream.header.bits, codes, opened.layouts[number], scale, progress)
+        levels = decode_signal(opened.base, codes, opened.layouts[number], scale, progress)
     else:
         levels = _coin_levels(stream.chunks[number], item, scale)
     decoded = from_levels(levels, item.scale, dtype)
@@ -95,7 +95,7 @@ def _coin_levels(chunk: bytes, item: Item, scale: int) -> Levels:
     coordinates = coin_coordinates(item.shape, scale)
     symbols, width, depth = unpack_coin(chunk, coordinates.shape[1], item.shape[-1])
     network = coin.network(symbols, coordinates.shape[1], width, depth, item.shape[-1])
-    return rendered(network, coordinates, None, item.scale.levels)[0].reshape(shape)
+    return coin_levels(network, coordinates, item.scale.levels).reshape(shape)
 
 
 def _inflated(data: bytes, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[np.generic]:

@@ -40,7 +40,7 @@ def stream_info(
         method=stream.header.method,
         guard=stream.header.guard,
         tolerance=stream.header.tolerance,
-        bits=stream.header.bits,
+        bits=stream.bits,
         patch=stream.header.patch,
         base=base.name if base is not None else stream.header.base.hex() or None,
         base_bytes=base_bytes,
@@ -51,7 +51,7 @@ def stream_info(
         bpp=total / sum(sizes),
         bpp_with_base=(total + (0 if embedded else 8 * base_bytes)) / sum(sizes),
         kbps=total / 1000 / sum(seconds) if len(seconds) == len(sizes) else None,
-        progressive=stream.version >= PROGRESSIVE,
+        progressive=stream.version in PROGRESSIVE,
     )
 
 

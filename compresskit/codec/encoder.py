@@ -6,7 +6,6 @@ signals --levels--> COIN++ or COIN --codes--> decoded samples --guard--> residua
 from __future__ import annotations
 
 import hashlib
-import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,20 +19,20 @@ from numpy.typing import NDArray
 from compresskit.cluster import HERE, Workers
 from compresskit.codec.base import Base
 from compresskit.codec.bitstream import pack
-from compresskit.codec.chunks import pack_chunk, pack_progressive
+from compresskit.codec.chunks import SymbolCode, pack_chunk
 from compresskit.codec.coinfit import CoinTask, fit_coin
 from compresskit.codec.coinpayload import coarse
-from compresskit.codec.coinpp import Layout, code_signal, fit_signal, layout
+from compresskit.codec.coinpp import Layout, code_signal, fit_signal, frame_of, layout
 from compresskit.codec.config import EncodeConfig
 from compresskit.codec.entropy import pack_table
 from compresskit.codec.guard import Guard, decode_guard, encode_guard, fits
+from compresskit.codec.latentcode import LatentCode
 from compresskit.codec.levels import Levels, from_levels, to_levels
-from compresskit.codec.neighbours import places
-from compresskit.codec.patchcode import CHUNK, PatchCodes, join, split
+from compresskit.codec.patchcode import PatchCodes, chunk_size, join, split
 from compresskit.codec.refine import Fitted, round_signals
 from compresskit.codec.settings import EFFORT_STEPS, Setting
 from compresskit.codec.signal import Signal
-from compresskit.codec.stream import BASE_BYTES, CONTEXTS, PROGRESSIVE, Header, Item, Stream
+from compresskit.codec.stream import BASE_BYTES, CONTEXTS, PREDICTED, PROGRESSIVE, VERSIONS, Header, Item, Stream
 from compresskit.progress import SILENT, Progress
 
 DIGEST_SHARE = 100
@@ -146,37 +145,53 @@ def encode_coinpp(work: Work, setting: Setting) -> Coded:
         work.latents[setting.patch] = work.shared([partial(fit_signal, base, levels, lay, work.steps) for levels, lay in pairs], patches)
     fitted = [Fitted(*parts) for parts in zip(work.levels, layouts, work.latents[setting.patch], strict=True)]
     effort = EFFORT_STEPS[work.effort - 1]
-    symbols = round_signals(base, setting.bits, fitted, effort, contexts=work.contexts, workers=work.workers, progress=work.progress)
+    latents, weights = round_signals(
+        base,
+        setting.bits,
+        fitted,
+        effort,
+        contexts=work.contexts,
+        progressive=work.progressive,
+        workers=work.workers,
+        progress=work.progress,
+    )
     work.progress.stage("decode", sum(patches))
-    triples = zip(symbols, work.levels, layouts, strict=True)
-    codes, levels = zip(*work.shared([partial(code_signal, base, setting.bits, *triple) for triple in triples], patches), strict=True)
-    header = Header("coin++", base.digest[:BASE_BYTES], setting.patch, setting.bits)
+    triples = zip(latents, work.levels, layouts, strict=True)
+    codes, levels = zip(*work.shared([partial(code_signal, base, *triple) for triple in triples], patches), strict=True)
+    header = Header("coin++", base.digest[:BASE_BYTES], setting.patch, round(setting.bits * (1 if base.prior is None else 2)))
     stream = Stream(header, _items(work.signals), (), base_file=base.file if work.embed else b"")
+    return _finished(work, _with_chunks(work, stream, setting.bits, layouts, join(codes), weights), levels)
+
+
+def _with_chunks(
+    work: Work, stream: Stream, bits: float, layouts: Sequence[Layout], codes: PatchCodes, weights: Sequence[NDArray[np.int64]]
+) -> Stream:
+    """`stream` with the chunks of all patches; of symbols under tables, or in contexts where that takes less."""
+    base = work.base
+    assert base is not None
+    size = len(codes) if work.progressive else chunk_size(base)
+    firsts = [0, *accumulate(lay.patches(base) for lay in layouts)]
+    frames = [frame_of(base, layouts, firsts, begin, min(begin + size, len(codes))) for begin in range(0, len(codes), size)]
+
+    by_chunk: Sequence[NDArray[np.int64] | None] = weights or [None] * len(frames)
+
+    def packed(code: SymbolCode | LatentCode, version: int) -> Stream:
+        triples = zip(split(codes, size), frames, by_chunk, strict=True)
+        chunks = tuple(pack_chunk(chunk, code, base.centers, frame, weight) for chunk, frame, weight in triples)
+        return replace(stream, chunks=chunks, version=version)
+
+    if base.prior is not None:
+        return packed(LatentCode(base.prior, bits, base.steps[bits], work.progressive), PREDICTED[work.progressive])
+    quantizer, tables = base.quantizer(int(bits)), base.tables[int(bits)]
     if work.progressive:
-        return _finished(work, _with_all_in_one(stream, base, layouts, join(codes)), levels)
-    return _finished(work, _with_chunks(stream, base, layouts, join(codes), contexts=work.contexts), levels)
-
-
-def _with_all_in_one(stream: Stream, base: Base, layouts: Sequence[Layout], codes: PatchCodes) -> Stream:
-    """`stream` with the one chunk of all patches, coarse latents first."""
-    grids = [lay.grid(base) for lay in layouts]
-    lying = places([0, *accumulate(map(math.prod, grids))], grids, 0, len(codes))
-    return replace(stream, chunks=(pack_progressive(codes, base.tables[stream.header.bits], lying),), version=PROGRESSIVE)
-
-
-def _with_chunks(stream: Stream, base: Base, layouts: Sequence[Layout], codes: PatchCodes, *, contexts: bool) -> Stream:
-    """`stream` with the chunks of all patches: under tables, or in contexts where that takes less."""
-    tables, sent = _tables(base.tables[stream.header.bits], codes.symbols)
-    plain = replace(stream, chunks=tuple(pack_chunk(chunk, tables) for chunk in split(codes)), tables=sent)
-    if not contexts:
+        return packed(SymbolCode(quantizer, tables, contexts=True, progressive=True), PROGRESSIVE[0])
+    best, sent = _tables(tables, quantizer.bins(codes.latents))
+    plain = replace(packed(SymbolCode(quantizer, best), VERSIONS[0]), tables=sent)
+    if not work.contexts:
         return plain
-    grids = [lay.grid(base) for lay in layouts]
-    firsts = [0, *accumulate(map(math.prod, grids))]
-    begins = range(0, len(codes), CHUNK)
-    near = (places(firsts, grids, begin, min(begin + CHUNK, len(codes))) for begin in begins)
-    chunks = tuple(pack_chunk(chunk, base.tables[stream.header.bits], lying) for chunk, lying in zip(split(codes), near, strict=True))
-    dearer = sum(map(len, chunks)) >= sum(map(len, plain.chunks)) + len(sent)
-    return plain if dearer else replace(stream, chunks=chunks, version=CONTEXTS)
+    found = packed(SymbolCode(quantizer, tables, contexts=True), CONTEXTS)
+    dearer = sum(map(len, found.chunks)) >= sum(map(len, plain.chunks)) + len(sent)
+    return plain if dearer else found
 
 
 def _tables(tables: NDArray[np.uint32], symbols: NDArray[np.int32]) -> tuple[NDArray[np.uint32], bytes]:

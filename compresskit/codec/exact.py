@@ -158,15 +158,64 @@ def _reconstruct(
     *hidden, output = network.layers
     sums = first.repeat(len(shifts), 1, 1)
     for index, layer in enumerate(hidden):
-        drop = layer.fraction + ACTIVATION_BITS - PHASE_BITS
-        offsets = shifts[:, index, None] + layer.bias + (_ORIGIN + (1 << drop - 1))
-        phases = sums.add_(torch.from_numpy(offsets.astype(np.float64))).view(torch.int64)
-        phases.bitwise_right_shift_(drop).bitwise_and_(2**PHASE_BITS - 1)
-        sums = table.index_select(0, phases.view(-1)).view(sums.shape) @ weights[index + 1]
-    drop = output.fraction + ACTIVATION_BITS
+        sums = _activated(sums, layer, shifts[:, index, None], table) @ weights[index + 1]
+    return _levels(sums.add_(torch.from_numpy(output.bias.astype(np.float64))), output.fraction, levels)
+
+
+def _activated(sums: torch.Tensor, layer: IntegerLayer, shifts: Integers, table: torch.Tensor) -> torch.Tensor:
+    """Sines of `sums` (..., width), which are overwritten, with the layer's bias and `shifts` (..., width) added."""
+    import torch
+
+    drop = layer.fraction + ACTIVATION_BITS - PHASE_BITS
+    offsets = shifts + layer.bias + (_ORIGIN + (1 << drop - 1))
+    phases = sums.add_(torch.from_numpy(offsets.astype(np.float64))).view(torch.int64)
+    phases.bitwise_right_shift_(drop).bitwise_and_(2**PHASE_BITS - 1)
+    return table.index_select(0, phases.view(-1)).view(sums.shape)
+
+
+def _levels(outputs: torch.Tensor, fraction: int, levels: int) -> torch.Tensor:
+    """Levels for outputs, which are overwritten, in units of 2**-(fraction + ACTIVATION_BITS)."""
+    import torch
+
+    drop = fraction + ACTIVATION_BITS
     # Clipped before they are scaled, outputs stay within 62 bits.
-    units = sums.add_(torch.from_numpy(output.bias.astype(np.float64))).clamp_(0, 1 << drop).to(torch.int64)
-    return units.mul_(levels - 1).add_(1 << drop - 1).bitwise_right_shift_(drop)
+    return outputs.clamp_(0, 1 << drop).to(torch.int64).mul_(levels - 1).add_(1 << drop - 1).bitwise_right_shift_(drop)
+
+
+def evaluate_outputs(network: IntegerNetwork, coordinates: Integers, outputs: Integers, levels: int) -> Integers:
+    """Reconstruct samples where each patch has an output layer of its own: what is before it takes coordinates alone, and is evaluated once.
+
+    Args:
+        network: its hidden layers are those of all patches.
+        coordinates, levels: as in `evaluate`.
+        outputs: (P, channels, width + 1) weights, and behind them the bias, in the units and within the bounds of the network's output layer.
+
+    Returns:
+        (P, N, channels) levels in [0, `levels`).
+
+    Raises:
+        InputError: as in `evaluate`.
+    """
+    import torch
+
+    _check_points(network, coordinates, levels)
+    if outputs.ndim != 3 or outputs.shape[1:] != (network.channels, network.width + 1):
+        raise InputError(f"the network takes {network.channels} x {network.width} weights and biases a patch, and gets them in {outputs.shape}")
+    _check_magnitude(outputs[..., :-1], WEIGHT_LIMIT, "weight")
+    _check_magnitude(outputs[..., -1], OFFSET_LIMIT, "bias")
+    table, fraction = torch.from_numpy(sine_table().astype(np.float64)), network.layers[-1].fraction
+    rows = torch.from_numpy(outputs.reshape(-1, network.width + 1).astype(np.float64))
+    weights = [torch.from_numpy(layer.weight.T.astype(np.float64)) for layer in network.layers[:-1]]
+    result = np.empty((len(outputs), len(coordinates), network.channels), np.int64)
+    at_once = max(_ROUND_BYTES // (16 * max(network.width, len(rows))), 1)
+    for begin in range(0, len(coordinates), at_once):
+        points = slice(begin, begin + at_once)
+        values = torch.from_numpy(coordinates[points].astype(np.float64))
+        for layer, weight in zip(network.layers[:-1], weights, strict=True):
+            values = _activated(values @ weight, layer, np.zeros((), np.int64), table)
+        found = _levels(torch.addmm(rows[:, -1], values, rows[:, :-1].T), fraction, levels)
+        result[:, points] = found.view(len(values), len(outputs), network.channels).transpose(0, 1).numpy()
+    return result
 
 
 def _rounds(points: int, patches: int, rows: int) -> Iterator[tuple[slice, list[slice]]]:
@@ -178,14 +227,18 @@ def _rounds(points: int, patches: int, rows: int) -> Iterator[tuple[slice, list[
 
 
 def _check_arguments(network: IntegerNetwork, coordinates: Integers, shifts: Integers, levels: int) -> None:
-    if coordinates.ndim != 2 or coordinates.shape[1] != network.dims:
-        raise InputError(f"the network takes {network.dims} coordinates a point, and gets them in the shape {coordinates.shape}")
+    _check_points(network, coordinates, levels)
     if shifts.ndim != 3 or shifts.shape[1:] != (network.hidden, network.width):
         raise InputError(f"the network takes {network.hidden} x {network.width} shifts a patch, and gets them in the shape {shifts.shape}")
+    _check_magnitude(shifts, OFFSET_LIMIT, "shift")
+
+
+def _check_points(network: IntegerNetwork, coordinates: Integers, levels: int) -> None:
+    if coordinates.ndim != 2 or coordinates.shape[1] != network.dims:
+        raise InputError(f"the network takes {network.dims} coordinates a point, and gets them in the shape {coordinates.shape}")
     if not 1 <= levels <= 2**16:
         raise InputError(f"samples of {levels} levels cannot be reconstructed: there must be 1 to {2**16}")
     _check_magnitude(coordinates, 2**ACTIVATION_BITS + 1, "coordinate")
-    _check_magnitude(shifts, OFFSET_LIMIT, "shift")
 
 
 def _check_magnitude(values: Integers, limit: int, what: str) -> None:

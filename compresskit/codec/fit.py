@@ -10,13 +10,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compresskit.codec.modulation import Modulated, errors
+from compresskit.codec.modulation import Modulated, errors, jacobian, render
 
 START, LOWER, RAISE = 0.01, 0.5, 4.0
 """Damping of the first step in the widest direction, and what a good or a bad step makes of it."""
 
 PRIOR = 1e-4
 """Mean squared error that a latent may cost, times its square in units of its spread, times the variance of the widest."""
+
+
+RIDGE = 1e-4
+"""Mean squared error that a latent may cost, times its square, where patches of few samples leave it open."""
+
+
+@torch.no_grad()
+def solve(network: Modulated, x: Tensor, targets: Tensor) -> Tensor:
+    """The latents (P, L) of least error, where patches are linear in them; the arguments are those of `fit`."""
+    derivatives, count = jacobian(network, x), targets[0].numel()
+    gram = (derivatives.T @ derivatives / count).double() + RIDGE * torch.eye(network.latents).double()
+    wanted = (targets - render(network, x, torch.zeros(1, network.latents))).flatten(1) @ derivatives / count
+    return torch.cholesky_solve(wanted.T.double(), torch.linalg.cholesky(gram)).T.float()
 
 
 @torch.no_grad()

@@ -28,12 +28,14 @@ class Kind:
         edges: of a training patch; of the globe latitudes and longitudes, to which all files' are brought (at least so many: see `for_data`).
         channels: of a patch.
         config: of the training where nothing else is asked.
+        block: patches along each axis that expectations of neighbours are learned from, where signals are as large.
         geometry: as in `Base`.
     """
 
     edges: tuple[int, ...]
     channels: int
     config: TrainBaseConfig
+    block: int = 1
     geometry: str = "grid"
 
     @property
@@ -75,11 +77,10 @@ class Kind:
         return levels.mean(dim=-1, keepdim=True)
 
 
-# Where there are no steps, the start is as good as they make it, or better: steps make large errors smaller at the cost of small ones.
 KINDS = {
-    "image": Kind((32, 32), 3, TrainBaseConfig(latents=192, start=600, steps=12_000, lr=2e-4)),
-    "gray": Kind((32, 32), 1, TrainBaseConfig(latents=128, start=600, steps=12_000, lr=2e-4)),
-    "audio": Kind((256,), 1, TrainBaseConfig(latents=96, start=1500, steps=0, lr=5e-6, bandwidth=5.0)),
-    "volume": Kind((16, 16, 16), 1, TrainBaseConfig(latents=160, start=700, steps=0, lr=2e-4, batch=32, points=512)),
-    "globe": Kind((48, 96), 1, TrainBaseConfig(latents=96, start=0, steps=8_000, batch=32, points=512), geometry="sphere"),
+    "image": Kind((16, 16), 3, TrainBaseConfig(latents=384), block=4),
+    "gray": Kind((16, 16), 1, TrainBaseConfig(latents=224), block=4),
+    "audio": Kind((256,), 1, TrainBaseConfig(latents=256, bandwidth=5.0), block=16),
+    "volume": Kind((8, 8, 8), 1, TrainBaseConfig(latents=400, width=400), block=3),
+    "globe": Kind((48, 96), 1, TrainBaseConfig(latents=256), geometry="sphere"),
 }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compresskit.codec.exact import IntegerNetwork, evaluate
 from compresskit.codec.signal import Scale
 
 Levels = NDArray[np.uint16]
@@ -42,12 +42,11 @@ def bounds(dtype: np.dtype) -> tuple[float, float]:
     return float(low), float(high) if int(float(high)) <= high else math.nextafter(float(high), 0.0)
 
 
-def rendered(network: IntegerNetwork, coordinates: NDArray[np.int64], shifts: NDArray[np.int64] | None, levels: int) -> Levels:
-    """`evaluate` a few points at a time, so that little more is in memory than the result (P, N, channels)."""
-    patches = 1 if shifts is None else len(shifts)
-    result = np.empty((patches, len(coordinates), network.channels), np.uint16)
-    at_once = max(1, _AT_ONCE // max(1, patches * network.channels))
+def rendered(evaluated: Callable[[NDArray[np.int64]], NDArray[np.int64]], coordinates: NDArray[np.int64], patches: int, channels: int) -> Levels:
+    """Levels (P, N, channels) that `evaluated` finds at `coordinates` (N, dims), a few at a time: little more is in memory than the result."""
+    result = np.empty((patches, len(coordinates), channels), np.uint16)
+    at_once = max(1, _AT_ONCE // max(1, patches * channels))
     for begin in range(0, len(coordinates), at_once):
         part = slice(begin, begin + at_once)
-        result[:, part] = evaluate(network, coordinates[part], shifts, levels)
+        result[:, part] = evaluated(coordinates[part])
     return result

@@ -1,13 +1,12 @@
-"""Where a base network begins: near latents of zero it gives patches as their principal components do.
+"""Where a base network begins: it gives patches as their principal components do.
 
-There a network is linear in its latents, output(z) = output(0) + S M z, S being the derivatives of samples with respect to shifts and M the
-mapping. For given weights of the SIREN, the best M is a ridge regression, so that the weights alone are searched for, all samples at once
-(variable projection: Golub and Pereyra 1973):
+Samples are linear in the output layer, which latents modulate, so that for given hidden layers the best output layers are a regression on what
+these layers make of coordinates. The hidden layers alone are searched for, all samples at once (variable projection: Golub and Pereyra 1973):
 
-    minimize   |T - S M|^2 + ridge |M|^2 + |output(0) - mean|^2    where   M = (S'S + ridge)^-1 S'T
+    minimize   |T - H M|^2 + ridge |M|^2    where   M = (H'H + ridge)^-1 H'T
 
-The ridge keeps shifts so small that sines are nearly straight as far as latents reach. Samples are those of the grid and others between
-them, by cubic splines: patches of other edges have theirs elsewhere.
+T being the mean patch and the components at all samples, H the last hidden layer's activations there and 1. Samples are those of the grid and
+others between them, by cubic splines: patches of other edges have theirs elsewhere.
 """
 
 from __future__ import annotations
@@ -18,15 +17,14 @@ import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
 from torch import Tensor
-from torch.nn import functional as F
 
-from compresskit.codec.modulation import Modulated, backwards
+from compresskit.codec.modulation import Modulated, features
 from compresskit.codec.siren import Siren
 from compresskit.errors import GuardError
 from compresskit.progress import SILENT, Progress
 
-RIDGE = 1 / 32
-"""Mean squared error that shifts may cost, times their squares."""
+RIDGE = 1e-6
+"""Mean squared error that weights may cost, times their squares: what integers of weights leave of them is far less."""
 
 HISTORY = 100
 """Steps that L-BFGS remembers."""
@@ -56,7 +54,7 @@ def linear_start(siren: Siren, x: Tensor, mean: Tensor, components: Tensor, iter
     """The network from which training starts, `siren` being where the search for it starts.
 
     Args:
-        siren: is left as it is.
+        siren: is left as it is; its output layer is of no account.
         x: (N, dims) coordinates of the samples of a patch.
         mean: (N, channels) the output where latents are zero, less MIDDLE.
         components: (N, channels, L) what the output changes by for a latent of 1.
@@ -66,8 +64,8 @@ def linear_start(siren: Siren, x: Tensor, mean: Tensor, components: Tensor, iter
     Raises:
         GuardError: the search diverged.
     """
-    weights, biases = ([tensor.clone().requires_grad_() for tensor in tensors] for tensors in (siren.weights, siren.biases))
-    found = Siren(tuple(weights), tuple(biases), siren.omega)
+    weights, biases = ([tensor.clone().requires_grad_() for tensor in tensors[:-1]] for tensors in (siren.weights, siren.biases))
+    found = Siren((*weights, siren.weights[-1]), (*biases, siren.biases[-1]), siren.omega)
     optimizer = torch.optim.LBFGS(
         [*weights, *biases],
         max_iter=iterations,
@@ -77,14 +75,14 @@ def linear_start(siren: Siren, x: Tensor, mean: Tensor, components: Tensor, iter
         tolerance_grad=0,
         tolerance_change=0,
     )
+    wanted = torch.cat([mean.unsqueeze(2), components], dim=2).flatten(1)
     scale = components.square().sum(dim=-1).mean()
 
     def evaluated() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        output, derivatives = _linearized(found, x)
-        mapping = _regression(derivatives, components)
-        missed = (components - derivatives @ mapping).square().sum(dim=-1).mean()
-        loss = missed + RIDGE * mapping.square().sum() + (output - mean).square().mean()
+        known = features(found, x)
+        layers = _regression(known, wanted)
+        loss = ((wanted - known @ layers).square().sum(dim=1).mean() + RIDGE * layers.square().sum()) / mean.shape[1]
         (loss / scale).backward()
         progress.advance(1, psnr=-10 * math.log10(loss.item()))
         return loss.detach() / scale
@@ -92,27 +90,15 @@ def linear_start(siren: Siren, x: Tensor, mean: Tensor, components: Tensor, iter
     try:
         optimizer.step(evaluated)
         with torch.no_grad():
-            mapping = _regression(_linearized(found, x)[1], components)
+            layers = _regression(features(found, x), wanted)
     except (torch.linalg.LinAlgError, ValueError):
         raise GuardError("training diverged before its first step: the data's samples, or the network's sizes, are too extreme") from None
-    return Modulated(Siren(tuple(w.detach() for w in weights), tuple(b.detach() for b in biases), siren.omega), mapping)
+    output, mapping = layers.T.reshape(mean.shape[1], -1, len(layers)).tensor_split([1], dim=1)
+    siren = Siren((*(w.detach() for w in weights), output[:, 0, :-1].clone()), (*(b.detach() for b in biases), output[:, 0, -1].clone()), siren.omega)
+    return Modulated(siren, mapping.transpose(1, 2).flatten(0, 1))
 
 
-def _linearized(siren: Siren, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The output (N, channels), less MIDDLE, and its derivatives (N, channels, hidden layers x width) with respect to shifts; differentiable."""
-    slopes = []
-    *hidden, (weight, bias) = zip(siren.weights, siren.biases, strict=True)
-    for matrix, offset in hidden:
-        angle = siren.omega * F.linear(x, matrix, offset)
-        slopes.append(siren.omega * torch.cos(angle))
-        x = torch.sin(angle)
-    units = torch.eye(len(bias)).unsqueeze(1).expand(-1, len(x), -1)
-    by_layer = list(backwards(siren, units, slopes))
-    return F.linear(x, weight, bias), torch.cat(by_layer[::-1], dim=2).transpose(0, 1)
-
-
-def _regression(derivatives: Tensor, components: Tensor) -> Tensor:
-    """The mapping (shifts, L) that `components` (N, channels, L) ask for, of `derivatives` (N, channels, shifts)."""
-    features, wanted = derivatives.flatten(0, 1), components.flatten(0, 1)
-    gram = features.T @ features / len(features) + RIDGE * torch.eye(features.shape[1])
-    return torch.cholesky_solve(features.T @ wanted / len(features), torch.linalg.cholesky(gram))
+def _regression(known: Tensor, wanted: Tensor) -> Tensor:
+    """The matrix (width + 1, F) that makes `wanted` (N, F) of what hidden layers `know` (N, width + 1)."""
+    gram = known.T @ known / len(known) + RIDGE * torch.eye(known.shape[1])
+    return torch.cholesky_solve(known.T @ wanted / len(known), torch.linalg.cholesky(gram))

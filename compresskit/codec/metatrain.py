@@ -5,7 +5,7 @@ map of the patch stands in for the inner loop while the network learns: an amort
 training patches and learned along, as the network begins where it gives those back (linear.py). It is needed no longer once the network is:
 `fit` finds better latents from zero.
 
-    patch --encoder (principal components at first)--> latent --mapping--> shifts --SIREN at some points--> error --> all of them learn
+    patch --encoder (principal components at first)--> latent --mapping--> output layer --SIREN at some points--> error --> all of them learn
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ from compresskit.training.ranks import Ranks, join
 Draw = Callable[[int, torch.Generator], Tensor]
 """`draw(count, generator)` gives patches (count, N, channels) with samples in 0..1, always at the same N points."""
 
-COMPONENT_PATCHES = 4096
+COMPONENT_PATCHES = 8192
+POWER_ITERATIONS = 4  # of the search for components
 LATENT_DEVIATION = 0.5
-BETWEEN = 3  # points in a cell of a line, of which the start is to be smooth; fewer where cells have neighbours all around
+LEAST_ERROR = 1e-6  # mean squared error that a component makes, at least: those that hardly vary are to be found too
+BETWEEN = 8  # points in a cell of a line, of which the start is to be smooth; fewer where cells have neighbours all around
 ENCODER_RATE = 0.1  # of the network's learning rate
 WARMUP_STEPS = 200
 CURVE_POINTS = 100
@@ -60,13 +62,13 @@ class TrainBaseConfig:
         resume: go on from the checkpoint, where there is one.
     """
 
-    width: int = 64
-    depth: int = 5
+    width: int = 256
+    depth: int = 2
     omega: float = 30.0
     latents: int = 128
     bandwidth: float = 1.0
-    start: int = 1_000
-    steps: int = 10_000
+    start: int = 400
+    steps: int = 0
     batch: int = 64
     points: int = 256
     lr: float = 4e-4
@@ -178,11 +180,11 @@ def _begin(draw: Draw, x: Tensor, config: TrainBaseConfig) -> tuple[_State, Tens
     sample = draw(COMPONENT_PATCHES, generator)
     encoder, mean = _components(sample.flatten(1) - MIDDLE, config.latents, config.seed)
     siren = init(x.shape[1], config.width, config.depth, sample.shape[-1], config.omega, generator)
-    mapping = torch.randn(config.depth * config.width, config.latents, generator=generator) / (config.omega * math.sqrt(config.latents))
+    mapping = torch.randn(sample.shape[-1] * (config.width + 1), config.latents, generator=generator)
     parameters = _tensors(siren)
     parameters["weight.0"] *= config.bandwidth
-    # So that typical latents turn angles by about a radian in all.
-    parameters["mapping"] = mapping * (0.3 / LATENT_DEVIATION)
+    # So that typical latents change samples by a tenth of their range.
+    parameters["mapping"] = mapping * (0.1 / LATENT_DEVIATION / math.sqrt(config.width * config.latents))
     parameters |= {"encoder": encoder, "mean": mean}
     for tensor in parameters.values():
         tensor.requires_grad_()
@@ -224,8 +226,8 @@ def _components(flat: Tensor, latents: int, seed: int) -> tuple[Tensor, Tensor]:
     mean = flat.mean(dim=0)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        _, deviations, directions = torch.svd_lowrank(flat - mean, q=latents)
-    scale = (deviations / math.sqrt(len(flat))).clamp(min=1e-4)
+        _, deviations, directions = torch.svd_lowrank(flat - mean, q=latents, niter=POWER_ITERATIONS)
+    scale = (deviations / math.sqrt(len(flat))).clamp(min=math.sqrt(LEAST_ERROR * flat.shape[1]))
     return directions * (LATENT_DEVIATION / scale), mean
 
 

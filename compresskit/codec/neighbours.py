@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
 
+PLANES, FRAMES, SPATIAL = range(3)
+"""Axes of the grid of an item: from SPATIAL on those of a frame."""
+
 NONE = -1
 """In place of a neighbour: there is none, or it is in another chunk, or of one colour."""
 
@@ -41,10 +44,12 @@ class Places:
     Attributes:
         turn: (P,) in which turn each is coded.
         near: (P, axes, 2) the neighbours before and after it along each axis, or `NONE`; axes along which no patch has any are left out.
+        kinds: which axes these are: 0 planes, 1 frames, and from 2 on the spatial ones.
     """
 
     turn: Indices
     near: Indices
+    kinds: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.turn)
@@ -57,7 +62,7 @@ class Places:
     def only(self, kept: NDArray[np.bool_]) -> Places:
         """The patches that are `kept` (P,), under new numbers."""
         numbers = np.append(np.where(kept, np.cumsum(kept) - 1, NONE), NONE)
-        return _compact(self.turn[kept], numbers[self.near[kept]])
+        return _compact(self.turn[kept], numbers[self.near[kept]], self.kinds)
 
     def turns(self) -> Iterator[Turn]:
         """The patches in their order."""
@@ -85,7 +90,7 @@ def places(firsts: Sequence[int], grids: Sequence[tuple[int, ...]], begin: int, 
         if high - low > 1:
             part = slice(low - begin, high - begin)
             turn[part], near[part, : len(grids[item])] = _on_grid(grids[item], low - firsts[item], high - firsts[item], low - begin)
-    return _compact(turn, near)
+    return _compact(turn, near, tuple(range(axes)))
 
 
 def _on_grid(grid: tuple[int, ...], low: int, high: int, offset: int) -> tuple[Indices, Indices]:
@@ -99,5 +104,6 @@ def _on_grid(grid: tuple[int, ...], low: int, high: int, offset: int) -> tuple[I
     return (coordinates & 1).sum(axis=1), np.where((near >= low) & (near < high), near - low + offset, NONE)
 
 
-def _compact(turn: Indices, near: Indices) -> Places:
-    return Places(turn, near[:, (near != NONE).any(axis=(0, 2))])
+def _compact(turn: Indices, near: Indices, kinds: tuple[int, ...]) -> Places:
+    used = (near != NONE).any(axis=(0, 2))
+    return Places(turn, near[:, used], tuple(kind for kind, keep in zip(kinds, used, strict=True) if keep))

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compresskit.codec.base import Base, load_base
-from compresskit.codec.chunks import begun_chunk, unpack_chunk
-from compresskit.codec.coinpp import Layout, layout
+from compresskit.codec.chunks import Frame, SymbolCode, begun_chunk, unpack_chunk
+from compresskit.codec.coinpp import Layout, frame_of, layout
 from compresskit.codec.entropy import unpack_table
+from compresskit.codec.latentcode import LatentCode
 from compresskit.codec.modalities import MODALITIES
-from compresskit.codec.neighbours import Places, places
-from compresskit.codec.patchcode import CHUNK, PatchCodes
+from compresskit.codec.patchcode import PatchCodes, chunk_size
 from compresskit.codec.regions import Positions
 from compresskit.codec.shelf import find
-from compresskit.codec.stream import CONTEXTS, PROGRESSIVE, Item, Stream
+from compresskit.codec.stream import CONTEXTS, PREDICTED, PROGRESSIVE, Item, Stream
 from compresskit.errors import InputError
 
 
@@ -30,13 +30,13 @@ class Opened:
         stream: unpacked.
         base: of COIN++, None for the other methods.
         layouts: of each item, of COIN++; () for the other methods.
-        tables: (latents, 2**bits) frequencies of COIN++'s symbols: the base network's, or the stream's own.
+        code: of COIN++'s latents.
     """
 
     stream: Stream
     base: Base | None = None
     layouts: tuple[Layout, ...] = ()
-    tables: NDArray[np.uint32] | None = None
+    code: SymbolCode | LatentCode | None = None
 
     @cached_property
     def first_patches(self) -> tuple[int, ...]:
@@ -65,12 +65,13 @@ class Opened:
     @property
     def progressive(self) -> bool:
         """Whether one chunk holds all patches, coarse latents first."""
-        return self.stream.version >= PROGRESSIVE
+        return self.stream.version in PROGRESSIVE
 
     @property
     def chunk_size(self) -> int:
         """Patches of a chunk; the last one may have fewer."""
-        return self.first_patches[-1] if self.progressive else CHUNK
+        assert self.base is not None
+        return self.first_patches[-1] if self.progressive else chunk_size(self.base)
 
     def chunk(self, index: int) -> PatchCodes:
         """The patches of one chunk, as far as it is there.
@@ -80,22 +81,21 @@ class Opened:
         """
         whole = self.stream.whole
         if whole is None or index < whole:
-            return unpack_chunk(self.stream.chunks[index], *self._packing(index), progressive=self.progressive)
+            return unpack_chunk(self.stream.chunks[index], *self._packing(index))
         return self._begun[0] if index == whole else self._begin(index)[0]
 
-    def _packing(self, index: int) -> tuple[int, int, NDArray[np.uint32], Places | None]:
-        """What `unpack_chunk` must know of a chunk: its patches, channels and tables, and where they lie if their latents may be in contexts."""
+    def _packing(self, index: int) -> tuple[SymbolCode | LatentCode, NDArray[np.int64], Frame]:
+        """What `unpack_chunk` must know of a chunk."""
         assert self.base is not None
-        assert self.tables is not None
+        assert self.code is not None
         begin = index * self.chunk_size
         end = min(begin + self.chunk_size, self.first_patches[-1])
-        near = places(self.first_patches, self.grids, begin, end) if self.stream.version >= CONTEXTS else None
-        return end - begin, self.base.channels, self.tables, near
+        return self.code, self.base.centers, frame_of(self.base, self.layouts, self.first_patches, begin, end)
 
     def _begin(self, index: int) -> tuple[PatchCodes, int]:
         """As `begun_chunk`, of a chunk that was cut off, or is not there at all."""
         data = self.stream.chunks[index] if index < len(self.stream.chunks) else b""
-        return begun_chunk(data, *self._packing(index), progressive=self.progressive)
+        return begun_chunk(data, *self._packing(index))
 
     @cached_property
     def _begun(self) -> tuple[PatchCodes, int]:
@@ -134,16 +134,25 @@ def open_stream(stream: Stream, given: Base | None = None) -> Opened:
             raise InputError(f"damaged bitstream: {len(stream.chunks)} chunks for {len(stream.items)} items")
         return Opened(stream)
     base = find(header.base, load_base(stream.base_file, "the embedded base network") if stream.base_file else given)
-    if header.bits not in base.tables:
-        raise InputError(f"damaged bitstream: latents of {header.bits} bits")
+    if stream.bits not in base.steps:
+        raise InputError(f"damaged bitstream: latents of {stream.bits:g} bits")
+    if (stream.version in PREDICTED) != (base.prior is not None):
+        raise InputError(f"damaged bitstream: latents of the base network {base.name} are not coded as in version {stream.version}")
     layouts = tuple(_layout(item, base, header.patch) for item in stream.items)
-    tables = unpack_table(stream.tables, (base.latents, 1 << header.bits)) if stream.tables else base.tables[header.bits]
-    opened = Opened(stream, base, layouts, tables)
+    opened = Opened(stream, base, layouts, _code(stream, base))
     patches = opened.first_patches[-1]
     chunks = -(-patches // opened.chunk_size)
     if len(stream.chunks) > chunks or (len(stream.chunks) < chunks and not cut):
         raise InputError(f"damaged bitstream: {len(stream.chunks)} chunks for {patches} patches")
     return opened
+
+
+def _code(stream: Stream, base: Base) -> SymbolCode | LatentCode:
+    bits, progressive = stream.bits, stream.version in PROGRESSIVE
+    if base.prior is not None:
+        return LatentCode(base.prior, bits, base.steps[bits], progressive)
+    tables = unpack_table(stream.tables, (base.latents, 1 << stream.header.bits)) if stream.tables else base.tables[int(bits)]
+    return SymbolCode(base.quantizer(int(bits)), tables, stream.version >= CONTEXTS, progressive)
 
 
 def check_kinds(stream: Stream) -> None:

@@ -105,7 +105,7 @@ def _read_start(cursor: Cursor, budget: MemoryBudget) -> tuple[Opening, list[Run
     """Header and items."""
     cursor.take(len(MAGIC))
     version, opening = cursor.byte(), read_header(cursor)
-    if version >= PROGRESSIVE and not opening.sectioned:
+    if version in PROGRESSIVE and not opening.sectioned:
         raise InputError(f"damaged bitstream: version {version} without sections")
     return opening, read_runs(cursor, budget) if opening.many else [Run(1, read_layout(cursor, 1, budget))]
 

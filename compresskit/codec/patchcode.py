@@ -11,16 +11,20 @@ import torch
 from numpy.typing import NDArray
 
 from compresskit.codec.base import Base
-from compresskit.codec.exact import ACTIVATION_BITS
-from compresskit.codec.fit import fit
+from compresskit.codec.exact import ACTIVATION_BITS, evaluate, evaluate_outputs
+from compresskit.codec.fit import fit, solve
 from compresskit.codec.levels import Levels, rendered
 from compresskit.codec.modulation import Modulated, errors
+from compresskit.codec.parts import OUTPUT
 from compresskit.codec.quantize import LATENT_FRACTION
 from compresskit.codec.siren import from_integer
 from compresskit.codec.start import amortised
 
 CHUNK = 256
-"""Patches of a chunk: what is decoded at least."""
+"""Patches that are worked on together."""
+
+SYMBOL_CHUNK, LATENT_CHUNK = 256, 1024
+"""Patches of a chunk, which is what is decoded at least: of symbols, and of latents that are predicted from those next to them."""
 
 FIT_POINTS = 1024  # of a patch; more of them would hardly change a latent
 _FIT_BYTES = 2**27
@@ -47,6 +51,11 @@ class Grid(Protocol):
         ...
 
 
+def chunk_size(base: Base) -> int:
+    """Patches of a chunk in streams that are not progressive; the last one may have fewer."""
+    return SYMBOL_CHUNK if base.prior is None else LATENT_CHUNK
+
+
 @dataclass(frozen=True, eq=False)
 class PatchCodes:
     """Patches, quantized.
@@ -54,12 +63,12 @@ class PatchCodes:
     Attributes:
         constant: (P,) whether a patch is one colour.
         colours: (constant patches, channels) their levels.
-        symbols: (other patches, latents).
+        latents: (other patches, L), in units of 2**-LATENT_FRACTION.
     """
 
     constant: NDArray[np.bool_]
     colours: Integers
-    symbols: NDArray[np.int32]
+    latents: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.constant)
@@ -67,14 +76,14 @@ class PatchCodes:
     def part(self, begin: int, end: int) -> PatchCodes:
         """The patches from `begin` to `end`."""
         first, last = (int(np.count_nonzero(self.constant[:index])) for index in (begin, end))
-        return PatchCodes(self.constant[begin:end], self.colours[first:last], self.symbols[begin - first : end - last])
+        return PatchCodes(self.constant[begin:end], self.colours[first:last], self.latents[begin - first : end - last])
 
     def only(self, wanted: NDArray[np.bool_]) -> PatchCodes:
         """The same number of patches, of which those not `wanted` (P,) are blank."""
         constant = self.constant | ~wanted
         colours = np.zeros((np.count_nonzero(constant), self.colours.shape[1]), np.int64)
         colours[(self.constant & wanted)[constant]] = self.colours[wanted[self.constant]]
-        return PatchCodes(constant, colours, self.symbols[wanted[~self.constant]])
+        return PatchCodes(constant, colours, self.latents[wanted[~self.constant]])
 
 
 def blank(count: int, channels: int, latents: int) -> PatchCodes:
@@ -84,19 +93,20 @@ def blank(count: int, channels: int, latents: int) -> PatchCodes:
 
 def join(parts: Sequence[PatchCodes]) -> PatchCodes:
     """All patches of `parts`, in their order."""
-    return PatchCodes(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("constant", "colours", "symbols")))
+    return PatchCodes(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("constant", "colours", "latents")))
 
 
-def split(codes: PatchCodes, size: int = CHUNK) -> Iterator[PatchCodes]:
+def split(codes: PatchCodes, size: int) -> Iterator[PatchCodes]:
     """`codes` in runs of `size` patches."""
     return (codes.part(begin, min(begin + size, len(codes))) for begin in range(0, len(codes), size))
 
 
 def modulated(base: Base) -> tuple[Modulated, torch.Tensor]:
     """The base network in floats, and the spread of its latents, for fitting."""
-    mapping = np.ldexp(base.mapping.astype(np.float64), -base.fraction) * (2 * np.pi / base.omega)
+    mapping = np.ldexp(base.mapping.astype(np.float64), -base.fraction) * (1 if base.part == OUTPUT else 2 * np.pi / base.omega)
     spread = np.ldexp(base.spread.astype(np.float64), -LATENT_FRACTION)
-    return Modulated(from_integer(base.network, base.omega), torch.from_numpy(mapping).float()), torch.from_numpy(spread).float()
+    network = Modulated(from_integer(base.network, base.omega), torch.from_numpy(mapping).float(), base.part)
+    return network, torch.from_numpy(spread).float()
 
 
 def fit_points(count: int) -> NDArray[np.intp] | slice:
@@ -111,6 +121,9 @@ def fit_patches(base: Base, lay: Grid, patches: Integers, levels: int, steps: in
     found = [np.empty((0, network.latents), np.float32)]
     for part in _fitted_parts(network, len(patches), len(x)):
         targets = _targets(patches[part], levels)
+        if base.part == OUTPUT:
+            found.append(solve(network, x, targets[:, chosen]).numpy())
+            continue
         start = amortised(base, targets, lay.edges, lay.axes)
         found.append(fit(network, spread, x, targets[:, chosen], start, steps)[0].numpy())
     return np.concatenate(found)
@@ -147,16 +160,23 @@ def _targets(patches: Integers, levels: int) -> torch.Tensor:
     return torch.from_numpy(patches).float() / max(levels - 1, 1)
 
 
-def quantize_patches(base: Base, bits: int, symbols: NDArray[np.int32], patches: Integers, coordinates: Integers, levels: int) -> PatchCodes:
-    """Codes of `patches` (P, N, channels) with the `symbols` (P, L): one colour wherever that is as near as what the network makes."""
+def quantize_patches(base: Base, latents: NDArray[np.int32], patches: Integers, coordinates: Integers, levels: int) -> PatchCodes:
+    """Codes of `patches` (P, N, channels) with the `latents` (P, L) in integers.
+
+    A patch is coded as one colour where that is as near as what the network makes; where latents are predicted from those of neighbours, which a
+    colour in place of one would change, only where it has no other.
+    """
     colours = (2 * patches.sum(axis=1) + patches.shape[1]) // (2 * patches.shape[1])
+    if base.prior is not None:
+        constant = (patches == patches[:, :1]).all(axis=(1, 2))
+        return PatchCodes(constant, colours[constant], latents[~constant])
     constant = np.empty(len(patches), np.bool_)
     at_once = at_a_time(base, len(coordinates))
     for begin in range(0, len(patches), at_once):
         part = slice(begin, begin + at_once)
-        made = _evaluated(base, bits, symbols[part], coordinates, levels)
+        made = _evaluated(base, latents[part], coordinates, levels)
         constant[part] = _squares(patches[part] - colours[part, None]) <= _squares(patches[part] - made)
-    return PatchCodes(constant, colours[constant], symbols[~constant])
+    return PatchCodes(constant, colours[constant], latents[~constant])
 
 
 def at_a_time(base: Base, points: int) -> int:
@@ -164,19 +184,23 @@ def at_a_time(base: Base, points: int) -> int:
     return min(CHUNK, max(1, _SAMPLES // (points * base.channels)))
 
 
-def reconstruct(base: Base, bits: int, codes: PatchCodes, coordinates: Integers, levels: int) -> Levels:
+def reconstruct(base: Base, codes: PatchCodes, coordinates: Integers, levels: int) -> Levels:
     """Patches (P, N, channels) of levels, exactly what every decoder makes of `codes`."""
     if codes.constant.all():
         colours = np.clip(codes.colours, 0, levels - 1).astype(np.uint16)
         return np.broadcast_to(colours[:, None], (len(codes), len(coordinates), base.channels))
     result = np.empty((len(codes), len(coordinates), base.channels), np.uint16)
     result[codes.constant] = np.clip(codes.colours, 0, levels - 1)[:, None]
-    result[~codes.constant] = _evaluated(base, bits, codes.symbols, coordinates, levels)
+    result[~codes.constant] = _evaluated(base, codes.latents, coordinates, levels)
     return result
 
 
-def _evaluated(base: Base, bits: int, symbols: NDArray[np.int32], coordinates: Integers, levels: int) -> Levels:
-    return rendered(base.network, coordinates, base.shifts(base.quantizer(bits).latents(symbols)), levels)
+def _evaluated(base: Base, latents: NDArray[np.int32], coordinates: Integers, levels: int) -> Levels:
+    if base.part == OUTPUT:
+        outputs = base.outputs(latents.astype(np.int64))
+        return rendered(lambda points: evaluate_outputs(base.network, points, outputs, levels), coordinates, len(latents), base.channels)
+    shifts = base.shifts(latents.astype(np.int64))
+    return rendered(lambda points: evaluate(base.network, points, shifts, levels), coordinates, len(latents), base.channels)
 
 
 def _squares(difference: Integers) -> Integers:

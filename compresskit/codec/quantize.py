@@ -48,6 +48,10 @@ class UniformQuantizer:
         bins = np.floor((np.ldexp(latents.astype(np.float64), LATENT_FRACTION) - self.low) / self.step)
         return np.clip(bins, 0, (1 << self.bits) - 1).astype(np.int32)
 
+    def bins(self, latents: NDArray[np.integer]) -> NDArray[np.int32]:
+        """The symbols (N, L) whose bins have the centres `latents` (N, L): the inverse of `latents`."""
+        return ((latents.astype(np.int64) - self.low) // self.step).astype(np.int32)
+
     def latents(self, symbols: NDArray[np.integer]) -> NDArray[np.int64]:
         """The centres (N, L) of the bins `symbols` (N, L), in units of 2**-LATENT_FRACTION."""
         return self.low + symbols.astype(np.int64) * self.step + self.step // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -10,14 +11,15 @@ from compresskit.codec.config import QUALITIES, EncodeConfig
 from compresskit.codec.distortion import distortion
 from compresskit.codec.encoder import Coded, Work, encode_coin, encode_coinpp, encode_plain, guardable
 from compresskit.codec.modalities import MODALITIES
-from compresskit.codec.settings import COIN_BITS, COIN_BPP, ladder
+from compresskit.codec.settings import COIN_BITS, COIN_BPP, between, ladder
 from compresskit.codec.signal import Signal
 from compresskit.errors import TargetError, UsageError
 
 # With a guard, the network only predicts what the residual then corrects: which quality makes the whole smallest is found by trying.
 GUARDED_QUALITIES = (1, 4)
 
-Attempt = Callable[[int], Coded]
+Attempt = Callable[[float], Coded]
+"""The stream of a quality, counted from 0; halves are between two of them."""
 
 
 def encode_at_target(work: Work, config: EncodeConfig) -> tuple[Coded, TargetError | None]:
@@ -114,17 +116,18 @@ def _coin_rate(config: EncodeConfig, quality: int) -> float:
 
 
 def _attempts(work: Work, config: EncodeConfig) -> Attempt:
-    """Encoding at a quality, counted from 0; each is made once."""
+    """Encoding at a quality; each is made once."""
     made: dict[object, Coded] = {}
     longest = max(max(signal.values.shape[1:-1]) for signal in work.signals)
 
-    def attempt(quality: int) -> Coded:
+    def attempt(quality: float) -> Coded:
         if work.base is None:
-            rate_ = _coin_rate(config, quality)
+            rate_ = _coin_rate(config, int(quality))
             if rate_ not in made:
                 made[rate_] = encode_coin(work, [rate_ * points(signal) for signal in work.signals], config.bits or COIN_BITS, config.seed)
             return made[rate_]
-        setting = ladder(work.base, config, longest)[quality]
+        settings = ladder(work.base, config, longest)
+        setting = between(work.base, settings[math.floor(quality)], settings[math.ceil(quality)])
         if setting not in made:
             made[setting] = encode_coinpp(work, setting)
         return made[setting]
@@ -133,15 +136,15 @@ def _attempts(work: Work, config: EncodeConfig) -> Attempt:
 
 
 def _nearest_psnr(work: Work, attempt: Attempt, wanted: float, least: int) -> tuple[Coded, TargetError | None]:
-    """The lowest quality, `least` or above, that reaches `wanted` dB, by bisection."""
-    low, high = least, len(QUALITIES) - 1
+    """The lowest quality or half, `least` or above, that reaches `wanted` dB, by bisection."""
+    low, high = 2 * least, 2 * (len(QUALITIES) - 1)
     while low < high:
         middle = (low + high) // 2
-        if least_psnr(work, attempt(middle)) >= wanted:
+        if least_psnr(work, attempt(middle / 2)) >= wanted:
             high = middle
         else:
             low = middle + 1
-    best = attempt(low)
+    best = attempt(low / 2)
     reached = least_psnr(work, best)
     if reached >= wanted:
         return best, None
@@ -149,13 +152,13 @@ def _nearest_psnr(work: Work, attempt: Attempt, wanted: float, least: int) -> tu
 
 
 def _within(attempt: Attempt, limit: float, least: int) -> tuple[Coded, TargetError | None]:
-    """The highest quality, `least` or above, whose stream has at most `limit` bytes, by bisection."""
-    low, high = least, len(QUALITIES) - 1
+    """The highest quality or half, `least` or above, whose stream has at most `limit` bytes, by bisection."""
+    low, high = 2 * least, 2 * (len(QUALITIES) - 1)
     while low < high:
         middle = (low + high + 1) // 2
-        if len(attempt(middle).data) <= limit:
+        if len(attempt(middle / 2).data) <= limit:
             low = middle
         else:
             high = middle - 1
-    best = attempt(low)
+    best = attempt(low / 2)
     return best, over(best, limit)

@@ -18,13 +18,17 @@ from numpy.typing import NDArray
 
 from compresskit.cluster import HERE, Workers
 from compresskit.codec.base import Base
-from compresskit.codec.coinpp import Layout, signal_errors
+from compresskit.codec.chunks import known_of
+from compresskit.codec.coinpp import Layout, frame_of, one_colour, signal_errors
+from compresskit.codec.latentcode import LatentCode
+from compresskit.codec.latentprior import fit_weights
 from compresskit.codec.neighbours import places
-from compresskit.codec.patchcode import CHUNK
+from compresskit.codec.patchcode import LATENT_CHUNK, SYMBOL_CHUNK
 from compresskit.codec.prior import typical_magnitudes
 from compresskit.codec.quantize import LATENT_FRACTION
-from compresskit.codec.rounding import PRICE, Code, ContextCode, Floats, Integers, Prices, TableCode
+from compresskit.codec.rounding import PRICE, Code, ContextCode, Floats, Integers, PredictedCode, PredictedPrices, Prices, TableCode
 from compresskit.codec.settings import Effort
+from compresskit.errors import InputError
 from compresskit.progress import SILENT, Progress
 
 DAMPING, LOWER, RAISE = 0.001, 0.5, 4.0
@@ -83,25 +87,38 @@ class Fitted:
 
 
 def round_signals(
-    base: Base, bits: int, signals: Sequence[Fitted], effort: Effort, *, contexts: bool, workers: Workers = HERE, progress: Progress = SILENT
-) -> list[NDArray[np.int32]]:
-    """The symbols (patches, L) of all patches of each signal; those of patches of one level mean nothing.
+    base: Base,
+    bits: float,
+    signals: Sequence[Fitted],
+    effort: Effort,
+    *,
+    contexts: bool,
+    progressive: bool = False,
+    workers: Workers = HERE,
+    progress: Progress = SILENT,
+) -> tuple[list[NDArray[np.int32]], list[Integers]]:
+    """The latents (patches, L) in integers of all patches of each signal; those of patches of one level mean nothing.
 
     Args:
         base: the base network.
-        bits: of a symbol.
+        bits: of the stream.
         signals: of one stream.
         effort: how hard to try.
-        contexts: whether latents are coded in contexts, or under the base network's tables.
+        contexts: whether symbols are coded in contexts, or under the base network's tables.
+        progressive: whether one chunk holds all patches, coarse latents first.
         workers: who evaluates for refinement, a signal at a time each.
         progress: of patches, of evaluations for refinement.
+
+    Returns:
+        The latents, and for each chunk the weights of frames and planes where latents are predicted with such.
 
     Raises:
         InputError: a latent is NaN or infinite.
     """
     latents = np.concatenate([signal.latents for signal in signals])
     firsts = [0, *accumulate(len(signal.latents) for signal in signals)]
-    varied = (latents != 0).any(axis=1)
+    flat = [one_colour(base, signal.levels, signal.lay) for signal in signals] if base.prior is not None else []
+    varied = ~np.concatenate([constant for constant, _ in flat]) if flat else (latents != 0).any(axis=1)
 
     def errors(chosen: NDArray[np.float32]) -> tuple[Floats, Floats]:
         everywhere = np.zeros_like(latents)
@@ -115,18 +132,94 @@ def round_signals(
 
     if effort.refinements:
         progress.stage("refine", int(np.count_nonzero(varied)) * (1 + effort.refinements))
+    if base.prior is not None:
+        colours = np.concatenate([colours for _, colours in flat])
+        chunks = _predicted(base, bits, [signal.lay for signal in signals], firsts, ~varied, colours, latents, progressive=progressive)
+        found = _rounded(base, bits, latents, varied, chunks, effort, errors)
+        return np.split(found, firsts[1:-1]), [chunk.weights for chunk in chunks]
     grids = [signal.lay.grid(base) for signal in signals]
-    code = ChunkCodes([_chunk_code(base.tables[bits], firsts, grids, varied, begin, contexts=contexts) for begin in range(0, len(latents), CHUNK)])
+    code = ChunkCodes(
+        [_chunk_code(base.tables[int(bits)], firsts, grids, varied, begin, contexts=contexts) for begin in range(0, len(latents), SYMBOL_CHUNK)]
+    )
     symbols = np.zeros(latents.shape, np.int32)
-    symbols[varied] = round_latents(base, bits, latents[varied], code, effort, errors)
-    return np.split(symbols, firsts[1:-1])
+    symbols[varied] = round_latents(base, int(bits), latents[varied], code, effort, errors)
+    return np.split(base.quantizer(int(bits)).latents(symbols).astype(np.int32), firsts[1:-1]), []
+
+
+def _predicted(
+    base: Base,
+    bits: float,
+    layouts: Sequence[Layout],
+    firsts: Sequence[int],
+    constant: NDArray[np.bool_],
+    colours: Integers,
+    latents: NDArray[np.float32],
+    *,
+    progressive: bool,
+) -> list[PredictedCode]:
+    """The codes of all chunks, for the fitted `latents` (patches, L) and the `colours` (constant patches, channels) of constant patches."""
+    assert base.prior is not None
+    code = LatentCode(base.prior, bits, base.steps[bits], progressive)
+    size = max(len(latents), 1) if progressive else LATENT_CHUNK
+    fitted = np.rint(np.ldexp(latents.astype(np.float64), LATENT_FRACTION)).astype(np.int64) - base.centers
+    chunks = []
+    for begin in range(0, len(latents), size):
+        part = slice(begin, min(begin + size, len(latents)))
+        inside = slice(*(int(np.count_nonzero(constant[:index])) for index in (part.start, part.stop)))
+        known = known_of(base.prior, constant[part], colours[inside], frame_of(base, layouts, firsts, part.start, part.stop))
+        chunks.append(PredictedCode(code, known, fit_weights(base.prior, known, np.where(constant[part, None], known.deviations, fitted[part]))))
+    return chunks
+
+
+def _rounded(
+    base: Base, bits: float, latents: NDArray[np.float32], varied: NDArray[np.bool_], chunks: Sequence[PredictedCode], effort: Effort, errors: Errors
+) -> NDArray[np.int32]:
+    """Latents (patches, L) in integers, on the grids around what is predicted of them."""
+    step, centers = base.steps[bits] / 2**LATENT_FRACTION, base.centers / 2**LATENT_FRACTION
+    if not np.isfinite(latents).all():
+        raise InputError("cannot quantize latents that are not finite: the samples are too extreme")
+    sizes = [len(chunk.known.places) for chunk in chunks]
+
+    def chosen(targets: Floats, prices: Sequence[PredictedPrices] | None) -> tuple[list[Integers], Integers]:
+        parts = _split(targets, sizes)
+        found = (
+            [one.nearest(part) for one, part in zip(chunks, parts, strict=True)]
+            if prices is None
+            else [one.choose(part) for one, part in zip(prices, parts, strict=True)]
+        )
+        return [values for values, _ in found], np.concatenate([deviations for _, deviations in found])
+
+    def seen(values: Sequence[Integers]) -> list[PredictedPrices]:
+        return [chunk.seeing(part) for chunk, part in zip(chunks, values, strict=True)]
+
+    targets = (latents - centers) / step
+    values, deviations = chosen(targets, None)
+    for _ in range(effort.passes):
+        values, deviations = chosen(targets, seen(values))
+    if not (effort.refinements and varied.any()):
+        return (deviations + base.centers).astype(np.int32)
+
+    def evaluated(values: Sequence[Integers], deviations: Integers) -> tuple[list[PredictedPrices], float, Floats]:
+        prices, (loss, gradient) = seen(values), errors(np.ldexp(deviations[varied] + base.centers, -LATENT_FRACTION).astype(np.float32))
+        bits_ = sum(float(part.bits.sum()) for part in prices)
+        return prices, float(loss.sum()) + PRICE * step**2 * bits_, gradient
+
+    prices, cost, gradient = evaluated(values, deviations)
+    for _ in range(effort.refinements):
+        targets = np.ldexp(deviations.astype(np.float64), -LATENT_FRACTION) / step
+        targets[varied] -= gradient / step
+        trial = chosen(targets, prices)
+        prices, trial_cost, trial_gradient = evaluated(*trial)
+        if trial_cost < cost:
+            (values, deviations), cost, gradient = trial, trial_cost, trial_gradient
+    return (deviations + base.centers).astype(np.int32)
 
 
 def _chunk_code(
     tables: NDArray[np.uint32], firsts: Sequence[int], grids: Sequence[tuple[int, ...]], varied: NDArray[np.bool_], begin: int, *, contexts: bool
 ) -> tuple[int, Code]:
     """How many patches of the chunk that starts at `begin` are coded, and how; other arguments are those of `places`."""
-    kept = varied[begin : begin + CHUNK]
+    kept = varied[begin : begin + SYMBOL_CHUNK]
     if not contexts:
         return int(np.count_nonzero(kept)), TableCode(tables)
     lying = places(firsts, grids, begin, begin + len(kept)).only(kept)

@@ -68,7 +68,7 @@ class StreamInfo:
     method: str
     guard: str
     tolerance: float
-    bits: int
+    bits: float
     patch: tuple[int, ...]
     base: str | None
     base_bytes: int

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from compresskit.codec.base import Base
 from compresskit.codec.config import LATENT_BITS, EncodeConfig
+from compresskit.errors import UsageError
 
 STEPS = 5
 COIN_STEPS = 2000
@@ -20,11 +21,11 @@ class Setting:
 
     Attributes:
         patch: nominal edges, one for all axes; () for whole frames.
-        bits: of the widest latent.
+        bits: that the widest latent would have without entropy coding.
     """
 
     patch: tuple[int, ...]
-    bits: int
+    bits: float
 
 
 @dataclass(frozen=True)
@@ -44,28 +45,44 @@ EFFORT_STEPS = tuple(Effort(*pair) for pair in ((0, 0), (1, 0), (2, 0), (2, 0), 
 """Of `--effort` 1 to 9."""
 
 
-def _ladder(*steps: tuple[int, int]) -> tuple[Setting, ...]:
+def _ladder(*steps: tuple[int, float]) -> tuple[Setting, ...]:
     return tuple(Setting((edge,) if edge else (), bits) for edge, bits in steps)
 
 
 # By spatial axes; edge and bits from the smallest stream to the nearest signal.
 GRID: Mapping[int, tuple[Setting, ...]] = {
-    1: _ladder((768, 3), (512, 3), (512, 4), (384, 5), (256, 5), (192, 5), (128, 6), (96, 6), (64, 8)),
-    2: _ladder((64, 6), (48, 6), (32, 6), (32, 7), (24, 7), (16, 7), (12, 7), (8, 7), (8, 8)),
-    3: _ladder((24, 6), (16, 6), (12, 6), (12, 7), (8, 7), (8, 8), (6, 8), (4, 7), (4, 8)),
+    1: _ladder((512, 3), (512, 4), (512, 4.5), (384, 5), (256, 5.5), (256, 6), (256, 7), (256, 8), (256, 9)),
+    2: _ladder((48, 6), (32, 6), (24, 6), (16, 6), (16, 6.5), (16, 7), (16, 8), (16, 9), (16, 10)),
+    3: _ladder((16, 5.5), (12, 5.5), (8, 5.5), (8, 6), (8, 7), (8, 8), (8, 9), (8, 10), (8, 11)),
 }
-SPHERE = _ladder((0, 3), (0, 4), (0, 4), (0, 5), (0, 5), (0, 6), (0, 7), (0, 8), (0, 8))
+SPHERE = _ladder(*((0, bits) for bits in range(4, 13)))
 COIN_BPP = (0.07, 0.15, 0.3, 0.45, 0.6, 0.9, 1.2, 2.4, 4.8)  # the thesis's rates on Kodak (figure 5.5), and beyond
 
 
 def ladder(base: Base, config: EncodeConfig, longest: int) -> tuple[Setting, ...]:
-    """The settings for all qualities of signals that have at most `longest` samples along an axis, with what `config` fixes."""
+    """The settings for all qualities of signals that have at most `longest` samples along an axis, with what `config` fixes.
+
+    Raises:
+        UsageError: the base network has no latents of so many bits.
+    """
     steps = SPHERE if base.geometry == "sphere" else GRID[base.axes]
     if config.patch is not None:
         steps = tuple(replace(setting, patch=(config.patch,)) for setting in steps)
+    most = max(base.steps)
     if config.bits is not None:
+        if config.bits > most:
+            raise UsageError(f"--bits {config.bits} is out of range for the base network {base.name}: give {LATENT_BITS[0]} to {most}")
         return tuple(replace(setting, bits=config.bits) for setting in steps)
+    if base.prior is None:
+        steps = tuple(replace(setting, bits=min(int(setting.bits), most)) for setting in steps)
     return tuple(_suited(setting, longest) for setting in steps)
+
+
+def between(base: Base, low: Setting, high: Setting) -> Setting:
+    """A setting between those of two qualities, for targets that lie there; `low` where there is none."""
+    if base.prior is None or low.patch != high.patch or high.bits - low.bits < 1:
+        return low
+    return replace(low, bits=(low.bits + high.bits) / 2)
 
 
 def _suited(setting: Setting, longest: int) -> Setting:

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from compresskit.codec.exact import MAX_FRACTION, OFFSET_LIMIT, IntegerLayer, IntegerNetwork
+from compresskit.codec.exact import MAX_FRACTION, OFFSET_LIMIT, WEIGHT_LIMIT, IntegerLayer, IntegerNetwork
 from compresskit.codec.sines import ACTIVATION_BITS
 from compresskit.errors import GuardError
+
+MAX_WEIGHT_BITS = WEIGHT_LIMIT.bit_length()
 
 MIDDLE = 0.5
 """Added to the output, so that a network starts in the middle of the samples' range, 0 to 1."""
@@ -67,23 +69,34 @@ def forward(siren: Siren, x: Tensor, shifts: tuple[Tensor, ...] | None = None) -
     Returns:
         (..., N, channels); with shifts (P, N, channels).
     """
-    *hidden, (weight, bias) = zip(siren.weights, siren.biases, strict=True)
-    for index, parameters in enumerate(hidden):
+    return F.linear(activations(siren, x, shifts), siren.weights[-1], siren.biases[-1]) + MIDDLE
+
+
+def activations(siren: Siren, x: Tensor, shifts: tuple[Tensor, ...] | None = None) -> Tensor:
+    """What the last hidden layer makes of points: (..., N, width); the arguments are those of `forward`."""
+    for index, parameters in enumerate(zip(siren.weights[:-1], siren.biases[:-1], strict=True)):
         x = F.linear(x, *parameters)
         x = torch.sin(siren.omega * (x if shifts is None else x + shifts[index]))
-    return F.linear(x, weight, bias) + MIDDLE
+    return x
 
 
-def to_integer(siren: Siren, weight_bits: int = 16) -> IntegerNetwork:
+def to_integer(siren: Siren, weight_bits: int = 16, output_reach: float = 0.0) -> IntegerNetwork:
     """Round parameters: in each layer to the finest power of two that leaves weights within signed `weight_bits` (8 to 24).
+
+    Args:
+        siren: the network.
+        weight_bits: see above.
+        output_reach: magnitude of the weights that modulations make of those of the output layer; these have MAX_WEIGHT_BITS.
 
     Raises:
         GuardError: a parameter is not finite, or far too large: training diverged.
     """
     factors = [*[siren.omega / (2 * math.pi)] * (len(siren.weights) - 1), 1.0]
     offsets = [*[0.0] * (len(siren.weights) - 1), MIDDLE]
-    layers = zip(siren.weights, siren.biases, factors, offsets, strict=True)
-    return IntegerNetwork(tuple(_rounded(_numpy(w) * factor, _numpy(b) * factor + offset, weight_bits) for w, b, factor, offset in layers))
+    bits = [*[weight_bits] * (len(siren.weights) - 1), MAX_WEIGHT_BITS if output_reach else weight_bits]
+    reaches = [*[0.0] * (len(siren.weights) - 1), output_reach]
+    layers = zip(siren.weights, siren.biases, factors, offsets, bits, reaches, strict=True)
+    return IntegerNetwork(tuple(_rounded(_numpy(w) * factor, _numpy(b) * factor + offset, *rest) for w, b, factor, offset, *rest in layers))
 
 
 def from_integer(network: IntegerNetwork, omega: float) -> Siren:
@@ -98,11 +111,11 @@ def from_integer(network: IntegerNetwork, omega: float) -> Siren:
     return Siren(tuple(torch.from_numpy(w).float() for w in weights), tuple(torch.from_numpy(b).float() for b in biases), omega)
 
 
-def _rounded(weight: NDArray[np.float64], bias: NDArray[np.float64], bits: int) -> IntegerLayer:
-    """The layer on the finest grid that holds it; no grid holds what is not finite."""
+def _rounded(weight: NDArray[np.float64], bias: NDArray[np.float64], bits: int, reach: float) -> IntegerLayer:
+    """The layer on the finest grid that holds it, and weights of a magnitude of `reach`; no grid holds what is not finite."""
     for fraction in range(MAX_FRACTION, 0, -1):
         weights, biases = np.rint(weight * 2.0**fraction), np.rint(bias * 2.0 ** (fraction + ACTIVATION_BITS))
-        if np.abs(weights).max() < 2 ** (bits - 1) and np.abs(biases).max() < OFFSET_LIMIT:
+        if max(np.abs(weights).max(), reach * 2.0**fraction) < 2 ** (bits - 1) and np.abs(biases).max() < OFFSET_LIMIT:
             return IntegerLayer(weights.astype(np.int64), biases.astype(np.int64), fraction)
     raise GuardError("the network's weights are not finite, or too large: training diverged; lower the learning rate")
 

@@ -10,12 +10,15 @@ from compresskit.codec.signal import Scale
 from compresskit.errors import InputError
 from compresskit.wording import listed
 
-VERSIONS = (1, 2, 3)
+VERSIONS = (1, 2, 3, 4, 5)
 CONTEXTS = 2
 """The version from which on chunks may hold latents in contexts."""
 
-PROGRESSIVE = 3
-"""The version whose one chunk holds all patches, coarse latents first."""
+PREDICTED = (4, 5)
+"""The versions of base networks that expect something of their latents."""
+
+PROGRESSIVE = (3, 5)
+"""The versions whose one chunk holds all patches, coarse latents first: of base networks with tables, and of the others."""
 
 METHODS = ("coin++", "coin", "plain")
 GUARDS = ("none", "max-error", "lossless")
@@ -24,7 +27,7 @@ DTYPES = ("|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", 
 BASE_BYTES = 4
 DIGEST_BYTES = 32
 MAX_AXES = 8
-MAX_BITS = 16
+MAX_BITS, MAX_HALF_BITS = 16, 24
 MAX_LEVELS = 2**16
 MAX_WORD = 32
 
@@ -66,7 +69,7 @@ class Header:
         method: one of `METHODS`.
         base: the first 4 bytes of the base network's SHA-256, b"" where none is needed.
         patch: edges of a patch along the spatial axes, () where items are coded whole.
-        bits: of a symbol, 0 to 16.
+        bits: of a symbol, or halves of those of a predicted latent: 0 to 16, or 24.
         guard: one of `GUARDS`.
         tolerance: of the guard, in the unit of the samples; 0 without a guard.
         digest: SHA-256 of the decoded samples, or b"".
@@ -88,11 +91,11 @@ class Stream:
     Attributes:
         header: what the items have in common.
         items: at least one.
-        chunks: the range-coded symbols of 256 consecutive patches each.
+        chunks: the range-coded latents of so many consecutive patches each.
         residuals: what guards add, or ().
         tables: frequency tables that replace those of the base network, or b"".
         base_file: the embedded base network, or b"".
-        version: of the format, one of `VERSIONS`: 1 where nothing needs a later one, so that every release reads it.
+        version: of the format, one of `VERSIONS`: the first one that has what is needed, so that most releases read it.
         whole: of a bitstream that was cut off, how many of its chunks are whole; the one behind them, where there is one, is a beginning. Else None.
     """
 
@@ -105,9 +108,14 @@ class Stream:
     version: int = VERSIONS[0]
     whole: int | None = None
 
+    @property
+    def bits(self) -> float:
+        """Of a symbol; of predicted latents, of which the header counts halves."""
+        return self.header.bits / 2 if self.version in PREDICTED else self.header.bits
 
-def check_header(header: Header) -> None:
-    """Check every field.
+
+def check_header(header: Header, version: int) -> None:
+    """Check every field of a header of that version of the format.
 
     Raises:
         InputError: one has a value that no bitstream may hold.
@@ -120,8 +128,9 @@ def check_header(header: Header) -> None:
         raise InputError(f"bitstream with a base named by {len(header.base)} bytes: expected {BASE_BYTES}, or none")
     if len(header.digest) not in (0, DIGEST_BYTES):
         raise InputError(f"bitstream with a digest of {len(header.digest)} bytes: expected {DIGEST_BYTES}, or none")
-    if not 0 <= header.bits <= MAX_BITS:
-        raise InputError(f"bitstream with symbols of {header.bits} bits: expected 0 to {MAX_BITS}")
+    most = MAX_HALF_BITS if version in PREDICTED else MAX_BITS
+    if not 0 <= header.bits <= most:
+        raise InputError(f"bitstream with symbols of {header.bits} bits: expected 0 to {most}")
     if len(header.patch) > MAX_AXES or min(header.patch, default=1) < 1:
         raise InputError(f"bitstream with patches of {header.patch}: expected up to {MAX_AXES} edges, of 1 and more")
     if not 0 <= header.tolerance < math.inf:

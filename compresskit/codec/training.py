@@ -15,14 +15,13 @@ from compresskit.codec.base import Base, save_base
 from compresskit.codec.calibrate import calibrate
 from compresskit.codec.config import TrainBaseRequest
 from compresskit.codec.exact import MAX_WIDTH
-from compresskit.codec.fit import fit
+from compresskit.codec.fit import solve
 from compresskit.codec.kinds import KINDS, Kind
 from compresskit.codec.metatrain import COMPONENT_PATCHES, Draw, TrainBaseConfig, train
-from compresskit.codec.patchcode import fit_points, modulated
+from compresskit.codec.modulation import errors
+from compresskit.codec.patchcode import modulated
 from compresskit.codec.reports import TrainBaseReport
-from compresskit.codec.settings import STEPS
 from compresskit.codec.signal import Signal
-from compresskit.codec.start import amortised
 from compresskit.data.files import read_bytes
 from compresskit.data.limits import DEFAULT_LIMITS, Limits
 from compresskit.errors import InputError, UsageError
@@ -34,6 +33,7 @@ from compresskit.wording import shown
 from compresskit.writers import check_target, write_bytes
 
 CHECK_PATCHES = 256
+LEAST_BLOCK = 3  # patches along an axis of which one has neighbours on both sides
 _SEED_OFFSET = 2  # so that neither the training nor the calibration drew these patches in the same order
 
 
@@ -51,8 +51,8 @@ def settings(kind: Kind, request: TrainBaseRequest) -> TrainBaseConfig:
     defaults = kind.config
     return replace(
         defaults,
-        width=request.width,
-        depth=request.depth,
+        width=request.width or defaults.width,
+        depth=request.depth or defaults.depth,
         latents=request.latents or defaults.latents,
         start=min(defaults.start, request.steps or defaults.start),
         steps=request.steps or defaults.steps,
@@ -83,14 +83,16 @@ def train_base(request: TrainBaseRequest, progress: Progress = SILENT) -> TrainB
         progress.stage("read")
         signals = _signals(request, kind, files, progress)
         kind = kind.for_data(signals)
-        draw = crops([kind.frames(signal) for signal in signals], kind.edges)
+        sources = [kind.frames(signal) for signal in signals]
+        draw = crops(sources, kind.edges)
     x = kind.coordinates()
     with clock("train"):
         trained = train(draw, x, config, progress, edges=kind.grid)
     with clock("calibrate"):
         progress.stage("calibrate")
         name = Path(request.output).name.split(".")[0]
-        base = calibrate(trained, draw, x, config, name=name, geometry=kind.geometry, edges=kind.edges)
+        blocks = blocks_of(sources, kind)
+        base = calibrate(trained, draw, x, config, name=name, geometry=kind.geometry, edges=kind.edges, blocks=blocks)
         data = save_base(base)
         loss = _loss(base, kind, draw, config)
     if leads():
@@ -154,8 +156,18 @@ def _loss(base: Base, kind: Kind, draw: Draw, config: TrainBaseConfig) -> float:
     """Mean squared error of new patches as they will be fitted; of no more than the training looked at."""
     generator = torch.Generator().manual_seed(config.seed + _SEED_OFFSET)
     patches, x = draw(min(CHECK_PATCHES, config.patches), generator), kind.coordinates()
-    chosen, start = fit_points(len(x)), amortised(base, patches, kind.edges, kind.axes)
-    return float(fit(*modulated(base), x[chosen], patches[:, chosen], start, STEPS)[1].mean())
+    network, _ = modulated(base)
+    return float(errors(network, x, patches, solve(network, x, patches))[0].mean())
+
+
+def blocks_of(sources: Sequence[Tensor], kind: Kind) -> tuple[Draw, tuple[int, ...]]:
+    """Where patches come from that lie next to each other, and how many along each axis: as many as there is room for, in some of the `sources`."""
+    for count in (kind.block, LEAST_BLOCK):
+        edges = tuple(count * edge for edge in kind.edges)
+        large = [source for source in sources if all(size >= edge for size, edge in zip(source.shape[1:-1], edges, strict=True))]
+        if large and kind.geometry != "sphere":
+            return crops(large, edges), (count,) * len(edges)
+    return crops(sources, kind.edges), (1,) * len(kind.edges)
 
 
 def crops(sources: Sequence[Tensor], edges: tuple[int, ...], weights: Sequence[float] | None = None) -> Draw:

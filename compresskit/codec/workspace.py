@@ -9,8 +9,11 @@ import numpy as np
 
 from compresskit.codec.coin import tensor_shapes
 from compresskit.codec.coinpayload import read_sizes
+from compresskit.codec.latentprior import FEATURES
 from compresskit.codec.limits import StreamLimits
 from compresskit.codec.opened import Opened
+from compresskit.codec.parts import OUTPUT
+from compresskit.codec.patchcode import at_a_time
 from compresskit.codec.prior import WIDEST
 from compresskit.codec.regions import Positions
 from compresskit.codec.stream import Item
@@ -30,9 +33,11 @@ SINE_MACS = 32
 """Multiply-accumulates of float64 in the time of one sine, measured: so much as 2 to 3 ns at 12 a ns."""
 
 SHIFT_MACS = 8
-"""Likewise, in the time of one of 64-bit integers, of which shifts are made."""
+"""Likewise, in the time of one of the integers of which modulations are made."""
 
 _COPIES = 2  # of symbols
+_COLOUR_COPIES = 4  # of patches of one colour
+_PREDICTED_COPIES = 6  # of latents: values, what is guessed of them, what neighbours have, and between them
 _BAND_COPIES = 8  # of a band of latents: magnitudes expected, guesses, contexts, tokens, and between them
 
 
@@ -67,11 +72,14 @@ def working_bytes(opened: Opened, number: int, scale: int) -> int:
 
 
 def _latent_bytes(opened: Opened) -> int:
-    """About the bytes of all latents while they are decoded together, with what neighbours know of a band: of a progressive stream."""
-    if opened.base is None or not opened.progressive:
+    """About the bytes of a chunk's latents while they are decoded together, with what neighbours know: of one of symbols, little."""
+    base = opened.base
+    if base is None or (base.prior is None and not opened.progressive):
         return 0
-    axes = max(map(len, opened.grids))
-    return POINT_BYTES * opened.first_patches[-1] * (_COPIES * opened.base.latents + 2 * axes * (WIDEST + 1) + _BAND_COPIES * WIDEST)
+    patches, axes = min(opened.chunk_size, opened.first_patches[-1]), max(map(len, opened.grids))
+    if base.prior is not None:
+        return POINT_BYTES * patches * (_PREDICTED_COPIES * base.latents + 4 * axes * FEATURES + _COLOUR_COPIES * base.channels)
+    return POINT_BYTES * patches * (_COPIES * base.latents + 2 * axes * (WIDEST + 1) + _BAND_COPIES * WIDEST + _COLOUR_COPIES * base.channels)
 
 
 def check_work(opened: Opened, chosen: Sequence[int], scale: int, parts: Mapping[int, Positions], limits: StreamLimits) -> None:
@@ -102,8 +110,12 @@ def work(opened: Opened, number: int, scale: int, parts: Positions | None = None
         return _samples(item, scale) // item.shape[-1] * (macs + SINE_MACS * width * depth)
     base, lay, touched = opened.base, opened.layouts[number], opened.touched(number, parts, scale)
     patches = lay.patches(base) if touched is None else int(np.count_nonzero(touched))
-    a_point = base.network.macs + SINE_MACS * base.network.width * base.network.hidden
-    return patches * (lay.tiles.points * scale**spatial * a_point + SHIFT_MACS * base.mapping.size)
+    points, output = lay.tiles.points * scale**spatial, base.network.layers[-1].weight.size
+    hidden = base.network.macs - output + SINE_MACS * base.network.width * base.network.hidden
+    apart = 0 if base.part == OUTPUT else hidden  # of a patch; modulated behind them, hidden layers are the same for all that are computed together
+    planes, *plane = lay.grid(base)
+    together = min(patches, planes * -(-math.prod(plane) // at_a_time(base, points)))
+    return together * points * (hidden - apart) + patches * (points * (apart + output) + SHIFT_MACS * base.mapping.size)
 
 
 def _samples(item: Item, scale: int) -> int:

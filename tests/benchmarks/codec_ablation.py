@@ -1,6 +1,7 @@
 """What the choices of the codec cost or gain: `python tests/benchmarks/codec_ablation.py --data ../shared/data`. Writes results/codec_ablation.json.
 
-Latents are rounded to the nearest bin and coded under tables here: codec_ablation_coding.py compares that with what is done by default.
+This is our first format: base networks whose shifts are modulated, latents rounded to the nearest bin and coded under tables.
+codec_ablation_coding.py compares it with what is done today.
 
 On test data, cut so that patches fill it, each set as one archive; a run replaces the sets that it measures and keeps the others:
 
@@ -44,7 +45,7 @@ from compresskit.codec.exact import ACTIVATION_BITS, IntegerNetwork, Integers, e
 from compresskit.codec.metrics import psnr
 from compresskit.codec.modalities import read
 from compresskit.codec.modulation import Modulated, render
-from compresskit.codec.patchcode import CHUNK, modulated
+from compresskit.codec.patchcode import SYMBOL_CHUNK, modulated
 from compresskit.codec.quantize import LATENT_FRACTION, UniformQuantizer, k_sigma
 from compresskit.codec.settings import STEPS, Setting
 from compresskit.codec.signal import Scale, Signal
@@ -63,6 +64,8 @@ SOUND_SAMPLES, SOUND_PATCH = 81920, 256
 COIN_CROP, COIN_WIDTH, COIN_DEPTH, COIN_STEPS = 128, 64, 5, 100
 ROUNDS = 3
 AT_ONCE = 32  # patches that floats render
+FORMER = {1: "audio", 2: "image", 3: "volume"}
+"""The base networks of the first format, by spatial axes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +225,7 @@ def _compared(symbols: NDArray[np.int32], tables: NDArray[np.uint32]) -> dict[st
 
 
 def _chunks(symbols: NDArray[np.int32]) -> Iterator[NDArray[np.int32]]:
-    return (symbols[begin : begin + CHUNK] for begin in range(0, len(symbols), CHUNK))
+    return (symbols[begin : begin + SYMBOL_CHUNK] for begin in range(0, len(symbols), SYMBOL_CHUNK))
 
 
 def overfitted(data: Path) -> Case:
@@ -270,7 +273,7 @@ def _seconds(way: Callable[[], object]) -> float:
 def measured(signals: Sequence[Signal], edge: int) -> dict[str, Any]:
     """All that is measured on one set, in patches of this edge."""
     values = signals[0].values
-    base = shelf.suited(sphere=False, axes=values.ndim - 2, channels=values.shape[-1])
+    base = shelf.shipped(FORMER[values.ndim - 2], shelf.FORMER)
     assert base is not None, "the shipped base networks are missing"
     coded = Coded(base, Work(signals, base, STEPS, effort=1, contexts=False), (edge,))
     encode_coinpp(coded.work, Setting(coded.patch, SHOWN_BITS))

@@ -50,9 +50,8 @@ def mirrored(draw: Draw, edges: tuple[int, ...]) -> Draw:
     return drawn
 
 
-def pictures(options: argparse.Namespace) -> Draw:
-    """CIFAR-10 images for one half; for the other Kodak at full, half and a quarter of its resolution, and doubled."""
-    cifar = torch.from_numpy(np.load(options.cifar)["x_train"])
+def pictures(options: argparse.Namespace, edges: tuple[int, ...]) -> Draw:
+    """CIFAR-10 images for one half, where patches are no larger; for the other Kodak at full, half and a quarter of its resolution, and doubled."""
     files = [options.data / "kodak" / f"kodim{number:02d}.png" for number in KODAK_TRAIN]
     scales: list[Tensor] = []
     for scale in (2.0, 1.0, 0.5, 0.25):
@@ -60,19 +59,19 @@ def pictures(options: argparse.Namespace) -> Draw:
             with Image.open(path) as image:
                 size = (round(image.width * scale), round(image.height * scale))
                 scales.append(torch.from_numpy(np.array(image.resize(size, Image.Resampling.LANCZOS)))[None])
-    edges = KINDS["image"].edges
     kodak = mirrored(crops(scales, edges, [weight for weight in (0.15, 0.4, 0.3, 0.15) for _ in files]), edges)
+    images = torch.from_numpy(np.load(options.cifar)["x_train"])
+    cifar = crops([images], edges) if max(edges) <= images.shape[1] else kodak
 
     def draw(count: int, generator: torch.Generator) -> Tensor:
-        chosen = cifar[torch.randint(len(cifar), (count // 2,), generator=generator)].flatten(1, 2)
-        return torch.cat([chosen, kodak(count - count // 2, generator)]).float() / 255
+        return torch.cat([cifar(count // 2, generator), kodak(count - count // 2, generator)]).float() / 255
 
     return draw
 
 
-def gray(options: argparse.Namespace) -> Draw:
+def gray(options: argparse.Namespace, edges: tuple[int, ...]) -> Draw:
     """The luma of `pictures`."""
-    colour = pictures(options)
+    colour = pictures(options, edges)
     luma = torch.tensor([0.299, 0.587, 0.114])
 
     def draw(count: int, generator: torch.Generator) -> Tensor:
@@ -81,7 +80,7 @@ def gray(options: argparse.Namespace) -> Draw:
     return draw
 
 
-def speech(options: argparse.Namespace) -> Draw:
+def speech(options: argparse.Namespace, edges: tuple[int, ...]) -> Draw:
     """Speech at its own rate, and at half and twice of it, louder and softer."""
     sources = []
     for speaker in SPEAKERS_TRAIN:
@@ -89,7 +88,7 @@ def speech(options: argparse.Namespace) -> Draw:
             samples = torch.from_numpy(soundfile.read(path, dtype="float32")[0])
             for length in (len(samples) // 2, len(samples), len(samples) * 2):
                 sources.append(F.interpolate(samples[None, None], length, mode="linear", antialias=False)[0, ..., None])
-    cut = crops(sources, KINDS["audio"].edges, [1.0] * len(sources))
+    cut = crops(sources, edges, [1.0] * len(sources))
 
     def draw(count: int, generator: torch.Generator) -> Tensor:
         loudness = torch.exp(torch.randn(count, 1, 1, generator=generator) * 0.5)
@@ -98,7 +97,7 @@ def speech(options: argparse.Namespace) -> Draw:
     return draw
 
 
-def scans(options: argparse.Namespace) -> Draw:
+def scans(options: argparse.Namespace, edges: tuple[int, ...]) -> Draw:
     """Templates of brains at their own resolution and at half of it; of three patches drawn one stays, background only for want of others."""
     sources = []
     for name in SCANS_TRAIN:
@@ -106,7 +105,7 @@ def scans(options: argparse.Namespace) -> Draw:
         volume = (volume - volume.min()) / (volume.max() - volume.min())
         halved = F.avg_pool3d(volume[None, None], 2)[0, 0]
         sources += [array[None, ..., None] for array in (volume, halved)]
-    cut = crops(sources, KINDS["volume"].edges, [1.0, 0.5] * len(SCANS_TRAIN))
+    cut = crops(sources, edges, [1.0, 0.5] * len(SCANS_TRAIN))
 
     def draw(count: int, generator: torch.Generator) -> Tensor:
         patches = cut(3 * count, generator)
@@ -117,7 +116,7 @@ def scans(options: argparse.Namespace) -> Draw:
     return draw
 
 
-def fields(options: argparse.Namespace) -> Draw:
+def fields(options: argparse.Namespace, _: tuple[int, ...]) -> Draw:
     """Temperatures of the globe, each source between its own extremes, and mixtures of two fields of one source."""
     climate = options.data / "climate"
     sources = [
@@ -179,9 +178,12 @@ def main() -> None:
         kind = KINDS[name]
         x = kind.coordinates()
         config = replace(kind.config, checkpoint=options.work / f"{name}.checkpoint", resume=True, steps=options.steps or kind.config.steps)
-        began, draw = time.process_time(), DRAWS[name](options)
+        began, draw = time.process_time(), DRAWS[name](options, kind.edges)
+        wide = DRAWS[name](options, tuple(kind.block * edge for edge in kind.edges))
         trained = train(draw, x, config, _Log(name), edges=kind.grid)
-        base = calibrate(trained, draw, x, config, name=name, edges=kind.edges, geometry=kind.geometry)
+        base = calibrate(
+            trained, draw, x, config, name=name, edges=kind.edges, geometry=kind.geometry, blocks=(wide, (kind.block,) * len(kind.edges))
+        )
         data = save_base(base)
         (options.output / f"{name}.base.safetensors").write_bytes(data)
         rows = json.loads(results.read_text())["bases"] if results.exists() else {}

@@ -124,7 +124,7 @@ def test_a_pipe_in_is_a_pipe_out(invoke: Invoke, encoder: Any, encode_report: En
         ("a.png --bpp nan", 2, "--bpp nan: expected a finite number"),
         ("a.png --max-error inf", 2, "--max-error inf: expected a finite number"),
         ("a.png --psnr -1", 2, "--psnr -1 is out of range: give a positive number"),
-        ("a.png --bits 12", 2, "--bits 12 is out of range for COIN++: give 3 to 8"),
+        ("a.png --bits 13", 2, "--bits 13 is out of range for COIN++: give 3 to 12"),
         ("a.png --method coin --progressive", 2, "--progressive orders latents, and COIN has none: leave it or --method coin out"),
         ("a.png --max-bytes x", 2, "--max-bytes 'x': expected a number of bytes, such as 500MB or 8GB"),
         ("a.png -o exists.png", 2, "exists.png exists: use --force to replace it"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import compresskit.codec
 from compresskit.codec.bitstream import MAGIC, Header, Item, Stream, StreamLimits, pack, section_sizes, unpack
 from compresskit.codec.signal import Scale
-from compresskit.codec.stream import DTYPES, GUARDS, METHODS, VERSIONS
+from compresskit.codec.stream import DTYPES, GUARDS, METHODS, PROGRESSIVE, VERSIONS
 from compresskit.errors import InputError
 
 FORMAT = Path(compresskit.codec.__path__[0]) / "FORMAT.md"
@@ -144,11 +144,19 @@ def test_a_small_picture_has_a_header_of_12_bytes() -> None:
     assert sizes == {"header": 12, "chunks": 3, "checksum": 4}
 
 
-def test_a_chunk_of_version_3_has_a_length() -> None:
-    assert section_sizes(pack(ORDERED)) == {"header": 12, "chunks": 7, "checksum": 4}
-    body = pack(SMALL)[:2] + b"\3" + pack(SMALL)[3:-4]
-    with pytest.raises(InputError, match="version 3 without sections"):
+@pytest.mark.parametrize("version", PROGRESSIVE)
+def test_a_chunk_of_a_progressive_version_has_a_length(version: int) -> None:
+    assert section_sizes(pack(replace(SMALL, version=version))) == {"header": 12, "chunks": 7, "checksum": 4}
+    body = pack(SMALL)[:2] + bytes([version]) + pack(SMALL)[3:-4]
+    with pytest.raises(InputError, match=f"version {version} without sections"):
         unpack(body + zlib.crc32(body).to_bytes(4, "little"))
+
+
+@pytest.mark.parametrize("version", [version for version in VERSIONS if version not in PROGRESSIVE])
+def test_a_lone_chunk_of_another_version_has_none(version: int) -> None:
+    stream = replace(SMALL, version=version)
+    assert section_sizes(pack(stream)) == {"header": 12, "chunks": 3, "checksum": 4}
+    assert unpack(pack(stream)) == stream
 
 
 def test_equal_items_cost_nothing_but_their_names() -> None:
@@ -172,7 +180,7 @@ HEADER_FAULTS: dict[str, dict[str, Any]] = {
     "guard": {"guard": "soft"},
     "base": {"base": b"abc"},
     "digest": {"digest": b"abc"},
-    "bits": {"bits": 17},
+    "bits": {"bits": 32},
     "patch": {"patch": (0, 3)},
     "tolerance": {"guard": "max-error", "tolerance": math.nan},
     "without a guard": {"tolerance": 1.0},
@@ -233,5 +241,5 @@ def test_what_is_no_bitstream_is_called_so(data: bytes) -> None:
 
 
 def test_another_version_is_named() -> None:
-    with pytest.raises(InputError, match="bitstream of version 4, and this compresskit reads versions 1, 2, 3"):
-        unpack(MAGIC + b"\4" + pack(SMALL)[3:])
+    with pytest.raises(InputError, match="bitstream of version 6, and this compresskit reads versions 1, 2, 3, 4, 5"):
+        unpack(MAGIC + b"\6" + pack(SMALL)[3:])

@@ -25,6 +25,7 @@ from compresskit.codec.exact import (
     IntegerNetwork,
     Integers,
     evaluate,
+    evaluate_outputs,
     sine_table,
 )
 from compresskit.errors import InputError
@@ -51,6 +52,22 @@ def _cases(draw: st.DrawFn) -> tuple[IntegerNetwork, Integers, Integers | None, 
     layers = tuple(_layer(draw, rng, out, fan_in, extreme=extreme) for out, fan_in in zip(outs, fan_ins, strict=True))
     shifts = rng.integers(1 - OFFSET_LIMIT, OFFSET_LIMIT, (patches, depth, width)) if draw(st.booleans()) else None
     return IntegerNetwork(layers), rng.integers(-UNIT, UNIT + 1, (points, dims)), shifts, draw(st.integers(1, 2**16))
+
+
+@st.composite
+def _output_cases(draw: st.DrawFn) -> tuple[IntegerNetwork, Integers, Integers, int]:
+    """A network with points, output layers and levels for it."""
+    network, coordinates, _, levels = draw(_cases())
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    weight_limit, bias_limit = draw(st.sampled_from([(WEIGHT_LIMIT, OFFSET_LIMIT), (2**15, 2 ** (network.layers[-1].fraction + ACTIVATION_BITS))]))
+    shape = (draw(st.integers(0, 4)), network.channels)
+    weights, biases = rng.integers(1 - weight_limit, weight_limit, (*shape, network.width)), rng.integers(1 - bias_limit, bias_limit, (*shape, 1))
+    return network, coordinates, np.concatenate([weights, biases], axis=2), levels
+
+
+def _with_output(network: IntegerNetwork, output: Integers) -> IntegerNetwork:
+    """`network` with another output layer (channels, width + 1)."""
+    return IntegerNetwork((*network.layers[:-1], IntegerLayer(output[:, :-1].copy(), output[:, -1].copy(), network.layers[-1].fraction)))
 
 
 def _slow(network: IntegerNetwork, point: list[int], shifts: list[list[int]], levels: int) -> list[int]:
@@ -80,6 +97,18 @@ def test_it_equals_unbounded_integers(case: tuple[IntegerNetwork, Integers, Inte
     assert found.dtype == np.int64
     assert found.shape == (len(rows), len(coordinates), network.channels)
     assert found.tolist() == expected
+
+
+@given(_output_cases())
+def test_output_layers_equal_unbounded_integers_and_networks_that_have_them(case: tuple[IntegerNetwork, Integers, Integers, int]) -> None:
+    network, coordinates, outputs, levels = case
+    found, unshifted = evaluate_outputs(network, coordinates, outputs, levels), [[0] * network.width] * network.hidden
+    assert found.dtype == np.int64
+    assert found.shape == (len(outputs), len(coordinates), network.channels)
+    for patch, output in zip(found, outputs, strict=True):
+        own = _with_output(network, output)
+        assert patch.tolist() == [_slow(own, point, unshifted, levels) for point in coordinates.tolist()]
+        assert np.array_equal(patch, evaluate(own, coordinates, None, levels)[0])
 
 
 @pytest.fixture
@@ -114,23 +143,40 @@ def test_threads_and_batches_do_not_matter() -> None:
         assert np.array_equal(evaluate(network, coordinates[patch::9], shifts[patch : patch + 1], 256)[0], expected[patch, patch::9])
 
 
+@pytest.mark.usefixtures("threads")
+def test_threads_and_batches_do_not_matter_to_output_layers() -> None:
+    rng = np.random.default_rng(0)
+    network, coordinates = _random_network(rng, width=48, depth=3), rng.integers(-UNIT, UNIT + 1, (700, 2))
+    outputs = np.concatenate([rng.integers(-(2**15), 2**15, (90, 3, 48)), rng.integers(-(2**30), 2**30, (90, 3, 1))], axis=2)
+    torch.set_num_threads(1)
+    expected = evaluate_outputs(network, coordinates, outputs, 256)
+    assert len(np.unique(expected)) == 256
+    for count in (1, 2, 4):
+        torch.set_num_threads(count)
+        assert np.array_equal(evaluate_outputs(network, coordinates, outputs, 256), expected)
+        assert np.array_equal(evaluate_outputs(network, coordinates[5:17], outputs[::7], 256), expected[::7, 5:17])
+
+
 GENERATION = """
 import hashlib, numpy as np
-from compresskit.codec.exact import IntegerLayer, IntegerNetwork, evaluate, grid
+from compresskit.codec.exact import IntegerLayer, IntegerNetwork, evaluate, evaluate_outputs, grid
 def layer(out, fan_in, fraction):
     weight = np.arange(out * fan_in).reshape(out, fan_in) * 7919 % 65521 - 32768
     return IntegerLayer(weight, np.arange(1, out + 1) * 4123456789, fraction)
 network = IntegerNetwork((layer(64, 2, 14), layer(64, 64, 16), layer(64, 64, 16), layer(3, 64, 20)))
-print(hashlib.sha256(evaluate(network, grid((40, 30)), None, 65536).astype("<i8").tobytes()).hexdigest())
+outputs = np.arange(20 * 3 * 65).reshape(20, 3, 65) * 104729 % 8388593 - 4194304
+for found in (evaluate(network, grid((40, 30)), None, 65536), evaluate_outputs(network, grid((40, 30)), outputs, 65536)):
+    print(hashlib.sha256(found.astype("<i8").tobytes()).hexdigest())
 """
+HASHES = ["cfd1657ed7c12757370dda2481afd9259828d0d8197d2ab381b50d32b4458639", "276e2e7ff68ce995ff6fd25e14376a3e61e4ab5e122a0acd06bf749101724634"]
 
 
 @pytest.mark.parametrize("capability", ["default", "avx2"])
 def test_every_processor_gives_the_same_samples(capability: str) -> None:
-    """Torch chooses its code by the processor; these choices can be forced. The hash is that of every version to come."""
+    """Torch chooses its code by the processor; these choices can be forced. The hashes are those of every version to come."""
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability, "MKL_CBWR": "COMPATIBLE"}
     done = subprocess.run([sys.executable, "-c", GENERATION], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.strip() == "cfd1657ed7c12757370dda2481afd9259828d0d8197d2ab381b50d32b4458639"
+    assert done.stdout.split() == HASHES
 
 
 def test_the_largest_sums_are_exact() -> None:
@@ -141,6 +187,18 @@ def test_the_largest_sums_are_exact() -> None:
         network, points = IntegerNetwork(layers), np.full((1, 3), UNIT)
         shifts = np.full((1, 1, 2), sign * (OFFSET_LIMIT - 1))
         assert evaluate(network, points, shifts, 2**16)[0, 0].tolist() == _slow(network, [UNIT] * 3, shifts[0].tolist(), 2**16)
+
+
+def test_the_largest_sums_of_output_layers_are_exact() -> None:
+    """Likewise: the hidden layer's phase is that of the largest sine."""
+    width, quarter = MAX_WIDTH, 2 ** (PHASE_BITS - 2)
+    hidden = IntegerLayer(np.zeros((width, 1), np.int64), np.full(width, quarter * 2 ** (1 + ACTIVATION_BITS - PHASE_BITS)), 1)
+    for fraction in (1, 22, MAX_FRACTION):
+        network = IntegerNetwork((hidden, IntegerLayer(np.zeros((2, width), np.int64), np.zeros(2, np.int64), fraction)))
+        outputs = np.concatenate([np.full((1, 2, width), WEIGHT_LIMIT - 1), np.full((1, 2, 1), 1 - OFFSET_LIMIT)], axis=2)
+        outputs[:, 1, :width:2] -= 1
+        expected = _slow(_with_output(network, outputs[0]), [0], [[0] * width], 2**16)
+        assert evaluate_outputs(network, np.zeros((1, 1), np.int64), outputs, 2**16)[0, 0].tolist() == expected
 
 
 def test_limits_leave_room_for_rounding() -> None:
@@ -212,3 +270,22 @@ def test_arguments_that_do_not_fit_are_refused(coordinates: Integers, shifts: In
     network = IntegerNetwork((IntegerLayer(_int(2, 3), _int(2), 1), IntegerLayer(_int(1, 2), _int(1), 1)))
     with pytest.raises(InputError, match=message):
         evaluate(network, coordinates, shifts, levels)
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "outputs", "levels", "message"),
+    [
+        (_int(5, 2), _int(1, 1, 3), 256, r"takes 3 coordinates a point, and gets them in the shape \(5, 2\)"),
+        (_int(5, 3), _int(1, 1, 2), 256, r"takes 1 x 2 weights and biases a patch, and gets them in \(1, 1, 2\)"),
+        (_int(5, 3), _int(1, 3), 256, r"takes 1 x 2 weights and biases a patch"),
+        (_int(5, 3), _int(1, 1, 3), 0, "samples of 0 levels"),
+        (np.full((5, 3), UNIT + 1), _int(1, 1, 3), 256, "a coordinate of 16385 is out of range"),
+        (_int(5, 3), np.array([[[0, WEIGHT_LIMIT, 0]]]), 256, "a weight of 8388608 is out of range"),
+        (_int(5, 3), np.array([[[0, 0, -OFFSET_LIMIT]]]), 256, "a bias of -562949953421312 is out of range"),
+    ],
+    ids=range(7),
+)
+def test_output_layers_that_do_not_fit_are_refused(coordinates: Integers, outputs: Integers, levels: int, message: str) -> None:
+    network = IntegerNetwork((IntegerLayer(_int(2, 3), _int(2), 1), IntegerLayer(_int(1, 2), _int(1), 1)))
+    with pytest.raises(InputError, match=message):
+        evaluate_outputs(network, coordinates, outputs, levels)

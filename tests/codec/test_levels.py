@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compresskit.codec.exact import IntegerLayer, IntegerNetwork, evaluate, grid
+from compresskit.codec.exact import IntegerLayer, IntegerNetwork, evaluate, evaluate_outputs, grid
 from compresskit.codec.levels import bounds, from_levels, rendered, to_levels
 from compresskit.codec.signal import Scale
 
@@ -59,6 +61,20 @@ def test_rendering_in_parts_is_evaluation() -> None:
     network = IntegerNetwork(tuple(IntegerLayer(draw.integers(-999, 999, size), draw.integers(-999, 999, size[0]), 8) for size in sizes))
     shifts = draw.integers(-(2**20), 2**20, (600, 2, 4))
     coordinates = grid((900,))  # two parts
-    expected = evaluate(network, coordinates, shifts, 300)
-    np.testing.assert_array_equal(rendered(network, coordinates, shifts, 300), expected)
-    np.testing.assert_array_equal(rendered(network, coordinates, None, 300), evaluate(network, coordinates, None, 300))
+    assert_rendered(lambda points: evaluate(network, points, shifts, 300), coordinates, 600)
+    assert_rendered(lambda points: evaluate(network, points, None, 300), coordinates, 1)
+    outputs = draw.integers(-999, 999, (600, 2, 5))
+    assert_rendered(lambda points: evaluate_outputs(network, points, outputs, 300), coordinates, 600)
+
+
+def assert_rendered(evaluated: Callable[[np.ndarray], np.ndarray], coordinates: np.ndarray, patches: int) -> None:
+    sizes = []
+
+    def counted(points: np.ndarray) -> np.ndarray:
+        sizes.append(len(points))
+        return evaluated(points)
+
+    found = rendered(counted, coordinates, patches, 2)
+    np.testing.assert_array_equal(found, evaluated(coordinates))
+    assert len(sizes) == (2 if patches > 1 else 1)
+    assert (sum(sizes), found.dtype) == (len(coordinates), np.uint16)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from torch import Tensor
 
 from compresskit.codec.coordinates import grid
 from compresskit.codec.linear import RIDGE, between, linear_start
-from compresskit.codec.modulation import Modulated, jacobian, render
+from compresskit.codec.modulation import Modulated, features, jacobian, render
+from compresskit.codec.parts import OUTPUT
 from compresskit.codec.siren import MIDDLE, Siren, init
 from compresskit.errors import GuardError
 
@@ -28,42 +31,59 @@ def wanted() -> tuple[Tensor, Tensor]:
     return 0.1 * torch.stack([rows, columns], dim=1), components * CHANGE * (len(X) * CHANNELS / LATENTS) ** 0.5
 
 
-def missed(siren: Siren, mapping: Tensor) -> float:
+def missed(network: Modulated) -> float:
     """What is minimized, computed from derivatives that encoding uses."""
-    (mean, components), network = wanted(), Modulated(siren, mapping)
+    mean, components = wanted()
     derivatives = jacobian(network, X).reshape(len(X), CHANNELS, LATENTS)
     output = render(network, X, torch.zeros(1, LATENTS))[0] - MIDDLE
     error = (components - derivatives).square().sum(dim=-1).mean() + (output - mean).square().mean()
-    return float(error + RIDGE * mapping.square().sum())
+    squares = sum(tensor.square().sum() for tensor in (network.mapping, network.siren.weights[-1], network.siren.biases[-1]))
+    return float(error + RIDGE * squares / CHANNELS)
 
 
 def test_a_network_begins_as_its_components() -> None:
-    mean, components = wanted()
-    network = linear_start(siren(), X, mean, components, 300)
-    variance = float(components.square().sum(dim=-1).mean())
-    assert missed(network.siren, network.mapping) < 0.02 * variance
+    _, components = wanted()
+    network = linear_start(siren(), X, *wanted(), 300)
+    assert network.part == OUTPUT
+    assert missed(network) < 0.02 * float(components.square().sum(dim=-1).mean())
 
 
-def test_latents_of_usual_size_add_their_components() -> None:
+def test_latents_of_any_size_add_their_components() -> None:
     mean, components = wanted()
     network = linear_start(siren(), X, mean, components, 300)
-    latents = torch.randn(16, LATENTS, generator=torch.Generator().manual_seed(1))
+    latents = 3 * torch.randn(16, LATENTS, generator=torch.Generator().manual_seed(1))
     linear = mean + (components @ latents.T).permute(2, 0, 1)
     error = (render(network, X, latents) - MIDDLE - linear).square().mean()
-    assert float(error) < 0.2 * float(linear.var())
+    assert float(error) < 0.02 * float(linear.var())
 
 
-def test_no_other_mapping_is_better() -> None:
-    """Nearby mappings cost more: the regression's is the least."""
+def test_output_layers_are_the_regression_on_what_hidden_layers_know() -> None:
+    network, (mean, components) = linear_start(siren(), X, *wanted(), 20), wanted()
+    known = features(network.siren, X).double().numpy()
+    ridge = np.sqrt(RIDGE * len(X)) * np.eye(WIDTH + 1)
+    for channel in range(CHANNELS):
+        targets = torch.cat([mean[:, channel, None], components[:, channel]], dim=1).double().numpy()
+        expected = np.linalg.lstsq(np.concatenate([known, ridge]), np.concatenate([targets, np.zeros((WIDTH + 1, LATENTS + 1))]))[0]
+        found = network.mapping.unflatten(0, (CHANNELS, WIDTH + 1))[channel].numpy()
+        own = [*network.siren.weights[-1][channel].tolist(), float(network.siren.biases[-1][channel])]
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(found, expected[:, 1:], atol=2e-2 * scale)
+        np.testing.assert_allclose(own, expected[:, 0], atol=2e-2 * scale)
+
+
+def test_no_other_output_layers_are_better() -> None:
+    """Nearby ones cost more: the regression's are the least."""
     network = linear_start(siren(), X, *wanted(), 20)
-    least, generator = missed(network.siren, network.mapping), torch.Generator().manual_seed(2)
+    least, generator = missed(network), torch.Generator().manual_seed(2)
     for size in (1e-1, 1e-2):
         step = size * network.mapping.abs().mean() * torch.randn(network.mapping.shape, generator=generator)
-        assert missed(network.siren, network.mapping + step) > least
+        assert missed(replace(network, mapping=network.mapping + step)) > least
+        biases = (*network.siren.biases[:-1], network.siren.biases[-1] + size * torch.randn(CHANNELS, generator=generator))
+        assert missed(replace(network, siren=replace(network.siren, biases=biases))) > least
 
 
 def test_the_search_only_gains() -> None:
-    found = [missed(network.siren, network.mapping) for network in (linear_start(siren(), X, *wanted(), steps) for steps in (1, 10, 50))]
+    found = [missed(linear_start(siren(), X, *wanted(), steps)) for steps in (1, 10, 50)]
     assert found == sorted(found, reverse=True)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compresskit.codec.neighbours import NONE, Places, places
+from compresskit.codec.neighbours import FRAMES, NONE, PLANES, SPATIAL, Places, places
 
 grids = st.lists(st.lists(st.integers(1, 4), min_size=3, max_size=4).map(tuple), min_size=1, max_size=4)
 
@@ -57,6 +57,10 @@ def test_every_patch_has_one_turn_and_what_is_known_came_before(grids: list[tupl
 
 
 def test_axes_without_neighbours_are_left_out() -> None:
-    assert places([0, 12], [(1, 1, 3, 4)], 0, 12).axes == 2
-    assert places([0, 1, 2], [(1, 1, 1), (1, 1, 1)], 0, 2).axes == 0
-    assert places([0, 12], [(1, 1, 3, 4)], 0, 4).axes == 1
+    assert places([0, 12], [(1, 1, 3, 4)], 0, 12).kinds == (2, 3)
+    assert places([0, 1, 2], [(1, 1, 1), (1, 1, 1)], 0, 2).kinds == ()
+    assert places([0, 12], [(1, 1, 3, 4)], 0, 4).kinds == (3,)
+    assert places([0, 48], [(2, 2, 3, 4)], 0, 48).kinds == (PLANES, FRAMES, SPATIAL, SPATIAL + 1)
+    assert places([0, 48], [(2, 2, 3, 4)], 6, 24).kinds == (FRAMES, SPATIAL, SPATIAL + 1)
+    line = places([0, 48], [(2, 2, 3, 4)], 0, 48).only(np.isin(np.arange(48), [0, 24, 25]))
+    assert (line.kinds, line.axes) == ((PLANES, SPATIAL + 1), 2)

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from compresskit.codec import modalities, pipeline
-from compresskit.codec.base import Base
+from compresskit.codec.base import SYMBOL_BITS, Base
 from compresskit.codec.bitstream import unpack
-from compresskit.codec.config import LATENT_BITS, DecodeRequest, EncodeConfig, EncodeRequest
+from compresskit.codec.config import DecodeRequest, EncodeConfig, EncodeRequest
 from compresskit.codec.decoder import decode_items
 from compresskit.codec.decoding import decode, describe
 from compresskit.codec.distortion import distortion
@@ -211,6 +211,17 @@ def test_a_base_network_that_is_missing_or_another_is_named_by_its_hash(colour: 
     assert describe(stream, "stream").base == wanted
 
 
+@pytest.mark.parametrize("config", [{}, {"contexts": False}, {"progressive": True}, {"lossless": True}], ids=str)
+def test_base_networks_of_the_former_kind_still_encode(
+    make_former: Callable[[int, int], Base], tmp_path: Path, smooth_samples: Smooth, config: dict[str, Any]
+) -> None:
+    path = tmp_path / "former"
+    path.write_bytes(make_former(2, 1).file)
+    outcome = encoded(picture(smooth_samples, 30, 40), EncodeConfig(base=str(path), steps=3, verify=True, **config))
+    assert outcome.failure is None
+    assert unpack(stream_of(outcome)).version in ({3} if "progressive" in config else {1, 2})
+
+
 def test_a_base_network_for_other_data_is_refused_before_anything_is_fitted(base_file: BaseFile) -> None:
     with pytest.raises(UsageError, match="is for grids of 3 axes, and this is grids of 2 axes"):
         encoded(npy(np.zeros((4, 4), np.uint8)), EncodeConfig(base=str(base_file(3, 1))))
@@ -259,12 +270,12 @@ def test_nothing_is_written_where_one_of_several_files_exists(archive: tuple[lis
         decode(replace(request, output=f"{archive[0][0]}/"))
 
 
-def test_frequency_tables_go_along_where_that_is_smaller(make_base: Callable[[int, int], Base]) -> None:
+def test_frequency_tables_go_along_where_that_is_smaller(make_former: Callable[[int, int], Base]) -> None:
     rows, columns = np.indices((120, 120))
     signal = modalities.read(npy((120 + 90 * np.sin((rows + columns) / 2)).astype(np.uint8)), "x.npy")
-    trained = make_base(2, 1)
-    only_first = {bits: normalize(np.eye(1, 1 << bits, dtype=np.int64).repeat(trained.latents, axis=0)) for bits in LATENT_BITS}
-    base = replace(trained, tables=only_first)
+    known = make_former(2, 1)
+    only_first = {bits: normalize(np.eye(1, 1 << bits, dtype=np.int64).repeat(known.latents, axis=0)) for bits in SYMBOL_BITS}
+    base = replace(known, tables=only_first)
     coded = encode_coinpp(Work([signal], base, 3, contexts=False), Setting((8,), 5))
     assert coded.stream.tables
     opened = open_stream(unpack(coded.data), base)

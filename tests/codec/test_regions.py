@@ -19,15 +19,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from compresskit.codec import modalities
-from compresskit.codec.base import Base, save_base
+from compresskit.codec.base import SYMBOL_BITS, Base, save_base
 from compresskit.codec.bitstream import unpack
 from compresskit.codec.chunks import unpack_chunk
-from compresskit.codec.config import LATENT_BITS, DecodeRequest, EncodeConfig, EncodeRequest
+from compresskit.codec.config import HALF_BITS, DecodeRequest, EncodeConfig, EncodeRequest
 from compresskit.codec.coordinates import finer_latitudes, finer_longitudes, sphere
 from compresskit.codec.decoder import decode_items
 from compresskit.codec.decoding import decode
 from compresskit.codec.encoder import item_of
+from compresskit.codec.latentprior import LatentPrior
 from compresskit.codec.opened import open_stream
+from compresskit.codec.parts import OUTPUT, SHIFTS
 from compresskit.codec.pipeline import encode
 from compresskit.codec.regions import cut_out, parse_region, positions, refined
 from compresskit.codec.shelf import named
@@ -40,24 +42,36 @@ LATENTS, WIDTH, DEPTH = 4, 8, 2
 DIMS = {"image": 2, "globe": 3, "volume": 3, "audio": 1}
 
 
-@pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture(scope="session", params=[OUTPUT, SHIFTS])
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Writes a base network of random weights for a kind of signal; returns its path."""
 
     def write(kind: str, channels: int = 1) -> str:
         path = tmp_path_factory.mktemp("bases") / f"{kind}.base.safetensors"
         geometry, axes = ("sphere", 2) if kind == "globe" else ("grid", DIMS[kind])
         network = to_integer(init(DIMS[kind], WIDTH, DEPTH, channels, 30.0, torch.Generator().manual_seed(0)))
-        tables = {bits: np.full((LATENTS, 1 << bits), 2 ** (16 - bits), np.uint32) for bits in LATENT_BITS}
-        steps = {bits: 2**18 >> bits for bits in LATENT_BITS}
-        spread = np.full(LATENTS, 2**16, np.int64)
-        mapping = RNG.integers(-(2**10), 2**10, (DEPTH * WIDTH, LATENTS))
-        start = (np.zeros((8**axes * network.channels, LATENTS), np.float32), np.zeros(LATENTS, np.float32))
-        base = Base(kind, geometry, (8,) * axes, 30.0, network, mapping, 14, np.zeros(LATENTS, np.int64), spread, steps, tables, *start)
+        rows = {OUTPUT: channels * (WIDTH + 1), SHIFTS: DEPTH * WIDTH}[request.param]
+        mapping, steps = RNG.integers(-(2**10), 2**10, (rows, LATENTS)), {bits: round(2 ** (18 - bits)) for bits in HALF_BITS}
+        known = (np.zeros(LATENTS, np.int64), np.full(LATENTS, 2**16, np.int64), steps, request.param)
+        if request.param == OUTPUT:
+            expected: tuple[Any, ...] = (_prior(axes, channels),)
+        else:
+            tables = {bits: np.full((LATENTS, 1 << bits), 2 ** (16 - bits), np.uint32) for bits in SYMBOL_BITS}
+            expected = (None, tables, np.zeros((8**axes * channels, LATENTS), np.float32), np.zeros(LATENTS, np.float32))
+        base = Base(kind, geometry, (8,) * axes, 30.0, network, mapping, 14, *known, *expected)
         path.write_bytes(save_base(base))
         return str(path)
 
     return write
+
+
+def _prior(axes: int, channels: int) -> LatentPrior:
+    """Each patch is expected to be about the mean of those next to it."""
+    eye = np.eye(LATENTS, dtype=np.int64)
+    maps = {which: np.tile(eye * (4096 // (2 * which.bit_count())), (2 * which.bit_count(), 1)) for which in range(1, 1 << axes)}
+    share, near = np.full(LATENTS, 2048), np.full(LATENTS, 1024)
+    rest = {bits: np.full((2, LATENTS), round(2 ** (bits + 4))) for bits in HALF_BITS}
+    return LatentPrior(maps, np.tril(np.full((LATENTS, LATENTS), 512), -1).T.copy(), share, near, rest, np.zeros((channels + 1, LATENTS), np.int64))
 
 
 class Files:
@@ -131,7 +145,7 @@ def test_a_finer_grid_of_a_guarded_stream_is_warned_of(tmp_path: Path, base: Any
 
 
 def test_patches_outside_a_region_are_not_reconstructed(tmp_path: Path, base: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = Files(tmp_path, _png((160, 160)), "p.png", base=base("image"), patch=8)
+    files = Files(tmp_path, _png((320, 320)), "p.png", base=base("image"), patch=8)
     opened = open_stream(unpack(files.stream.read_bytes()), named(files.base))
     whole = next(decode_items(opened, [0]))
     unpacked = []

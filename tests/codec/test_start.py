@@ -53,7 +53,7 @@ def test_linear_patches_stay_linear_on_finer_grids_and_keep_their_mean_on_coarse
     torch.testing.assert_close(found[inner], (y[:, None] + 2 * z[None, :])[None, ..., None][inner], atol=0.06, rtol=0)
 
 
-def test_a_start_is_a_matrix_product_with_the_encoder(colour_base: Base) -> None:
-    patches = torch.rand(5, int(np.prod(colour_base.edges)), 3, generator=torch.Generator().manual_seed(0))
-    expected = patches.flatten(1).double().numpy() @ colour_base.encoder.astype(np.float64) + colour_base.offset
-    np.testing.assert_allclose(amortised(colour_base, patches, colour_base.edges, ()).numpy(), expected, atol=1e-4)
+def test_a_start_is_a_matrix_product_with_the_encoder(former_base: Base) -> None:
+    patches = torch.rand(5, int(np.prod(former_base.edges)), 3, generator=torch.Generator().manual_seed(0))
+    expected = patches.flatten(1).double().numpy() @ former_base.encoder.astype(np.float64) + former_base.offset
+    np.testing.assert_allclose(amortised(former_base, patches, former_base.edges, ()).numpy(), expected, atol=1e-4)

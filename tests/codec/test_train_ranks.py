@@ -28,7 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 import torch.distributed as dist
-from compresskit.codec import calibrate, training
+from compresskit.codec import calibrate, learnprior, training
 from compresskit.codec.config import TrainBaseRequest
 from compresskit.codec.coordinates import grid
 from compresskit.codec.metatrain import TrainBaseConfig, train
@@ -56,7 +56,7 @@ try:
 except KeyboardInterrupt:
     dist.barrier()
 torch.save(tensors(train(draw, x, kept)), folder / f"resumed.{rank}")
-calibrate.SAMPLE, calibrate.SENSITIVITIES, training.CHECK_PATCHES = 128, 4, 8
+calibrate.SAMPLE, calibrate.FITTED, learnprior.STEPS, training.CHECK_PATCHES = 128, 128, 10, 8
 request = TrainBaseRequest((str(folder / "a.npy"),), "gray", str(folder / "own"), steps=3, latents=4, width=8, depth=2, threads=1)
 (folder / f"report.{rank}").write_text(training.train_base(request).to_json())
 """

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from compresskit.codec import calibrate as calibration
-from compresskit.codec import training
+from compresskit.codec import learnprior, training
 from compresskit.codec.base import save_base
 from compresskit.codec.config import DecodeRequest, EncodeConfig, EncodeRequest, TrainBaseRequest
 from compresskit.codec.decoding import decode
@@ -19,7 +19,7 @@ from compresskit.codec.modalities import read
 from compresskit.codec.pipeline import encode
 from compresskit.codec.reports import TrainBaseReport
 from compresskit.codec.shelf import named
-from compresskit.codec.training import crops, train_base
+from compresskit.codec.training import LEAST_BLOCK, blocks_of, crops, train_base
 from compresskit.errors import InputError, UsageError
 from compresskit.progress import Silent
 
@@ -27,7 +27,8 @@ from compresskit.progress import Silent
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "SAMPLE", 128)
-    monkeypatch.setattr(calibration, "SENSITIVITIES", 4)
+    monkeypatch.setattr(calibration, "FITTED", 128)
+    monkeypatch.setattr(learnprior, "STEPS", 10)
     monkeypatch.setattr(training, "CHECK_PATCHES", 8)
 
 
@@ -41,7 +42,7 @@ def test_a_base_network_from_the_users_own_files(tmp_path: Path, quick: None, sm
     request = TrainBaseRequest((str(folder),), "gray", str(output), steps=3, latents=6, width=8, depth=2, threads=1)
     report = train_base(request)
     base = named(str(output))
-    assert (base.name, base.axes, base.channels, base.latents, base.edges) == ("mine", 2, 1, 6, (32, 32))
+    assert (base.name, base.axes, base.channels, base.latents, base.edges) == ("mine", 2, 1, 6, KINDS["gray"].edges)
     assert output.read_bytes() == save_base(replace(base, stored=b""))
     assert (report.outputs[0].bytes, report.settings["width"], report.seed) == (output.stat().st_size, 8, 0)
     assert TrainBaseReport.from_json(report.to_json()) == report
@@ -106,7 +107,7 @@ def test_data_of_a_folder_that_cannot_be_read_are_told_of(pictures: Path, quick:
     ("change", "reason"),
     [
         ({"modality": "smell"}, "unknown modality 'smell': choose from image, gray"),
-        ({"latents": 5000}, r"--latents 5000 is out of range: give 1 to 1024"),
+        ({"latents": 5000}, r"--latents 5000 is out of range: give 1 to 256"),
         ({"width": 0}, "--width 0 is out of range: give 1 to 4096"),
         ({"steps": 0}, "--steps 0 is out of range: give 1 or more"),
     ],
@@ -119,7 +120,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, change: dict[str, obj
 
 
 def test_files_of_the_wrong_kind_are_no_training_data(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no file to train on: expected gray data of at least 32x32 samples"):
+    with pytest.raises(InputError, match="no file to train on: expected gray data of at least 16x16 samples"):
         train_base(TrainBaseRequest((str(tmp_path),), "gray", str(tmp_path / "x"), threads=1))
 
 
@@ -181,3 +182,17 @@ def test_sources_are_drawn_as_often_as_they_weigh() -> None:
     assert abs(drawn.mean().item() - 0.75) < 0.03
     by_samples = crops(sources, (3, 3))(4000, torch.Generator().manual_seed(0))[:, 0, 0]
     assert abs((by_samples == 2).float().mean().item() - 9 / 171) < 0.02
+
+
+def test_neighbours_are_learned_from_as_many_patches_as_there_is_room_for() -> None:
+    kind = KINDS["gray"]
+    edge, generator = kind.edges[0], torch.Generator().manual_seed(0)
+    small, fitting, large = (torch.full((1, count * edge, count * edge, 1), float(count)) for count in (2, LEAST_BLOCK, kind.block))
+    for sources, side in (([small, fitting, large], kind.block), ([small, fitting], LEAST_BLOCK), ([small], 1)):
+        draw, counts = blocks_of(sources, kind)
+        blocks = draw(20, generator)
+        assert (counts, blocks.shape) == ((side, side), (20, (side * edge) ** 2, 1))
+        assert (blocks >= side).all()
+    globe = KINDS["globe"]
+    draw, counts = blocks_of([torch.zeros(3, *globe.edges, 1)], globe)
+    assert (counts, draw(2, generator).shape) == ((1, 1), (2, len(globe.coordinates()), 1))

@@ -15,7 +15,7 @@ from PIL import Image
 
 from compresskit.cli.app import main
 from compresskit.cli.console import Console
-from compresskit.codec import calibrate, metatrain, training
+from compresskit.codec import calibrate, learnprior, metatrain, training
 
 Child = Callable[..., tuple[int, str]]
 ENCODE = "encode photo.png --method coin --steps 2 -o photo.coinpp"
@@ -30,7 +30,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for module, name in ((calibrate, "SAMPLE"), (calibrate, "FITTED"), (metatrain, "COMPONENT_PATCHES"), (training, "CHECK_PATCHES")):
         monkeypatch.setattr(module, name, 64)
-    monkeypatch.setattr(calibrate, "SENSITIVITIES", 2)
+    monkeypatch.setattr(learnprior, "STEPS", 2)
     Image.fromarray(np.add.outer(3 * np.arange(40), 2 * np.arange(50)).astype(np.uint8)).save("photo.png")
     assert run(ENCODE) == 0
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from compresskit.codec import calibrate as calibration
+from compresskit.codec import learnprior
 from compresskit.codec.base import Base
 from compresskit.codec.bitstream import pack, unpack
 from compresskit.codec.config import DecodeRequest
@@ -33,7 +34,7 @@ from compresskit.codec.opened import Opened, open_stream
 from compresskit.codec.rates import points
 from compresskit.codec.settings import Setting
 from compresskit.codec.signal import Scale, Signal
-from compresskit.codec.stream import Header, Item, Stream
+from compresskit.codec.stream import PREDICTED, Header, Item, Stream
 from compresskit.codec.varint import MAX_VARINT, pack_varint
 from compresskit.codec.workspace import check_memory, check_work
 from compresskit.errors import InputError
@@ -49,7 +50,7 @@ COUNTS = [pack_varint(value) for value in (0, 1, 127, 1000, 2**16, 2**31, MAX_VA
 @lru_cache(maxsize=1)
 def tiny_base() -> Base:
     """Hardly trained, and small enough to decode a thousand times."""
-    config = TrainBaseConfig(width=8, depth=2, latents=4, start=0, steps=200, batch=16, points=32, lr=1e-2)
+    config = TrainBaseConfig(width=8, depth=2, latents=4, start=20, batch=16)
     x = torch.from_numpy(grid((8, 8))).float() / 2**ACTIVATION_BITS
 
     def draw(count: int, generator: torch.Generator) -> torch.Tensor:
@@ -57,7 +58,8 @@ def tiny_base() -> Base:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "SAMPLE", 128)
-        patch.setattr(calibration, "SENSITIVITIES", 4)
+        patch.setattr(calibration, "FITTED", 128)
+        patch.setattr(learnprior, "STEPS", 10)
         return calibration.calibrate(train(draw, x, config), draw, x, config, name="tiny", geometry="grid", edges=(8, 8))
 
 
@@ -171,7 +173,7 @@ def test_a_few_bytes_that_declare_many_samples_are_refused(bounded: None) -> Non
     base = tiny_base().digest[:4]
     for side, guard, chunk in ((1200, "none", b"\x00"), (300, "lossless", b"\x00"), (1200, "none", seeds()[0][-20:])):
         item = Item("", "array", "npy", "|u1", (1, side, side, 1), Scale(0.0, 1.0, 256), 255.0)
-        stream = Stream(Header("coin++", base, (side,), 5, guard), (item,), (chunk,), (b"\x00",) if guard != "none" else ())
+        stream = Stream(Header("coin++", base, (side,), 10, guard), (item,), (chunk,), (b"\x00",) if guard != "none" else (), version=PREDICTED[0])
         with pytest.raises(InputError, match="raise --max-memory"):
             opened(pack(stream))
 
@@ -188,7 +190,7 @@ def vast_base() -> Base:
     base, width, hidden = tiny_base(), 512, 4
     sizes = [2, *[width] * hidden, 1]
     layers = (IntegerLayer(np.ones((out, fan_in), np.int64), np.zeros(out, np.int64), 16) for fan_in, out in pairwise(sizes))
-    return replace(base, network=IntegerNetwork(tuple(layers)), mapping=np.ones((hidden * width, base.latents), np.int64), stored=b"")
+    return replace(base, network=IntegerNetwork(tuple(layers)), mapping=np.ones((width + 1, base.latents), np.int64), stored=b"")
 
 
 def vast(method: str) -> Stream:
@@ -198,7 +200,7 @@ def vast(method: str) -> Stream:
         sizes = pack_varint(4096) + pack_varint(2) + pack_varint(8)
         return Stream(Header("coin", bits=8), (replace(item, shape=(1, 2000, 2000, 1)),), (sizes + bytes(2**17),))
     base = vast_base()
-    return Stream(Header("coin++", base.digest[:4], (1200,), 5), (item,), (b"\x00" * 40,), base_file=base.file)
+    return Stream(Header("coin++", base.digest[:4], (1200,), 10), (item,), (b"\x00" * 40,), base_file=base.file, version=PREDICTED[0])
 
 
 @pytest.mark.parametrize("method", ["coin", "coin++"])

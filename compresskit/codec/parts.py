@@ -1,0 +1,3 @@
+"""What latents modulate of a base network."""
+
+OUTPUT, SHIFTS = "output", "shifts"
