@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from compresskit.codec.entropy import begun_columns, decode_columns, encode_columns
 from compresskit.codec.latentcode import LatentCode
-from compresskit.codec.latentprior import LAYERED, Known, LatentPrior
+from compresskit.codec.latentprior import LatentPrior
+from compresskit.codec.latentscan import LAYERED, Known
 from compresskit.codec.neighbours import Places
 from compresskit.codec.patchcode import Integers, PatchCodes
 from compresskit.codec.prior import begun_latents, decode_latents, encode_latents, typical_magnitudes

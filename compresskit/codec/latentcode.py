@@ -1,4 +1,4 @@
-"""Predicted latents as bytes, and back: the weights of frames and planes, where there are any, then the values in the order of `latentprior.scan`."""
+"""Predicted latents as bytes, and back: the weights of frames and planes, where there are any, then the values in the order of `latentscan.scan`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compresskit.codec.contexts import SCALE_BITS, Coder, Reader, Writer, contexts_of
-from compresskit.codec.latentprior import LAYERED, LIMIT, SHARES, Integers, Known, LatentPrior, Visit, scan
+from compresskit.codec.latentprior import LIMIT, Integers, LatentPrior
+from compresskit.codec.latentscan import LAYERED, SHARES, Known, Visit, scan
 from compresskit.codec.prior import INCREMENT
 from compresskit.codec.varint import Cursor, CutOffError, pack_varint
 from compresskit.errors import InputError
@@ -83,7 +84,7 @@ class LatentCode:
         return self.scan(known, weights, visit)[1], told
 
     def scan(self, known: Known, weights: Integers, visit: Visit) -> tuple[Integers, Integers]:
-        """As `latentprior.scan`."""
+        """As `latentscan.scan`."""
         return scan(self.prior, known, self.bits, self.step, weights, visit, progressive=self.progressive)
 
     def _opened(self, data: bytes, known: Known, *, cut: bool) -> tuple[Reader, Integers]:

@@ -22,7 +22,8 @@ from torch.nn import functional as F
 
 from compresskit.codec.config import HALF_BITS, LATENT_BITS
 from compresskit.codec.contexts import SCALE_BITS
-from compresskit.codec.latentprior import FEATURES, GUESS_FRACTION, LAYERED, LIMIT, WEIGHT_FRACTION, Known, LatentPrior, scan
+from compresskit.codec.latentprior import FEATURES, GUESS_FRACTION, LIMIT, WEIGHT_FRACTION, LatentPrior
+from compresskit.codec.latentscan import LAYERED, Known, scan
 from compresskit.codec.neighbours import NONE, places
 from compresskit.codec.prior import bands
 from compresskit.codec.quantize import LATENT_FRACTION

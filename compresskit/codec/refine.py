@@ -7,7 +7,7 @@ A step is that of `fit.fit`, from the rounded latents; a patch keeps the bins of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -18,24 +18,19 @@ from numpy.typing import NDArray
 
 from compresskit.cluster import HERE, Workers
 from compresskit.codec.base import Base
-from compresskit.codec.chunks import known_of
-from compresskit.codec.coinpp import Layout, frame_of, one_colour, signal_errors
+from compresskit.codec.coinpp import Layout, one_colour, signal_errors
 from compresskit.codec.latentcode import LatentCode
-from compresskit.codec.latentprior import fit_weights
 from compresskit.codec.neighbours import places
-from compresskit.codec.patchcode import LATENT_CHUNK, SYMBOL_CHUNK
+from compresskit.codec.patchcode import SYMBOL_CHUNK
 from compresskit.codec.prior import typical_magnitudes
 from compresskit.codec.quantize import LATENT_FRACTION
-from compresskit.codec.rounding import PRICE, Code, ContextCode, Floats, Integers, PredictedCode, PredictedPrices, Prices, TableCode
+from compresskit.codec.rounding import PRICE, Code, ContextCode, Floats, Integers, Prices, TableCode
+from compresskit.codec.roundpredicted import Errors, predicted_chunks, round_predicted
 from compresskit.codec.settings import Effort
-from compresskit.errors import InputError
 from compresskit.progress import SILENT, Progress
 
 DAMPING, LOWER, RAISE = 0.001, 0.5, 4.0
 """As in `fit`: less at first, as the latents are nearly there."""
-
-Errors = Callable[[NDArray[np.float32]], tuple[Floats, Floats]]
-"""From latents (P, L) to mean squared errors (P,) and half their gradients (P, L)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +128,10 @@ def round_signals(
     if effort.refinements:
         progress.stage("refine", int(np.count_nonzero(varied)) * (1 + effort.refinements))
     if base.prior is not None:
-        colours = np.concatenate([colours for _, colours in flat])
-        chunks = _predicted(base, bits, [signal.lay for signal in signals], firsts, ~varied, colours, latents, progressive=progressive)
-        found = _rounded(base, bits, latents, varied, chunks, effort, errors)
+        latent_code = LatentCode(base.prior, bits, base.steps[bits], progressive)
+        flatly = ~varied, np.concatenate([colours for _, colours in flat])
+        chunks = predicted_chunks(base, latent_code, [signal.lay for signal in signals], firsts, *flatly, latents)
+        found = round_predicted(latents, base.centers, varied, chunks, effort, errors)
         return np.split(found, firsts[1:-1]), [chunk.weights for chunk in chunks]
     grids = [signal.lay.grid(base) for signal in signals]
     code = ChunkCodes(
@@ -144,75 +140,6 @@ def round_signals(
     symbols = np.zeros(latents.shape, np.int32)
     symbols[varied] = round_latents(base, int(bits), latents[varied], code, effort, errors)
     return np.split(base.quantizer(int(bits)).latents(symbols).astype(np.int32), firsts[1:-1]), []
-
-
-def _predicted(
-    base: Base,
-    bits: float,
-    layouts: Sequence[Layout],
-    firsts: Sequence[int],
-    constant: NDArray[np.bool_],
-    colours: Integers,
-    latents: NDArray[np.float32],
-    *,
-    progressive: bool,
-) -> list[PredictedCode]:
-    """The codes of all chunks, for the fitted `latents` (patches, L) and the `colours` (constant patches, channels) of constant patches."""
-    assert base.prior is not None
-    code = LatentCode(base.prior, bits, base.steps[bits], progressive)
-    size = max(len(latents), 1) if progressive else LATENT_CHUNK
-    fitted = np.rint(np.ldexp(latents.astype(np.float64), LATENT_FRACTION)).astype(np.int64) - base.centers
-    chunks = []
-    for begin in range(0, len(latents), size):
-        part = slice(begin, min(begin + size, len(latents)))
-        inside = slice(*(int(np.count_nonzero(constant[:index])) for index in (part.start, part.stop)))
-        known = known_of(base.prior, constant[part], colours[inside], frame_of(base, layouts, firsts, part.start, part.stop))
-        chunks.append(PredictedCode(code, known, fit_weights(base.prior, known, np.where(constant[part, None], known.deviations, fitted[part]))))
-    return chunks
-
-
-def _rounded(
-    base: Base, bits: float, latents: NDArray[np.float32], varied: NDArray[np.bool_], chunks: Sequence[PredictedCode], effort: Effort, errors: Errors
-) -> NDArray[np.int32]:
-    """Latents (patches, L) in integers, on the grids around what is predicted of them."""
-    step, centers = base.steps[bits] / 2**LATENT_FRACTION, base.centers / 2**LATENT_FRACTION
-    if not np.isfinite(latents).all():
-        raise InputError("cannot quantize latents that are not finite: the samples are too extreme")
-    sizes = [len(chunk.known.places) for chunk in chunks]
-
-    def chosen(targets: Floats, prices: Sequence[PredictedPrices] | None) -> tuple[list[Integers], Integers]:
-        parts = _split(targets, sizes)
-        found = (
-            [one.nearest(part) for one, part in zip(chunks, parts, strict=True)]
-            if prices is None
-            else [one.choose(part) for one, part in zip(prices, parts, strict=True)]
-        )
-        return [values for values, _ in found], np.concatenate([deviations for _, deviations in found])
-
-    def seen(values: Sequence[Integers]) -> list[PredictedPrices]:
-        return [chunk.seeing(part) for chunk, part in zip(chunks, values, strict=True)]
-
-    targets = (latents - centers) / step
-    values, deviations = chosen(targets, None)
-    for _ in range(effort.passes):
-        values, deviations = chosen(targets, seen(values))
-    if not (effort.refinements and varied.any()):
-        return (deviations + base.centers).astype(np.int32)
-
-    def evaluated(values: Sequence[Integers], deviations: Integers) -> tuple[list[PredictedPrices], float, Floats]:
-        prices, (loss, gradient) = seen(values), errors(np.ldexp(deviations[varied] + base.centers, -LATENT_FRACTION).astype(np.float32))
-        bits_ = sum(float(part.bits.sum()) for part in prices)
-        return prices, float(loss.sum()) + PRICE * step**2 * bits_, gradient
-
-    prices, cost, gradient = evaluated(values, deviations)
-    for _ in range(effort.refinements):
-        targets = np.ldexp(deviations.astype(np.float64), -LATENT_FRACTION) / step
-        targets[varied] -= gradient / step
-        trial = chosen(targets, prices)
-        prices, trial_cost, trial_gradient = evaluated(*trial)
-        if trial_cost < cost:
-            (values, deviations), cost, gradient = trial, trial_cost, trial_gradient
-    return (deviations + base.centers).astype(np.int32)
 
 
 def _chunk_code(

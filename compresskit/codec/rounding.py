@@ -13,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compresskit.codec.contexts import token_lengths
-from compresskit.codec.latentcode import LatentCode
-from compresskit.codec.latentprior import Known
 from compresskit.codec.neighbours import Places
 from compresskit.codec.prior import INCREMENT, fit_weights, scan
 from compresskit.codec.rangecoder import TABLE_BITS
@@ -107,69 +105,6 @@ class ContextPrices:
             return np.take_along_axis(candidates, costs.argmin(axis=0)[None], axis=0)[0]
 
         return scan(self.code.places, self.code.typical, self.weights, self.code.limit, visit)
-
-
-@dataclass(frozen=True, eq=False)
-class PredictedCode:
-    """Predicted latents of a chunk.
-
-    Attributes:
-        code: of the stream.
-        known: of the patches.
-        weights: of frames and planes.
-    """
-
-    code: LatentCode
-    known: Known
-    weights: Integers
-
-    def seeing(self, values: Integers) -> PredictedPrices:
-        """The prices after `values` (P, L)."""
-        contexts = np.zeros(values.shape, np.uint8)
-
-        def visit(rows: Integers, band: slice, expected: NDArray[np.uint8], _: Integers) -> Integers:
-            contexts[rows, band] = expected
-            return values[rows, band]
-
-        self.code.scan(self.known, self.weights, visit)
-        coded = ~self.known.constant
-        reach = max(int(np.abs(values).max(initial=0)), 1) + 1
-        tokens, _, plain = split(np.roll(np.arange(-reach, reach), reach))
-        lengths = token_lengths(contexts[coded].reshape(-1), split(values[coded].reshape(-1))[0], INCREMENT)[:, tokens] + plain
-        return PredictedPrices(self, lengths, np.where(coded, lengths[contexts, values].sum(axis=1), 0.0))
-
-    def nearest(self, targets: Floats) -> tuple[Integers, Integers]:
-        """As `PredictedPrices.choose`, whatever the bits."""
-        step = self.code.step
-        return self.code.scan(self.known, self.weights, lambda rows, band, _, guesses: np.rint(targets[rows, band] - guesses / step).astype(np.int64))
-
-
-@dataclass(frozen=True, eq=False)
-class PredictedPrices:
-    """What values of predicted latents cost under tables that have seen certain ones.
-
-    Attributes:
-        code: of the chunk.
-        lengths: bits (contexts, values) of every value, negative ones from the end.
-        bits: (P,) of the values that were seen.
-    """
-
-    code: PredictedCode
-    lengths: Floats
-    bits: Floats
-
-    def choose(self, targets: Floats) -> tuple[Integers, Integers]:
-        """Values (P, L), and the latents less their centres, for such latents `targets` (P, L) in steps."""
-        step, reach = self.code.code.step, self.lengths.shape[1] // 2
-
-        def visit(rows: Integers, band: slice, contexts: NDArray[np.uint8], guesses: Integers) -> Integers:
-            wanted = targets[rows, band] - guesses / step
-            near = np.clip(np.rint(wanted), 1 - reach, reach - 1).astype(np.int64)
-            candidates = np.stack([near, near - np.sign(near), np.zeros_like(near)])
-            costs = np.square(wanted - candidates) + PRICE * self.lengths[contexts, candidates]
-            return np.take_along_axis(candidates, costs.argmin(axis=0)[None], axis=0)[0]
-
-        return self.code.code.scan(self.code.known, self.code.weights, visit)
 
 
 @dataclass(frozen=True, eq=False)

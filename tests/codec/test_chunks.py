@@ -14,7 +14,8 @@ from compresskit.codec.chunks import Frame, SymbolCode, begun_chunk, known_of, p
 from compresskit.codec.config import HALF_BITS
 from compresskit.codec.entropy import normalize
 from compresskit.codec.latentcode import LatentCode
-from compresskit.codec.latentprior import FEATURES, LAYERED, SHARES, Integers, Known, LatentPrior, layers
+from compresskit.codec.latentprior import FEATURES, Integers, LatentPrior
+from compresskit.codec.latentscan import LAYERED, SHARES, Known, layers
 from compresskit.codec.neighbours import places
 from compresskit.codec.patchcode import PatchCodes
 from compresskit.codec.quantize import UniformQuantizer

@@ -22,7 +22,7 @@ from compresskit.codec.decoding import decode
 from compresskit.codec.encoder import Coded, Work, encode_coin, encode_coinpp, encode_plain
 from compresskit.codec.guard import Guard
 from compresskit.codec.latentcode import LatentCode
-from compresskit.codec.latentprior import LAYERED
+from compresskit.codec.latentscan import LAYERED
 from compresskit.codec.levels import from_levels
 from compresskit.codec.metrics import psnr
 from compresskit.codec.modalities import read

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from compresskit.codec.config import HALF_BITS
 from compresskit.codec.contexts import Writer, contexts_of
 from compresskit.codec.latentcode import LatentCode
-from compresskit.codec.latentprior import LAYERED, LIMIT, Known, LatentPrior
+from compresskit.codec.latentprior import LIMIT, LatentPrior
+from compresskit.codec.latentscan import LAYERED, Known
 from compresskit.codec.neighbours import places
 from compresskit.codec.prior import INCREMENT
 from compresskit.codec.varint import pack_varint

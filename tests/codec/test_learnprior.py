@@ -9,7 +9,8 @@ import pytest
 
 from compresskit.codec import learnprior
 from compresskit.codec.latentcode import LatentCode
-from compresskit.codec.latentprior import GUESS_FRACTION, LAYERED, Known, LatentPrior
+from compresskit.codec.latentprior import GUESS_FRACTION, LatentPrior
+from compresskit.codec.latentscan import LAYERED, Known
 from compresskit.codec.learnprior import Blocks, latents_of, learn_prior
 from compresskit.codec.neighbours import places
 

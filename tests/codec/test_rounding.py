@@ -16,13 +16,14 @@ from compresskit.codec.decoding import unpacked_signals
 from compresskit.codec.encoder import Work, encode_coinpp
 from compresskit.codec.entropy import encode_columns, normalize
 from compresskit.codec.latentcode import LatentCode
-from compresskit.codec.latentprior import Known, fit_weights
+from compresskit.codec.latentscan import Known, fit_weights
 from compresskit.codec.modalities import read
 from compresskit.codec.neighbours import places
 from compresskit.codec.prior import encode_latents
 from compresskit.codec.quantize import LATENT_FRACTION
 from compresskit.codec.refine import ChunkCodes, Fitted, round_signals
-from compresskit.codec.rounding import PRICE, Code, ContextCode, PredictedCode, TableCode, nearest
+from compresskit.codec.rounding import PRICE, Code, ContextCode, TableCode, nearest
+from compresskit.codec.roundpredicted import PredictedCode
 from compresskit.codec.settings import EFFORT_STEPS, Effort, Setting
 from compresskit.codec.stream import PREDICTED, VERSIONS
 

@@ -15,7 +15,7 @@ from compresskit.codec.encoder import Work, encode_coin, encode_coinpp, encode_p
 from compresskit.codec.exact import IntegerNetwork, evaluate, evaluate_outputs
 from compresskit.codec.guard import Guard
 from compresskit.codec.latentcode import LatentCode
-from compresskit.codec.latentprior import LAYERED
+from compresskit.codec.latentscan import LAYERED
 from compresskit.codec.limits import DEFAULT_STREAM_LIMITS, StreamLimits
 from compresskit.codec.modalities import read
 from compresskit.codec.opened import Opened, open_stream

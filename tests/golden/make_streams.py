@@ -25,7 +25,8 @@ from compresskit.codec.config import HALF_BITS, EncodeConfig, EncodeRequest
 from compresskit.codec.decoding import unpacked_signals
 from compresskit.codec.encoder import digest_of, item_of
 from compresskit.codec.latentcode import LatentCode
-from compresskit.codec.latentprior import GUESS_FRACTION, LAYERED, SHARES, WEIGHT_FRACTION, LatentPrior
+from compresskit.codec.latentprior import GUESS_FRACTION, WEIGHT_FRACTION, LatentPrior
+from compresskit.codec.latentscan import LAYERED, SHARES
 from compresskit.codec.modalities import read
 from compresskit.codec.parts import OUTPUT, SHIFTS
 from compresskit.codec.patchcode import Integers, PatchCodes, chunk_size

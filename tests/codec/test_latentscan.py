@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compresskit.codec.config import HALF_BITS
-from compresskit.codec.latentprior import FEATURES, LAYERED, LIMIT, SHARES, Known, LatentPrior, fit_weights, read_prior, scan
+from compresskit.codec.latentprior import FEATURES, LIMIT, LatentPrior, read_prior
+from compresskit.codec.latentscan import LAYERED, SHARES, Known, fit_weights, scan
 from compresskit.codec.neighbours import places
 
 BITS = HALF_BITS
