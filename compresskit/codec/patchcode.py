@@ -117,7 +117,7 @@ def fit_points(count: int) -> NDArray[np.intp] | slice:
 def fit_patches(base: Base, lay: Grid, patches: Integers, levels: int, steps: int) -> NDArray[np.float32]:
     """Latents (P, L) of `patches` (P, N, channels) of `levels` levels, that lie on `lay`."""
     network, spread = modulated(base)
-    x, chosen = _fitted_points(lay)
+    x, chosen = _fitted_points(base, lay)
     found = [np.empty((0, network.latents), np.float32)]
     for part in _fitted_parts(network, len(patches), len(x)):
         targets = _targets(patches[part], levels)
@@ -134,7 +134,7 @@ def patch_errors(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean squared errors (P,) of `latents` (P, L), where a fit looks at them, and half their gradients (P, L); the others are `fit_patches`'s."""
     network, _ = modulated(base)
-    x, chosen = _fitted_points(lay)
+    x, chosen = _fitted_points(base, lay)
     losses, gradients = np.empty(len(patches), np.float32), np.empty(latents.shape, np.float32)
     for part in _fitted_parts(network, len(patches), len(x)):
         found = errors(network, x, _targets(patches[part], levels)[:, chosen], torch.from_numpy(latents[part]))
@@ -142,17 +142,20 @@ def patch_errors(
     return losses, gradients
 
 
-def _fitted_points(lay: Grid) -> tuple[torch.Tensor, NDArray[np.intp] | slice]:
+def _fitted_points(base: Base, lay: Grid) -> tuple[torch.Tensor, NDArray[np.intp] | slice]:
     """Coordinates (N, dims) that a fit looks at, and which of all they are."""
     coordinates = lay.coordinates()
-    chosen = fit_points(len(coordinates))
+    # Linear latents are solved for: all points take little, and fewer would let fine detail pass for coarse.
+    chosen = slice(None) if base.part == OUTPUT else fit_points(len(coordinates))
     return torch.from_numpy(coordinates[chosen]).float() / 2**ACTIVATION_BITS, chosen
 
 
 def _fitted_parts(network: Modulated, patches: int, points: int) -> Iterator[slice]:
     """As many of all patches at a time as memory takes."""
     siren = network.siren
-    batch = max(1, _FIT_BYTES // (4 * points * siren.weights[0].shape[0] * (len(siren.weights) + 4)))
+    # Where patches share their hidden layers, samples and differences are all there is of each.
+    values = 4 * len(siren.biases[-1]) if network.part == OUTPUT else len(siren.biases[0]) * (len(siren.weights) + 4)
+    batch = max(1, _FIT_BYTES // (4 * points * values))
     return (slice(begin, begin + batch) for begin in range(0, patches, batch))
 
 
