@@ -35,7 +35,7 @@ class TrainBaseOptions(RunOptions, ReportOptions):
     checkpoint: shared.Checkpoint = TrainBaseRequest.checkpoint
     resume: shared.Resume = TrainBaseRequest.resume
     var: Annotated[str | None, option(DATA, "Which variable of a climate file.", "--var", metavar="NAME")] = None
-    steps: Annotated[int | None, option(METHOD, "Steps of the fit; of the training with --train-base.", "--steps", metavar="N", min=1)] = None
+    steps: Annotated[int | None, option(METHOD, "Steps of COIN's fit; of the training with --train-base.", "--steps", metavar="N", min=1)] = None
     seed: Annotated[int, option(RUN, "Seed of everything random.", "--seed", metavar="N", min=0)] = EncodeConfig.seed
     max_bytes: shared.MaxBytes = None
 

@@ -22,7 +22,7 @@ class EncodeConfig:
         method: one of `METHODS`; auto takes COIN++ where there is a base network for the content, and COIN where there is none.
         quality: 1 (smallest) to 9 (nearest), where no target below is given.
         bits: of a latent (COIN++: 3 to 12) or a weight (COIN: up to 16); None: as the quality says.
-        steps: of the fit; None: the method's default.
+        steps: of the fit, of COIN and of base networks whose shifts are modulated; None: the default. Other latents are solved for.
         effort: 1 (round to the nearest) to 9 (look longest for latents that are worth their bits), of COIN++.
         contexts: code latents of COIN++ in the context of others, where that takes less; streams are of version 2 of the format then.
         progressive: order latents of COIN++ so that any beginning of the stream decodes to all of it, coarsely (version 3; always in contexts).
