@@ -1,7 +1,7 @@
-"""The inner loop: latents for patches, by a few steps (thesis, eq. 5.9) that take what is typical into account.
+"""The inner loop: latents for patches. Where samples are linear in them they are solved for, else found by a few steps (thesis, eq. 5.9).
 
 Base networks leave `calibrate` with latents in which distance is error, so that J'J is the identity where latents are typical, and a
-gradient step of length 1 is a Gauss-Newton step. Far from there it is not: a step is damped (Levenberg 1944, Marquardt 1963) in each direction
+gradient step of length 1 is a Gauss-Newton step. Far from there it may not be: a step is damped (Levenberg 1944, Marquardt 1963) in each direction
 as much more as typical latents spread less, and latents that are not typical cost a little, as they will in bits.
 """
 
@@ -17,7 +17,6 @@ START, LOWER, RAISE = 0.01, 0.5, 4.0
 
 PRIOR = 1e-4
 """Mean squared error that a latent may cost, times its square in units of its spread, times the variance of the widest."""
-
 
 RIDGE = 1e-4
 """Mean squared error that a latent may cost, times its square, where patches of few samples leave it open."""

@@ -1,9 +1,9 @@
-"""The outer loop: learn a base network whose latents fit patches in a few steps.
+"""The outer loop: learn a base network whose latents fit patches.
 
-The thesis differentiates through three gradient steps on latents (CAVIA; section 5.2.2), which takes the time of nine plain steps. Here a linear
-map of the patch stands in for the inner loop while the network learns: an amortised fit, begun at the principal components of the
-training patches and learned along, as the network begins where it gives those back (linear.py). It is needed no longer once the network is:
-`fit` finds better latents from zero.
+It begins where it gives the principal components of training patches back (linear.py), and by default it ends there: no other network of so many
+latents has a smaller error on average, as long as samples are linear in them. Steps may follow, in which all of it is learned with a map of the
+patch in place of the inner loop, an amortised fit that begins at the principal components too. (The thesis differentiates through three gradient
+steps on latents: CAVIA, section 5.2.2.)
 
     patch --encoder (principal components at first)--> latent --mapping--> output layer --SIREN at some points--> error --> all of them learn
 """
