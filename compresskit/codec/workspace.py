@@ -11,6 +11,7 @@ from compresskit.codec.coin import tensor_shapes
 from compresskit.codec.coinpayload import read_sizes
 from compresskit.codec.latentprior import FEATURES
 from compresskit.codec.limits import StreamLimits
+from compresskit.codec.neighbours import SPATIAL
 from compresskit.codec.opened import Opened
 from compresskit.codec.parts import OUTPUT
 from compresskit.codec.patchcode import at_a_time
@@ -37,7 +38,7 @@ SHIFT_MACS = 8
 
 _COPIES = 2  # of symbols
 _COLOUR_COPIES = 4  # of patches of one colour
-_PREDICTED_COPIES = 6  # of latents: values, what is guessed of them, what neighbours have, and between them
+_PREDICTED_COPIES = 5  # of latents: values, what is guessed of them, what neighbours have, and between them
 _BAND_COPIES = 8  # of a band of latents: magnitudes expected, guesses, contexts, tokens, and between them
 
 
@@ -78,7 +79,8 @@ def _latent_bytes(opened: Opened) -> int:
         return 0
     patches, axes = min(opened.chunk_size, opened.first_patches[-1]), max(map(len, opened.grids))
     if base.prior is not None:
-        return POINT_BYTES * patches * (_PREDICTED_COPIES * base.latents + 4 * axes * FEATURES + _COLOUR_COPIES * base.channels)
+        looked_at = 4 * (axes - SPATIAL) * FEATURES
+        return POINT_BYTES * patches * (_PREDICTED_COPIES * base.latents + looked_at + _COLOUR_COPIES * base.channels)
     return POINT_BYTES * patches * (_COPIES * base.latents + 2 * axes * (WIDEST + 1) + _BAND_COPIES * WIDEST + _COLOUR_COPIES * base.channels)
 
 
