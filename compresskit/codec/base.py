@@ -19,9 +19,8 @@ from safetensors.numpy import load, save
 
 from compresskit.codec.config import HALF_BITS
 from compresskit.codec.entropy import pack_table, unpack_table
-from compresskit.codec.exact import ACTIVATION_BITS, MAX_FRACTION, OFFSET_LIMIT, WEIGHT_LIMIT, IntegerLayer, IntegerNetwork
+from compresskit.codec.exact import ACTIVATION_BITS, MAX_FRACTION, OFFSET_LIMIT, OUTPUT, SHIFTS, WEIGHT_LIMIT, IntegerLayer, IntegerNetwork
 from compresskit.codec.latentprior import LIMIT, MAX_AXES, LatentPrior, read_prior
-from compresskit.codec.parts import OUTPUT, SHIFTS
 from compresskit.codec.quantize import LATENT_FRACTION, UniformQuantizer
 from compresskit.errors import InputError
 
@@ -60,8 +59,7 @@ class Base:
         centers: (latents,) the mean latent, in units of 2**-LATENT_FRACTION.
         spread: (latents,) the standard deviation of typical latents, in the same unit, at least 1.
         steps: width of a bin, in the same unit, for each number of bits: HALF_BITS, or SYMBOL_BITS where there are tables.
-        part: what latents modulate, as in `Modulated`.
-        prior: of the latents, where they are of the output layer.
+        prior: of the latents, where they are of the output layer; None where they are of shifts.
         tables: where they are of shifts: (latents, 2**bits) frequencies, for each number of bits.
         encoder, offset: likewise: (samples of a training patch, latents) and (latents,), float32: where encoding begins to look for latents.
         stored: the file that it was read from, b"" for a new one. Another version of zlib or safetensors would write another.
@@ -80,7 +78,6 @@ class Base:
     centers: Integers
     spread: Integers
     steps: Mapping[float, int]
-    part: str = OUTPUT
     prior: LatentPrior | None = None
     tables: Mapping[int, NDArray[np.uint32]] = field(default_factory=dict)
     encoder: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
@@ -100,13 +97,13 @@ class Base:
             raise InputError(f"base network {self.name}: its mapping or its mean latent is out of range")
         if self.spread.shape != (self.latents,) or not 1 <= self.spread.min() <= self.spread.max() < _LATENT_LIMIT:
             raise InputError(f"base network {self.name}: the spread of its latents is out of range")
-        if self.part == OUTPUT:
-            self._check_prior()
+        if self.prior is not None:
+            self._check_prior(self.prior)
         else:
             self._check_tables()
 
-    def _check_prior(self) -> None:
-        if self.prior is None or self.prior.flat.shape != (self.channels + 1, self.latents) or not self.prior.fits(self.axes, self.latents):
+    def _check_prior(self, prior: LatentPrior) -> None:
+        if prior.flat.shape != (self.channels + 1, self.latents) or not prior.fits(self.axes, self.latents):
             raise InputError(f"base network {self.name}: what it expects of its latents does not fit them")
         if not all(1 <= self.steps[bits] < LIMIT for bits in HALF_BITS):
             raise InputError(f"base network {self.name}: a step of its latents is out of range")
@@ -117,6 +114,11 @@ class Base:
         for bits in SYMBOL_BITS:
             if not 1 <= self.steps[bits] < _LATENT_LIMIT >> (bits + 1) or self.tables[bits].shape != (self.latents, 1 << bits):
                 raise InputError(f"base network {self.name}: its quantizer of {bits} bits is out of range")
+
+    @property
+    def part(self) -> str:
+        """What latents modulate: OUTPUT or SHIFTS."""
+        return SHIFTS if self.prior is None else OUTPUT
 
     @property
     def latents(self) -> int:
@@ -259,7 +261,6 @@ def _assembled(tensors: Mapping[str, NDArray[np.generic]], about: Mapping[str, o
         _tensor(tensors, "centers", np.int64),
         _tensor(tensors, "spread", np.int64),
         {bits: int(step) for bits, step in zip(numbers, steps, strict=True)},
-        part,
     )
     if part == OUTPUT:
         return base(read_prior(tensors))

@@ -23,7 +23,6 @@ from compresskit.codec.fit import solve
 from compresskit.codec.learnprior import Blocks, latents_of, learn_prior
 from compresskit.codec.metatrain import Draw, TrainBaseConfig, TrainedBase
 from compresskit.codec.modulation import Modulated, jacobian
-from compresskit.codec.parts import OUTPUT
 from compresskit.codec.quantize import LATENT_FRACTION
 from compresskit.codec.siren import to_integer
 
@@ -33,7 +32,7 @@ REACH = 10.0  # deviations that weights of the output layer may be off those of 
 MAPPING_BITS = 23
 _LEAST_SPREAD = 1e-8  # of the largest variance
 _LEAST_SENSITIVITY = 1e-6  # of the largest eigenvalue: directions below make no difference that is worth a bit
-_SEED_OFFSET = 1  # so that tables are counted on patches that training did not draw in the same order
+_SEED_OFFSET = 1  # so that expectations are learned from patches that training did not draw in the same order
 
 
 def calibrate(
@@ -82,7 +81,6 @@ def calibrate(
         centers,
         np.maximum(np.rint(np.ldexp(spread.double().numpy(), LATENT_FRACTION)), 1).astype(np.int64),
         steps,
-        OUTPUT,
         learn_prior(Blocks(counts, deviations), steps, _flat(network, x, centers), config.seed),
     )
 

@@ -24,7 +24,10 @@ from compresskit.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ACTIVATION_BITS", "PHASE_BITS", "IntegerLayer", "IntegerNetwork", "evaluate", "grid", "sine_table", "sphere"]
+__all__ = ["ACTIVATION_BITS", "OUTPUT", "PHASE_BITS", "SHIFTS", "IntegerLayer", "IntegerNetwork", "evaluate", "grid", "sine_table", "sphere"]
+
+OUTPUT, SHIFTS = "output", "shifts"
+"""What differs from patch to patch: the output layer, or what is added to the biases of hidden layers."""
 
 # Within these limits a sum of products stays below 2**49, and with bias, shift and rounding below 2**51, whatever a file holds.
 MAX_WIDTH = 2**12

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from compresskit.codec.parts import OUTPUT
+from compresskit.codec.exact import OUTPUT
 from compresskit.codec.siren import MIDDLE, Siren, activations, forward
 
 

@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from compresskit.codec.base import Base
-from compresskit.codec.exact import ACTIVATION_BITS, evaluate, evaluate_outputs
+from compresskit.codec.exact import ACTIVATION_BITS, OUTPUT, evaluate, evaluate_outputs
 from compresskit.codec.fit import fit, solve
 from compresskit.codec.levels import Levels, rendered
 from compresskit.codec.modulation import Modulated, errors
-from compresskit.codec.parts import OUTPUT
 from compresskit.codec.quantize import LATENT_FRACTION
 from compresskit.codec.siren import from_integer
 from compresskit.codec.start import amortised

@@ -9,11 +9,11 @@ import numpy as np
 
 from compresskit.codec.coin import tensor_shapes
 from compresskit.codec.coinpayload import read_sizes
+from compresskit.codec.exact import OUTPUT
 from compresskit.codec.latentprior import FEATURES
 from compresskit.codec.limits import StreamLimits
 from compresskit.codec.neighbours import SPATIAL
 from compresskit.codec.opened import Opened
-from compresskit.codec.parts import OUTPUT
 from compresskit.codec.patchcode import at_a_time
 from compresskit.codec.prior import WIDEST
 from compresskit.codec.regions import Positions

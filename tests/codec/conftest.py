@@ -17,10 +17,9 @@ from compresskit.codec import learnprior
 from compresskit.codec.base import SYMBOL_BITS, Base, save_base
 from compresskit.codec.coordinates import grid
 from compresskit.codec.entropy import normalize
-from compresskit.codec.exact import ACTIVATION_BITS
+from compresskit.codec.exact import ACTIVATION_BITS, SHIFTS
 from compresskit.codec.metatrain import Draw, TrainBaseConfig, train
 from compresskit.codec.modulation import Modulated, jacobian
-from compresskit.codec.parts import SHIFTS
 from compresskit.codec.quantize import LATENT_FRACTION
 from compresskit.codec.siren import init, to_integer
 
@@ -123,7 +122,6 @@ def former(edges: tuple[int, ...], channels: int) -> Base:
         np.zeros(latents, np.int64),
         np.rint(np.ldexp(spread, LATENT_FRACTION)).astype(np.int64),
         steps,
-        SHIFTS,
         None,
         tables,
         encoder.float().numpy(),

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from compresskit.codec.coordinates import grid
+from compresskit.codec.exact import OUTPUT
 from compresskit.codec.linear import RIDGE, between, linear_start
 from compresskit.codec.modulation import Modulated, features, jacobian, render
-from compresskit.codec.parts import OUTPUT
 from compresskit.codec.siren import MIDDLE, Siren, init
 from compresskit.errors import GuardError
 

@@ -6,10 +6,9 @@ import torch
 
 from compresskit.codec.base import Base
 from compresskit.codec.coordinates import grid
-from compresskit.codec.exact import ACTIVATION_BITS, evaluate, evaluate_outputs
+from compresskit.codec.exact import ACTIVATION_BITS, OUTPUT, SHIFTS, evaluate, evaluate_outputs
 from compresskit.codec.fit import RIDGE, fit, solve
 from compresskit.codec.modulation import Modulated, errors, jacobian, render
-from compresskit.codec.parts import OUTPUT, SHIFTS
 from compresskit.codec.patchcode import modulated
 from compresskit.codec.siren import MIDDLE, Siren, init
 

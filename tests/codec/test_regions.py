@@ -27,9 +27,9 @@ from compresskit.codec.coordinates import finer_latitudes, finer_longitudes, sph
 from compresskit.codec.decoder import decode_items
 from compresskit.codec.decoding import decode
 from compresskit.codec.encoder import item_of
+from compresskit.codec.exact import OUTPUT, SHIFTS
 from compresskit.codec.latentprior import LatentPrior
 from compresskit.codec.opened import open_stream
-from compresskit.codec.parts import OUTPUT, SHIFTS
 from compresskit.codec.pipeline import encode
 from compresskit.codec.regions import cut_out, parse_region, positions, refined
 from compresskit.codec.shelf import named
@@ -52,7 +52,7 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         network = to_integer(init(DIMS[kind], WIDTH, DEPTH, channels, 30.0, torch.Generator().manual_seed(0)))
         rows = {OUTPUT: channels * (WIDTH + 1), SHIFTS: DEPTH * WIDTH}[request.param]
         mapping, steps = RNG.integers(-(2**10), 2**10, (rows, LATENTS)), {bits: round(2 ** (18 - bits)) for bits in HALF_BITS}
-        known = (np.zeros(LATENTS, np.int64), np.full(LATENTS, 2**16, np.int64), steps, request.param)
+        known = (np.zeros(LATENTS, np.int64), np.full(LATENTS, 2**16, np.int64), steps)
         if request.param == OUTPUT:
             expected: tuple[Any, ...] = (_prior(axes, channels),)
         else:

@@ -12,14 +12,13 @@ from compresskit.codec.chunks import SymbolCode, known_of, pack_chunk
 from compresskit.codec.coinpp import frame_of, layout
 from compresskit.codec.decoder import decode_items
 from compresskit.codec.encoder import Work, encode_coin, encode_coinpp, encode_plain
-from compresskit.codec.exact import IntegerNetwork, evaluate, evaluate_outputs
+from compresskit.codec.exact import OUTPUT, IntegerNetwork, evaluate, evaluate_outputs
 from compresskit.codec.guard import Guard
 from compresskit.codec.latentcode import LatentCode
 from compresskit.codec.latentscan import LAYERED
 from compresskit.codec.limits import DEFAULT_STREAM_LIMITS, StreamLimits
 from compresskit.codec.modalities import read
 from compresskit.codec.opened import Opened, open_stream
-from compresskit.codec.parts import OUTPUT
 from compresskit.codec.patchcode import PatchCodes
 from compresskit.codec.regions import parse_region, positions
 from compresskit.codec.settings import Setting

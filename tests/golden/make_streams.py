@@ -28,7 +28,6 @@ from compresskit.codec.latentcode import LatentCode
 from compresskit.codec.latentprior import GUESS_FRACTION, WEIGHT_FRACTION, LatentPrior
 from compresskit.codec.latentscan import LAYERED, SHARES
 from compresskit.codec.modalities import read
-from compresskit.codec.parts import OUTPUT, SHIFTS
 from compresskit.codec.patchcode import Integers, PatchCodes, chunk_size
 from compresskit.codec.pipeline import encode
 from compresskit.codec.shelf import named
@@ -73,7 +72,7 @@ def random_base(name: str, dims: int, channels: int, geometry: str) -> Base:
     steps = {bits: 2**18 >> bits for bits in SYMBOL_BITS}
     encoder = draws.normal(0, 0.1, (8 ** len(edges) * channels, LATENTS)).astype(np.float32)
     known = (np.zeros(LATENTS, np.int64), np.full(LATENTS, 2**15, np.int64), steps)
-    return Base(name, geometry, edges, 30.0, network, mapping, 14, *known, SHIFTS, None, tables, encoder, np.zeros(LATENTS, np.float32))
+    return Base(name, geometry, edges, 30.0, network, mapping, 14, *known, None, tables, encoder, np.zeros(LATENTS, np.float32))
 
 
 def expecting_base(name: str, dims: int, channels: int, geometry: str) -> Base:
@@ -84,7 +83,7 @@ def expecting_base(name: str, dims: int, channels: int, geometry: str) -> Base:
     edges = (8,) * (2 if geometry == "sphere" else dims)
     steps = {bits: round(2 ** (18 - bits)) for bits in HALF_BITS}
     centers, spread = draws.integers(-(2**15), 2**15, MORE_LATENTS), np.full(MORE_LATENTS, 2**15, np.int64)
-    return Base(name, geometry, edges, 30.0, network, mapping, 14, centers, spread, steps, OUTPUT, random_prior(draws, len(edges), channels))
+    return Base(name, geometry, edges, 30.0, network, mapping, 14, centers, spread, steps, random_prior(draws, len(edges), channels))
 
 
 def random_prior(draws: np.random.Generator, axes: int, channels: int) -> LatentPrior:

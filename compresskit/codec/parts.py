@@ -1,3 +1,0 @@
-"""What latents modulate of a base network."""
-
-OUTPUT, SHIFTS = "output", "shifts"
