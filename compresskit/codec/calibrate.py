@@ -20,7 +20,8 @@ from compresskit.codec.base import Base
 from compresskit.codec.config import HALF_BITS
 from compresskit.codec.exact import MAX_FRACTION
 from compresskit.codec.fit import solve
-from compresskit.codec.learnprior import Blocks, latents_of, learn_prior
+from compresskit.codec.latentprior import latents_of
+from compresskit.codec.learnprior import Blocks, learn_prior
 from compresskit.codec.metatrain import Draw, TrainBaseConfig, TrainedBase
 from compresskit.codec.modulation import Modulated, jacobian
 from compresskit.codec.quantize import LATENT_FRACTION

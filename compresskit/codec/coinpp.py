@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from compresskit.codec.base import Base
 from compresskit.codec.chunks import Frame
 from compresskit.codec.coordinates import finer_latitudes, finer_longitudes, grid, sphere
+from compresskit.codec.latentcode import LatentCode
 from compresskit.codec.levels import Levels
 from compresskit.codec.neighbours import places
 from compresskit.codec.patchcode import (
@@ -86,6 +87,12 @@ def layout(shape: tuple[int, ...], levels: int, patch: tuple[int, ...], axes: tu
     spatial = shape[1:-1]
     edges = () if axes else tuple(patch) * len(spatial) if len(patch) == 1 else tuple(patch)
     return Layout(shape, levels, tiling(spatial, edges), axes)
+
+
+def latent_code(base: Base, bits: float, *, progressive: bool) -> LatentCode:
+    """How predicted latents of so many bits are coded, of a base network that expects something of them."""
+    assert base.prior is not None
+    return LatentCode(base.prior, bits, base.steps[bits], progressive)
 
 
 def frame_of(base: Base, layouts: Sequence[Layout], firsts: Sequence[int], begin: int, end: int) -> Frame:

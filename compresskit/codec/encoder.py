@@ -22,7 +22,7 @@ from compresskit.codec.bitstream import pack
 from compresskit.codec.chunks import SymbolCode, pack_chunk
 from compresskit.codec.coinfit import CoinTask, fit_coin
 from compresskit.codec.coinpayload import coarse
-from compresskit.codec.coinpp import Layout, code_signal, fit_signal, frame_of, layout
+from compresskit.codec.coinpp import Layout, code_signal, fit_signal, frame_of, latent_code, layout
 from compresskit.codec.config import EncodeConfig
 from compresskit.codec.entropy import pack_table
 from compresskit.codec.guard import Guard, decode_guard, encode_guard, fits
@@ -181,7 +181,7 @@ def _with_chunks(
         return replace(stream, chunks=chunks, version=version)
 
     if base.prior is not None:
-        return packed(LatentCode(base.prior, bits, base.steps[bits], work.progressive), PREDICTED[work.progressive])
+        return packed(latent_code(base, bits, progressive=work.progressive), PREDICTED[work.progressive])
     quantizer, tables = base.quantizer(int(bits)), base.tables[int(bits)]
     if work.progressive:
         return packed(SymbolCode(quantizer, tables, contexts=True, progressive=True), PROGRESSIVE[0])

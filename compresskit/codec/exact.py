@@ -24,7 +24,19 @@ from compresskit.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ACTIVATION_BITS", "OUTPUT", "PHASE_BITS", "SHIFTS", "IntegerLayer", "IntegerNetwork", "evaluate", "grid", "sine_table", "sphere"]
+__all__ = [
+    "ACTIVATION_BITS",
+    "OUTPUT",
+    "PHASE_BITS",
+    "SHIFTS",
+    "IntegerLayer",
+    "IntegerNetwork",
+    "evaluate",
+    "evaluate_outputs",
+    "grid",
+    "sine_table",
+    "sphere",
+]
 
 OUTPUT, SHIFTS = "output", "shifts"
 """What differs from patch to patch: the output layer, or what is added to the biases of hidden layers."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compresskit.codec.config import HALF_BITS
+from compresskit.codec.quantize import LATENT_FRACTION
 
 if TYPE_CHECKING:
     import torch
@@ -117,3 +118,8 @@ def read_prior(tensors: Mapping[str, NDArray[np.generic]]) -> LatentPrior:
     own, share, near = (integers(f"prior.{name}", np.int16) for name in _VECTORS)
     rest = dict(zip(HALF_BITS, integers("prior.rest", np.int32), strict=True))
     return LatentPrior(maps, own, share, near, rest, integers("prior.flat", np.int32))
+
+
+def latents_of(fitted: NDArray[np.floating], centers: Integers) -> Integers:
+    """Fitted latents (..., L) less their centres, in units of 2**-16."""
+    return np.clip(np.rint(np.ldexp(fitted.astype(np.float64), LATENT_FRACTION)).astype(np.int64) - centers, 1 - LIMIT, LIMIT - 1)

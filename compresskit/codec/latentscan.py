@@ -146,10 +146,10 @@ def _near(values: Integers, turn: Turn, layer: slice) -> Integers:
     """The mean magnitudes (R, layer) that known neighbours have, in units of 2**-SCALE_BITS; 0 without any."""
     if not turn.known.any():
         return np.zeros((len(turn.rows), layer.stop - layer.start), np.int64)
-    return (_summed(np.minimum(np.abs(values[:, layer]), _MAGNITUDE), turn.earlier) << SCALE_BITS) // np.maximum(turn.known, 1)[:, None]
+    return (summed(np.minimum(np.abs(values[:, layer]), _MAGNITUDE), turn.earlier) << SCALE_BITS) // np.maximum(turn.known, 1)[:, None]
 
 
-def _summed(values: Integers, near: Integers) -> Integers:
+def summed(values: Integers, near: Integers) -> Integers:
     """Sums (R, F) of `values` (P + 1, F) over the patches `near` (R, axes, 2)."""
     result = np.zeros((len(near), values.shape[1]), np.int64)
     for part in near.reshape(len(near), -1).T:
@@ -179,7 +179,7 @@ def _guesses(prior: LatentPrior, known: Known, turn: Turn, deviations: Integers,
     other = np.flatnonzero(kinds < SPATIAL)
     if there[:, other].any():
         count = np.count_nonzero(turn.earlier[:, other] != NONE, axis=(1, 2))[:, None]
-        means = (2 * _summed(deviations[:, layer], turn.earlier[:, other]) + count) // np.maximum(2 * count, 1)
+        means = (2 * summed(deviations[:, layer], turn.earlier[:, other]) + count) // np.maximum(2 * count, 1)
         by_latent = weights[np.minimum(np.arange(layer.start, layer.stop), LAYERED - 1)]
         guesses = np.where(count > 0, guesses + ((means - guesses) * by_latent + (1 << SHARES - 1) >> SHARES), guesses)
     return np.clip(guesses, 1 - LIMIT, LIMIT - 1)

@@ -9,7 +9,6 @@ as the tables of all contexts begin; the sum of weighted magnitudes that m is, i
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,11 +21,10 @@ from torch.nn import functional as F
 
 from compresskit.codec.config import HALF_BITS, LATENT_BITS
 from compresskit.codec.contexts import SCALE_BITS
-from compresskit.codec.latentprior import FEATURES, GUESS_FRACTION, LIMIT, WEIGHT_FRACTION, LatentPrior
-from compresskit.codec.latentscan import LAYERED, Known, scan
-from compresskit.codec.neighbours import NONE, places
+from compresskit.codec.latentprior import FEATURES, GUESS_FRACTION, WEIGHT_FRACTION, LatentPrior
+from compresskit.codec.latentscan import LAYERED, Known, scan, summed
+from compresskit.codec.neighbours import places
 from compresskit.codec.prior import bands
-from compresskit.codec.quantize import LATENT_FRACTION
 
 GUESSED = 192
 """Latents that are guessed, at most."""
@@ -172,14 +170,6 @@ def _near(known: Known, magnitudes: Integers) -> tuple[Floats, Floats]:
     extended = np.concatenate([magnitudes, np.zeros_like(magnitudes[:, :1])], axis=1)
     means, count = np.zeros(magnitudes.shape), np.zeros(magnitudes.shape[1])
     for turn in known.places.turns():
-        means[:, turn.rows] = (
-            sum(extended[:, turn.earlier[:, axis, side]] for axis, side in itertools.product(range(known.places.axes), range(2)))
-            / np.maximum(turn.known, 1)[:, None]
-        )
-        count[turn.rows] = np.count_nonzero(turn.earlier != NONE, axis=(1, 2))
+        means[:, turn.rows] = [summed(values, turn.earlier) / np.maximum(turn.known, 1)[:, None] for values in extended]
+        count[turn.rows] = turn.known
     return means, count
-
-
-def latents_of(fitted: Floats, centers: Integers) -> Integers:
-    """Latents (..., L) less their centres, in integers."""
-    return np.clip(np.rint(np.ldexp(fitted, LATENT_FRACTION)).astype(np.int64) - centers, 1 - LIMIT, LIMIT - 1)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from compresskit.codec.base import Base, load_base
 from compresskit.codec.chunks import Frame, SymbolCode, begun_chunk, unpack_chunk
-from compresskit.codec.coinpp import Layout, frame_of, layout
+from compresskit.codec.coinpp import Layout, frame_of, latent_code, layout
 from compresskit.codec.entropy import unpack_table
 from compresskit.codec.latentcode import LatentCode
 from compresskit.codec.modalities import MODALITIES
@@ -150,7 +150,7 @@ def open_stream(stream: Stream, given: Base | None = None) -> Opened:
 def _code(stream: Stream, base: Base) -> SymbolCode | LatentCode:
     bits, progressive = stream.bits, stream.version in PROGRESSIVE
     if base.prior is not None:
-        return LatentCode(base.prior, bits, base.steps[bits], progressive)
+        return latent_code(base, bits, progressive=progressive)
     tables = unpack_table(stream.tables, (base.latents, 1 << stream.header.bits)) if stream.tables else base.tables[int(bits)]
     return SymbolCode(base.quantizer(int(bits)), tables, stream.version >= CONTEXTS, progressive)
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from compresskit.cluster import HERE, Workers
 from compresskit.codec.base import Base
-from compresskit.codec.coinpp import Layout, one_colour, signal_errors
-from compresskit.codec.latentcode import LatentCode
+from compresskit.codec.coinpp import Layout, latent_code, one_colour, signal_errors
 from compresskit.codec.neighbours import places
 from compresskit.codec.patchcode import SYMBOL_CHUNK
 from compresskit.codec.prior import typical_magnitudes
@@ -128,9 +127,9 @@ def round_signals(
     if effort.refinements:
         progress.stage("refine", int(np.count_nonzero(varied)) * (1 + effort.refinements))
     if base.prior is not None:
-        latent_code = LatentCode(base.prior, bits, base.steps[bits], progressive)
+        predicted = latent_code(base, bits, progressive=progressive)
         flatly = ~varied, np.concatenate([colours for _, colours in flat])
-        chunks = predicted_chunks(base, latent_code, [signal.lay for signal in signals], firsts, *flatly, latents)
+        chunks = predicted_chunks(base, predicted, [signal.lay for signal in signals], firsts, *flatly, latents)
         found = round_predicted(latents, base.centers, varied, chunks, effort, errors)
         return np.split(found, firsts[1:-1]), [chunk.weights for chunk in chunks]
     grids = [signal.lay.grid(base) for signal in signals]

@@ -18,8 +18,9 @@ from compresskit.codec.chunks import known_of
 from compresskit.codec.coinpp import Layout, frame_of
 from compresskit.codec.contexts import token_lengths
 from compresskit.codec.latentcode import LatentCode
+from compresskit.codec.latentprior import latents_of
 from compresskit.codec.latentscan import Known, fit_weights
-from compresskit.codec.patchcode import LATENT_CHUNK
+from compresskit.codec.patchcode import chunk_size
 from compresskit.codec.prior import INCREMENT
 from compresskit.codec.quantize import LATENT_FRACTION
 from compresskit.codec.rounding import PRICE, Floats, Integers
@@ -135,8 +136,8 @@ def predicted_chunks(
     """
     if not np.isfinite(latents).all():
         raise InputError("cannot quantize latents that are not finite: the samples are too extreme")
-    size = max(len(latents), 1) if code.progressive else LATENT_CHUNK
-    fitted = np.rint(np.ldexp(latents.astype(np.float64), LATENT_FRACTION)).astype(np.int64) - base.centers
+    size = max(len(latents), 1) if code.progressive else chunk_size(base)
+    fitted = latents_of(latents, base.centers)
     chunks = []
     for begin in range(0, len(latents), size):
         part = slice(begin, min(begin + size, len(latents)))

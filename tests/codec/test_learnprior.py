@@ -9,9 +9,9 @@ import pytest
 
 from compresskit.codec import learnprior
 from compresskit.codec.latentcode import LatentCode
-from compresskit.codec.latentprior import GUESS_FRACTION, LatentPrior
+from compresskit.codec.latentprior import GUESS_FRACTION, LatentPrior, latents_of
 from compresskit.codec.latentscan import LAYERED, Known
-from compresskit.codec.learnprior import Blocks, latents_of, learn_prior
+from compresskit.codec.learnprior import Blocks, learn_prior
 from compresskit.codec.neighbours import places
 
 UNIT = 1 << 16
